@@ -1,0 +1,70 @@
+"""What discovery found (DropIn, Diagnostic: state, written by the workers) and what operators set (AgentSettings)."""
+
+from django.db import models
+
+from apps.core.models import ConfigModel
+
+
+class State(models.TextChoices):
+    LIVE = "live", "Live"
+    STALE = "stale", "Last good version"  # the newest edit does not load; the version before it serves
+    BROKEN = "broken", "Broken"  # no version loads
+    GONE = "gone", "Gone"  # its folder was removed
+
+
+class DropIn(models.Model):
+    """One agent of the discovery folders. Rows outlive their folder: settings hang on them."""
+
+    agent_id = models.CharField("id", max_length=200, unique=True)
+    folder = models.CharField(max_length=500)
+    name = models.CharField(max_length=200, blank=True, help_text="The SDK agent's own name.")
+    description = models.TextField(blank=True)
+    state = models.CharField(max_length=8, choices=State, default=State.BROKEN)
+    export = models.CharField(max_length=20, blank=True, help_text="What the module exports: agent, factory, workflow.")
+    model = models.CharField(max_length=200, blank=True, help_text="The model that the module asks for.")
+    tools = models.JSONField(default=list, blank=True)
+    handoffs = models.JSONField(default=list, blank=True)
+    digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 over the folder that serves.")
+    loaded_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["agent_id"]
+        verbose_name = "agent"
+
+    def __str__(self) -> str:
+        return self.agent_id
+
+
+class AgentSettings(ConfigModel):
+    """What operators decide about an agent without touching its code."""
+
+    drop_in = models.OneToOneField(DropIn, on_delete=models.CASCADE, related_name="settings")
+    enabled = models.BooleanField(default=True, help_text="Disabled: not listed, and a chat with it is refused.")
+    aliases = models.JSONField(
+        default=list, blank=True, help_text='Further model names it answers to, as a list: ["helpdesk"].'
+    )
+
+    class Meta:
+        verbose_name = verbose_name_plural = "settings"
+
+    def __str__(self) -> str:
+        return f"settings of {self.drop_in_id}"
+
+
+class Diagnostic(models.Model):
+    """Why something in the discovery folders does not serve as it should, and how to mend it."""
+
+    agent_id = models.CharField(max_length=200, db_index=True)
+    code = models.CharField(max_length=40, help_text="Stable id, listed in docs/diagnostics.md.")
+    severity = models.CharField(max_length=8, choices=[("error", "Error"), ("warning", "Warning")])
+    file = models.CharField(max_length=500, blank=True)
+    line = models.PositiveIntegerField(null=True, blank=True)
+    reason = models.TextField()
+    remedy = models.TextField()
+    found_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["agent_id", "severity", "code"]
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.reason}"

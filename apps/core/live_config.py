@@ -1,0 +1,135 @@
+"""Configuration without a database on the hot path.
+
+Each app registers a section: a name and a function that reads it from the database into an immutable value. A snapshot
+holds the value of every section at one version. A poller thread re-reads the version row every half second and swaps in
+a whole new snapshot when it moved, so that an edit is live in every worker process within a second and a request only
+ever reads memory.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar, cast
+
+import structlog
+from django.db import DatabaseError, connection
+
+from apps.core.models import ConfigVersion
+
+POLL_SECONDS = 0.4
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    version: int
+    sections: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _State:
+    snapshot: Snapshot | None = None
+    checked_at: float = 0.0  # monotonic seconds of the last successful look at the version row
+    loaders: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    listeners: list[Callable[[Snapshot], None]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_state = _State()
+
+
+@dataclass(frozen=True, slots=True)
+class Section(Generic[T]):
+    """One app's part of the configuration."""
+
+    name: str
+
+    def current(self) -> T:
+        """The value in force. Reads memory only, once the process has loaded its first snapshot."""
+        return cast("T", current().sections[self.name])
+
+
+def section(name: str, load: Callable[[], T]) -> Section[T]:
+    """Declare a section. `load` runs in a thread that may use the database and returns an immutable value."""
+    _state.loaders[name] = load
+    return Section(name)
+
+
+def on_change(listener: Callable[[Snapshot], None]) -> None:
+    """`listener` is called in the poller's thread after each swap."""
+    _state.listeners.append(listener)
+
+
+def current() -> Snapshot:
+    """The snapshot in force; loads it first in a process that has no poller (commands, tests, the shell)."""
+    return _state.snapshot or refresh()
+
+
+def seconds_since_check() -> float:
+    """How old the knowledge is that the snapshot is current; infinite before the first look."""
+    return monotonic() - _state.checked_at if _state.checked_at else float("inf")
+
+
+def refresh() -> Snapshot:
+    """Look at the version row and load a new snapshot if it moved. Uses the database; raises DatabaseError."""
+    changed = False
+    with _state.lock:
+        snapshot = _state.snapshot
+        # Asked again after loading: a change in between may have torn the sections apart.
+        while snapshot is None or snapshot.version != ConfigVersion.current():
+            version = ConfigVersion.current()
+            snapshot = Snapshot(version, MappingProxyType({name: load() for name, load in _state.loaders.items()}))
+            changed = True
+        _state.snapshot = snapshot
+        _state.checked_at = monotonic()
+    if changed:
+        for listener in _state.listeners:
+            listener(snapshot)
+    return snapshot
+
+
+def forget() -> None:
+    """Drop the snapshot, so that the next reader loads a new one."""
+    _state.snapshot = None
+    _state.checked_at = 0.0
+
+
+class Poller:
+    """The thread of a server process that keeps its snapshot current."""
+
+    def __init__(self, interval: float = POLL_SECONDS) -> None:
+        self._interval = interval
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="live-config", daemon=True)
+
+    def start(self) -> None:
+        """Loads the first snapshot before it returns, so that no request is served without one."""
+        refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _poll(self) -> None:
+        failing = False
+        while not self._stopping.wait(self._interval):
+            try:
+                before = _state.snapshot
+                after = refresh()
+                if after is not before:
+                    log.info("configuration_changed", version=after.version)
+                failing = False
+            except Exception as error:  # whatever it is, the next look must still happen
+                if not failing:
+                    log.error(
+                        "configuration_unreadable", error=str(error), exc_info=not isinstance(error, DatabaseError)
+                    )
+                failing = True
+                connection.close()
+        connection.close()

@@ -1,0 +1,101 @@
+"""ConfigVersion, and the base class of every model whose rows are configuration.
+
+A change of a configuration row bumps the version in the same transaction; every process sees the new number within
+half a second and swaps in a new snapshot (`live_config`).
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self, TypeVar
+
+from django.db import models, transaction
+from django.db.models import F
+
+
+class ConfigVersion(models.Model):
+    """One row, only ever incremented."""
+
+    ROW = 1
+
+    number = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"configuration version {self.number}"
+
+    @classmethod
+    def bump(cls) -> None:
+        """Call inside the transaction of the change, so that nobody sees the number before the rows."""
+        if not cls.objects.filter(pk=cls.ROW).update(number=F("number") + 1):
+            cls.objects.update_or_create(pk=cls.ROW, defaults={"number": 1})
+
+    @classmethod
+    def current(cls) -> int:
+        return cls.objects.filter(pk=cls.ROW).values_list("number", flat=True).first() or 0
+
+
+M_co = TypeVar("M_co", bound=models.Model, covariant=True)
+
+
+class ConfigQuerySet(models.QuerySet[M_co]):
+    """Bumps the version also for the writes that pass by `save()`.
+
+    `unpublished()` is for the fields a process writes about a row (last use, health): they are not configuration.
+    """
+
+    _publishes = True
+
+    def unpublished(self) -> Self:
+        clone = self.all()
+        clone._publishes = False  # noqa: SLF001  # its own class
+        return clone
+
+    def _clone(self) -> Self:
+        clone: Self = super()._clone()  # type: ignore[misc]  # Django's own hook, missing from the stubs
+        clone._publishes = self._publishes
+        return clone
+
+    def _publish(self) -> None:
+        if self._publishes:
+            ConfigVersion.bump()
+
+    def update(self, **kwargs: Any) -> int:
+        with transaction.atomic():
+            changed = super().update(**kwargs)
+            self._publish()
+        return changed
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            deleted = super().delete()
+            self._publish()
+        return deleted
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def bulk_create(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        with transaction.atomic():
+            created: list[Any] = super().bulk_create(objs, *args, **kwargs)
+            self._publish()
+        return created
+
+
+class ConfigModel(models.Model):
+    """A row of configuration: saving or deleting it makes the change live in every worker within a second."""
+
+    objects: ClassVar[models.Manager[Any]] = ConfigQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            ConfigVersion.bump()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            deleted = super().delete(*args, **kwargs)
+            ConfigVersion.bump()
+        return deleted

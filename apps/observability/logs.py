@@ -1,0 +1,46 @@
+"""One event, one line: JSON for machines, colours on a terminal. Lines of Django, uvicorn and the SDK pass here too."""
+
+import logging
+import sys
+from typing import Any
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+def configure_logging(options: dict[str, str]) -> None:
+    """Django calls this with settings.LOGGING: `level` and `format` (auto, json, console)."""
+    on_terminal = sys.stderr.isatty() if options["format"] == "auto" else options["format"] == "console"
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: list[Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if on_terminal
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=_json)]
+    )
+    level = logging.getLevelNamesMapping().get(options["level"], logging.INFO)
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    logging.basicConfig(handlers=[output], level=level, force=True)
+    for noisy in ("asyncio", "uvicorn.error", "httpx2", "httpcore2", "mcp"):
+        logging.getLogger(noisy).setLevel(max(level, logging.WARNING))

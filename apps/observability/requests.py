@@ -1,0 +1,55 @@
+"""The request id and the line that every request leaves behind, for the road that never leaves the event loop."""
+
+import re
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from time import perf_counter
+from uuid import uuid4
+
+import structlog
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.decorators import async_only_middleware
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+QUIET_PATHS = frozenset({"/health", "/ready"})
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+def request_id_from(given: str | None) -> str:
+    """The caller's id when it is one that may stand in a header and a log line, else a new one."""
+    if given and REQUEST_ID.fullmatch(given):
+        return given
+    return f"req_{uuid4().hex}"
+
+
+@async_only_middleware
+def request_log(
+    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
+) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
+    """Binds `x-request-id` to every log line of the request, returns it, and logs the request's end.
+
+    A stream is logged when its status line is ready; how it ended stands in its `run_finished` line.
+    """
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        started = perf_counter()
+        identifier = request_id_from(request.headers.get("x-request-id"))
+        request_id.set(identifier)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=identifier)
+        response = await get_response(request)
+        response.headers["x-request-id"] = identifier
+        if request.path not in QUIET_PATHS:
+            log.info(
+                "request_finished",
+                method=request.method,
+                path=request.path,
+                status=response.status_code,
+                duration_ms=round((perf_counter() - started) * 1000, 1),
+            )
+        return response
+
+    return middleware

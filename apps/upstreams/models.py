@@ -1,0 +1,104 @@
+"""The LLM servers, and the models that each was found to serve."""
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models, transaction
+
+from apps.core import secrets
+from apps.core.models import ConfigModel
+
+
+class Kind(models.TextChoices):
+    OPENAI = "openai", "OpenAI"
+    OLLAMA = "ollama", "Ollama"
+    LM_STUDIO = "lm_studio", "LM Studio"
+    VLLM = "vllm", "vLLM"
+    OTHER = "other", "Other OpenAI-compatible server"
+    DEMO = "demo", "Built-in demo (no LLM)"
+
+
+class Upstream(ConfigModel):
+    """An LLM server that speaks OpenAI's chat completions."""
+
+    slug = models.CharField(
+        "name",
+        max_length=40,
+        unique=True,
+        validators=[RegexValidator(r"^[a-z0-9][a-z0-9._-]*$", "Lower-case letters, digits, dots, dashes; no spaces.")],
+        help_text="Short name, such as `openai` or `gpu-box`; a module reaches its models as `name/model`.",
+    )
+    kind = models.CharField(max_length=12, choices=Kind, default=Kind.OTHER)
+    base_url = models.URLField(
+        "base URL", blank=True, help_text="With its version, such as http://127.0.0.1:11434/v1. Empty for the demo."
+    )
+    encrypted_secret = models.TextField(blank=True, editable=False)
+    default_model = models.CharField(
+        max_length=200, blank=True, help_text="Used by agents that name no model, or one that no upstream has."
+    )
+    is_default = models.BooleanField(
+        "default upstream", default=False, help_text="Serves agents whose model no upstream is known to have."
+    )
+    enabled = models.BooleanField(default=True)
+
+    connect_timeout = models.FloatField(default=5, validators=[MinValueValidator(0.1)], help_text="Seconds.")
+    first_event_timeout = models.FloatField(
+        default=120, validators=[MinValueValidator(0.1)], help_text="Seconds until the answer begins."
+    )
+    silence_timeout = models.FloatField(
+        default=60, validators=[MinValueValidator(0.1)], help_text="Seconds of silence in mid-answer."
+    )
+
+    takes_reasoning_effort = models.BooleanField("takes reasoning_effort", default=True)
+    takes_verbosity = models.BooleanField("takes verbosity", default=True)
+    takes_strict = models.BooleanField("takes strict tool schemas", default=True)
+    takes_parallel_tool_calls = models.BooleanField("takes parallel_tool_calls", default=True)
+    takes_developer_role = models.BooleanField("takes the developer role", default=True)
+    takes_several_system_messages = models.BooleanField("takes several system messages", default=True)
+
+    models_read_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_error = models.TextField(blank=True, editable=False)
+
+    class Meta:
+        ordering = ["slug"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_default"], condition=models.Q(is_default=True), name="one_default_upstream"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    @property
+    def secret(self) -> str:
+        """The API key sent to the server, in the clear. Raises SecretUnreadable."""
+        return secrets.decrypt(self.encrypted_secret) if self.encrypted_secret else ""
+
+    @secret.setter
+    def secret(self, value: str) -> None:
+        self.encrypted_secret = secrets.encrypt(value) if value else ""
+
+    def clean(self) -> None:
+        if self.kind != Kind.DEMO and not self.base_url:
+            raise ValidationError({"base_url": "An LLM server needs its base URL, such as http://127.0.0.1:11434/v1."})
+
+    def make_default(self) -> None:
+        """This one instead of whichever was the default."""
+        with transaction.atomic():
+            Upstream.objects.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
+            self.is_default = True
+            self.save()
+
+
+class UpstreamModel(ConfigModel):
+    """A model that an upstream said it has, when its list was last read."""
+
+    upstream = models.ForeignKey(Upstream, on_delete=models.CASCADE, related_name="models")
+    name = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["upstream", "name"], name="one_row_per_upstream_model")]
+
+    def __str__(self) -> str:
+        return f"{self.upstream.slug}/{self.name}"

@@ -1,0 +1,208 @@
+"""All settings, read from the environment (and from `.env` beside manage.py).
+
+Secure without being asked: the secret key is generated into the data folder, DEBUG is off, and naming a public https
+URL turns on secure cookies, HSTS and the redirect. What an operator may set is listed in README.md.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+
+ROOT = Path(__file__).resolve().parent.parent
+env = environ.Env()
+if (ROOT / ".env").exists():
+    environ.Env.read_env(ROOT / ".env")
+
+DEBUG = env.bool("GATEWAY_DEBUG", default=False)
+
+# --- data folder and secrets -----------------------------------------------------------------------------------------
+
+
+def _data_dir() -> Path:
+    folder = Path(env.str("GATEWAY_DATA_DIR", default=str(ROOT / "var"))).resolve()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _secret_key(folder: Path) -> str:
+    """The installation's one secret: Django signs with it, and upstream secrets are encrypted under it."""
+    given: str = env.str("GATEWAY_SECRET_KEY", default="")
+    if given:
+        return given
+    path = folder / "secret_key"
+    try:
+        # O_EXCL: of two processes that start together on an empty folder, one writes and the other reads.
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(64))
+    except FileExistsError:
+        pass
+    return path.read_text().strip()
+
+
+DATA_DIR = _data_dir()
+SECRET_KEY = _secret_key(DATA_DIR)
+
+# --- where it is reached ---------------------------------------------------------------------------------------------
+
+GATEWAY_HOST = env.str("GATEWAY_HOST", default="127.0.0.1")
+GATEWAY_PORT = env.int("GATEWAY_PORT", default=8000)
+GATEWAY_WORKERS = env.int("GATEWAY_WORKERS", default=1)
+GATEWAY_PUBLIC_URL = env.str("GATEWAY_PUBLIC_URL", default="").rstrip("/")
+
+_public = urlsplit(GATEWAY_PUBLIC_URL)
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.list("GATEWAY_ALLOWED_HOSTS", default=[])]
+if _public.hostname:
+    ALLOWED_HOSTS.append(_public.hostname)
+CSRF_TRUSTED_ORIGINS = [f"{_public.scheme}://{_public.netloc}"] if _public.netloc else []
+
+BEHIND_TLS = _public.scheme == "https"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
+SECURE_SSL_REDIRECT = BEHIND_TLS
+SECURE_HSTS_SECONDS = 31_536_000 if BEHIND_TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = BEHIND_TLS
+SECURE_HSTS_PRELOAD = BEHIND_TLS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
+SESSION_COOKIE_HTTPONLY = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# Browsers that talk to /v1 directly: exact origins only, and never cookies (keys travel in a header).
+CORS_ALLOWED_ORIGINS = env.list("GATEWAY_CORS_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/v1/"
+CORS_ALLOW_HEADERS = (
+    "accept",
+    "authorization",
+    "content-type",
+    "x-api-key",
+    "x-request-id",
+    "x-stainless-arch",
+    "x-stainless-async",
+    "x-stainless-helper-method",
+    "x-stainless-lang",
+    "x-stainless-os",
+    "x-stainless-package-version",
+    "x-stainless-retry-count",
+    "x-stainless-runtime",
+    "x-stainless-runtime-version",
+    "x-stainless-timeout",
+    "openai-organization",
+    "openai-project",
+)
+CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after"]
+
+# --- the gateway -----------------------------------------------------------------------------------------------------
+
+GATEWAY_AGENT_DISCOVERY_PATH = [
+    ROOT / part  # an absolute part stands for itself
+    for part in env.str("GATEWAY_AGENT_DISCOVERY_PATH", default="agents").split(":")
+    if part
+]
+GATEWAY_AGENT_DISCOVERY_ALLOWLIST = env.list("GATEWAY_AGENT_DISCOVERY_ALLOWLIST", default=[])
+GATEWAY_AGENT_DISCOVERY_DENYLIST = env.list("GATEWAY_AGENT_DISCOVERY_DENYLIST", default=[])
+GATEWAY_AGENT_AUTO_RELOAD = env.bool("GATEWAY_AGENT_AUTO_RELOAD", default=True)
+GATEWAY_AGENT_IMPORT_TIMEOUT = env.float("GATEWAY_AGENT_IMPORT_TIMEOUT", default=30.0)  # seconds
+GATEWAY_DEFAULT_UPSTREAM = env.str("GATEWAY_DEFAULT_UPSTREAM", default="")
+GATEWAY_DEFAULT_MODEL = env.str("GATEWAY_DEFAULT_MODEL", default="")
+GATEWAY_MAX_BODY_BYTES = env.int("GATEWAY_MAX_BODY_BYTES", default=16 * 1024 * 1024)
+GATEWAY_MAX_TURNS = env.int("GATEWAY_MAX_TURNS", default=30)
+GATEWAY_RUN_TIMEOUT = env.float("GATEWAY_RUN_TIMEOUT", default=900.0)  # seconds
+GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()
+GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | json | console
+
+# --- Django ----------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "ninja",  # serves the assets of /docs from here instead of a CDN
+    "apps.core",
+    "apps.observability",
+    "apps.access",
+    "apps.upstreams",
+    "apps.catalog",
+    "apps.execution",
+    "apps.openai_api",
+    "apps.console",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+# The /v1 road runs on the event loop and takes nothing synchronous (apps/core/loop_handler.py).
+LOOP_MIDDLEWARE = [
+    "apps.observability.requests.request_log",
+    "corsheaders.middleware.CorsMiddleware",
+]
+
+ROOT_URLCONF = "gateway_site.urls"
+ASGI_APPLICATION = "gateway_site.asgi.application"
+APPEND_SLASH = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'gateway.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # Many readers and one writer: readers never wait (WAL), a writer takes its lock at the start of its transaction
+        # instead of failing at the end (IMMEDIATE), and waits up to 20 s for another one.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
+    }
+else:
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = env.str("TZ", default="UTC")
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [ROOT / "static"]
+WHITENOISE_USE_FINDERS = True  # no collectstatic step: the assets are served from where they are installed
+WHITENOISE_AUTOREFRESH = False
+
+LOGGING_CONFIG = "apps.observability.logs.configure_logging"
+LOGGING = {"level": GATEWAY_LOG_LEVEL, "format": GATEWAY_LOG_FORMAT}
+
+# An agent without a model must not carry the SDK's gpt-5 settings (reasoning effort, verbosity) to a local server. The
+# SDK reads this name whenever an Agent is built; it is never sent anywhere, because the gateway resolves "no model".
+os.environ.setdefault("OPENAI_DEFAULT_MODEL", "gateway-default")
