@@ -107,7 +107,7 @@ GATEWAY_AGENT_IMPORT_TIMEOUT = env.float("GATEWAY_AGENT_IMPORT_TIMEOUT", default
 GATEWAY_DEFAULT_UPSTREAM = env.str("GATEWAY_DEFAULT_UPSTREAM", default="")
 GATEWAY_DEFAULT_MODEL = env.str("GATEWAY_DEFAULT_MODEL", default="")
 GATEWAY_MAX_BODY_BYTES = env.int("GATEWAY_MAX_BODY_BYTES", default=16 * 1024 * 1024)
-GATEWAY_MAX_TURNS = env.int("GATEWAY_MAX_TURNS", default=30)
+GATEWAY_MAX_TURNS = env.int("GATEWAY_MAX_TURNS", default=10)  # as the SDK's own
 GATEWAY_RUN_TIMEOUT = env.float("GATEWAY_RUN_TIMEOUT", default=900.0)  # seconds
 GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()
 GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | json | console
@@ -149,6 +149,7 @@ MIDDLEWARE = [
 LOOP_MIDDLEWARE = [
     "apps.observability.requests.request_log",
     "corsheaders.middleware.CorsMiddleware",
+    "apps.openai_api.errors.openai_errors",
 ]
 
 ROOT_URLCONF = "gateway_site.urls"
@@ -202,6 +203,37 @@ WHITENOISE_AUTOREFRESH = False
 
 LOGGING_CONFIG = "apps.observability.logs.configure_logging"
 LOGGING = {"level": GATEWAY_LOG_LEVEL, "format": GATEWAY_LOG_FORMAT}
+
+# --- the console -----------------------------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "Agent Gateway",
+    "SITE_HEADER": "Agent Gateway",
+    "SITE_SUBHEADER": "Operators' console",
+    "SITE_URL": "/admin/",
+    "SITE_ICON": f"{STATIC_URL}console/icon.svg",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}console/icon.svg"}],
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_BACK_BUTTON": True,
+    "SCRIPTS": [f"{STATIC_URL}console/copy.js"],
+    "DASHBOARD_CALLBACK": "apps.console.dashboard.dashboard",
+    "SIDEBAR": {"navigation": "apps.console.navigation.navigation"},
+    "COLORS": {
+        "primary": {  # a calm blue-green, readable on white and on black
+            "50": "oklch(98.4% .014 180.7)",
+            "100": "oklch(95.3% .051 180.8)",
+            "200": "oklch(91% .096 180.4)",
+            "300": "oklch(85.5% .138 181.1)",
+            "400": "oklch(77.7% .152 181.9)",
+            "500": "oklch(70.4% .14 182.5)",
+            "600": "oklch(51.1% .096 186.4)",
+            "700": "oklch(43.7% .078 188.2)",
+            "800": "oklch(38.6% .063 188.4)",
+            "900": "oklch(33% .055 189)",
+            "950": "oklch(27.7% .046 192.5)",
+        },
+    },
+}
 
 # An agent without a model must not carry the SDK's gpt-5 settings (reasoning effort, verbosity) to a local server. The
 # SDK reads this name whenever an Agent is built; it is never sent anywhere, because the gateway resolves "no model".

@@ -4,13 +4,14 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
 from apps.access.models import ApiKey
 from apps.core import live_config
 from apps.core.globs import matches
+from apps.core.write_behind import BatchWriter
 
 MARK = "agw_"
 PREFIX_LENGTH = len(MARK) + 8
@@ -74,3 +75,22 @@ keys = live_config.section("access.keys", _load)
 def find_key(credential: str) -> Key | None:
     """The key of this credential, whatever its state; the look-up by digest tells nothing by its time."""
     return keys.current().get(digest(credential))
+
+
+_NOTED_EVERY = timedelta(seconds=30)
+_noted: dict[int, datetime] = {}
+
+
+def _write_uses(uses: list[tuple[int, datetime]]) -> None:
+    for key_id, at in dict(uses).items():
+        ApiKey.objects.unpublished().filter(pk=key_id).update(last_used_at=at)
+
+
+key_uses: BatchWriter[tuple[int, datetime]] = BatchWriter("key-uses", _write_uses, capacity=10_000)
+
+
+def note_use(key: Key, at: datetime) -> None:
+    """Remember when the key was last used; written behind, at most twice a minute for each key."""
+    last = _noted.get(key.id)
+    if (last is None or at - last >= _NOTED_EVERY) and key_uses.offer((key.id, at)):
+        _noted[key.id] = at

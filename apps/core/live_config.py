@@ -56,6 +56,7 @@ class Section(Generic[T]):
 def section(name: str, load: Callable[[], T]) -> Section[T]:
     """Declare a section. `load` runs in a thread that may use the database and returns an immutable value."""
     _state.loaders[name] = load
+    forget()  # a snapshot from before this section does not have it
     return Section(name)
 
 

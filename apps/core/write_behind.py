@@ -1,0 +1,100 @@
+"""Rows that are written behind the answer: a bounded queue and one thread that writes them in batches."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import Generic, TypeVar
+
+import structlog
+from django.db import connection
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+_BATCH = 500
+_PAUSE_WHEN_FULL = 0.02  # seconds
+_LONGEST_BACKOFF = 5.0  # seconds
+
+
+class BatchWriter(Generic[T]):
+    """`write` gets lists of items in a thread that may use the database; what it raises is logged and tried again.
+
+    Nothing is lost while the process lives: when the queue is full, `put` waits.
+    """
+
+    def __init__(self, name: str, write: Callable[[list[T]], None], *, capacity: int = 5000) -> None:
+        self._name = name
+        self._write = write
+        self._queue: queue.Queue[T] = queue.Queue(capacity)
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
+        self._unwritten = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._stopping.clear()
+        self._deadline = float("inf")
+        self._thread = threading.Thread(target=self._work, name=f"write-{self._name}", daemon=True)
+        self._thread.start()
+
+    async def put(self, item: T) -> None:
+        """Returns at once unless the queue is full; then as soon as there is room."""
+        while True:
+            try:
+                self._queue.put_nowait(item)
+                return
+            except queue.Full:
+                await asyncio.sleep(_PAUSE_WHEN_FULL)
+
+    def offer(self, item: T) -> bool:
+        """For what may be dropped: False when the queue is full."""
+        try:
+            self._queue.put_nowait(item)
+        except queue.Full:
+            return False
+        return True
+
+    def stop(self, patience: float = 10.0) -> int:
+        """Write what is waiting, for at most `patience` seconds; returns how many items were lost."""
+        self._deadline = monotonic() + patience
+        self._stopping.set()
+        if self._thread:
+            self._thread.join(patience + 1)
+        lost = self._queue.qsize() + self._unwritten
+        if lost:
+            log.error("rows_lost", writer=self._name, count=lost)
+        return lost
+
+    def _work(self) -> None:
+        try:
+            while not (self._stopping.is_set() and self._queue.empty()) and monotonic() < self._deadline:
+                if batch := self._next_batch():
+                    self._write_until_done(batch)
+        finally:
+            connection.close()
+
+    def _next_batch(self) -> list[T]:
+        batch: list[T] = []
+        with contextlib.suppress(queue.Empty):
+            batch.append(self._queue.get(timeout=0.2))
+            while len(batch) < _BATCH:
+                batch.append(self._queue.get_nowait())
+        return batch
+
+    def _write_until_done(self, batch: list[T]) -> None:
+        backoff = 0.1
+        self._unwritten = len(batch)
+        while monotonic() < self._deadline:
+            try:
+                self._write(batch)
+            except Exception as error:  # noqa: BLE001  # a database that is down comes back; rows are kept until then
+                log.error("rows_not_written", writer=self._name, count=len(batch), error=str(error), again_in=backoff)
+                connection.close()
+                sleep(0.1 if self._stopping.is_set() else backoff)
+                backoff = min(backoff * 2, _LONGEST_BACKOFF)
+            else:
+                self._unwritten = 0
+                return

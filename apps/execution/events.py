@@ -1,0 +1,60 @@
+"""What a run tells while it goes on. Every way of running yields these, every renderer reads them."""
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of all model calls of the run. `estimated` when at least one call's tokens had to be guessed."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    model_calls: int = 0
+    estimated: bool = False
+
+
+class RunEvent(msgspec.Struct, frozen=True, gc=False):
+    """The base of all events."""
+
+
+class TextDelta(RunEvent, frozen=True, gc=False):
+    text: str
+
+
+class ReasoningDelta(RunEvent, frozen=True, gc=False):
+    text: str
+
+
+class RefusalDelta(RunEvent, frozen=True, gc=False):
+    """The model declined; the text is its reason."""
+
+    text: str
+
+
+class ToolStarted(RunEvent, frozen=True):
+    call_id: str
+    name: str
+    arguments: str
+
+
+class ToolFinished(RunEvent, frozen=True):
+    call_id: str
+    output: str
+
+
+class HandedOff(RunEvent, frozen=True):
+    source: str
+    target: str
+
+
+class Finished(RunEvent, frozen=True):
+    """The last event of a run that was not cut short by an error."""
+
+    reason: FinishReason
+    usage: Usage
+    refused: bool = False  # a guardrail, a filter or the model declined

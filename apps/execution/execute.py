@@ -1,0 +1,212 @@
+"""Run what a model name stands for and tell what happens, event by event."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from agents import ModelSettings, Runner, RunResultStreaming
+from agents.stream_events import StreamEvent
+from django.conf import settings
+
+from apps.catalog.registry import Generation
+from apps.core.errors import GatewayError, RunFailed, UpstreamTimeout
+from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, Usage
+from apps.execution.failures import judge
+from apps.execution.sdk_runner import Forwarding, forwarding, run_config
+from apps.execution.transcript import Transcript
+from apps.upstreams.calls import CallLog, ModelCall, current_calls
+
+log = structlog.get_logger(__name__)
+
+_MOST_UNREAD_EVENTS = 2000  # in the SDK's queue; beyond it the model is read more slowly
+_WATCH_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to run. `input` are the SDK's input items; `prompt` is the last user text, all that a workflow takes.
+
+    `model_settings` holds only what the request set; `extra_body` is what the SDK has no field for.
+    """
+
+    agent_id: str
+    generation: Generation
+    input: list[Any]
+    prompt: str
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
+    calls: CallLog = field(default_factory=CallLog)
+
+
+def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
+    """The events of the run, ending with Finished. Closing it early cancels the run and its upstream connections.
+
+    Raises GatewayError. The version that is loaded now serves to the end, whatever is edited meanwhile.
+    """
+    return _told(order, _workflow(order) if order.generation.export.workflow else _agent(order))
+
+
+async def _told(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
+    """The same events, with failures judged and the end told."""
+    with order.generation.hold():
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+            reason, refused = _finish_reason(order.calls), False
+        except GatewayError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a module's code raises; some call sys.exit
+            verdict = judge(error, order.agent_id)
+            if isinstance(verdict, GatewayError):
+                log.warning("run_raised", agent=order.agent_id, code=verdict.code, exc_info=error)
+                raise verdict from error
+            yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(verdict.text)
+            reason, refused = "stop" if verdict.by_model else "content_filter", True
+        yield Finished(reason, usage_of(order.calls), refused)
+
+
+async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
+    export = order.generation.export
+    assert export.agent is not None
+    current_calls.set(order.calls)
+    transcript = Transcript()
+    result = Runner.run_streamed(
+        export.agent,
+        order.input,
+        context=export.context_type() if export.context_type else None,
+        max_turns=settings.GATEWAY_MAX_TURNS,
+        run_config=run_config(model_settings=ModelSettings(**order.model_settings) if order.model_settings else None),
+    )
+    # The SDK's queue has no bound of its own; pinned by tests/execution/test_sdk_contract.py.
+    order.calls.pace = _pace(result._event_queue.qsize)  # noqa: SLF001
+    deadline = _Deadline(result)
+    watcher = _watch_guardrails(result) if export.agent.input_guardrails else None
+    try:
+        async for event in result.stream_events():
+            told = transcript.read(event)
+            if told is not None:
+                yield told
+        deadline.check()
+        for last in (transcript.release(), transcript.final(result.final_output)):
+            if last is not None:
+                yield last
+    finally:
+        # Always first: leaving the loop alone would let the run and its upstream stream go on in the background.
+        result.cancel()
+        deadline.disarm()
+        if watcher:
+            watcher.cancel()
+
+
+def _pace(backlog: Callable[[], int]) -> Callable[[], Awaitable[None]]:
+    """Makes a model wait while the reader of its run is far behind."""
+
+    async def wait() -> None:
+        while backlog() > _MOST_UNREAD_EVENTS:  # noqa: ASYNC110  # the SDK's queue offers nothing to wait on
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    return wait
+
+
+class _Deadline:
+    """Ends a run that takes longer than GATEWAY_RUN_TIMEOUT."""
+
+    def __init__(self, run: RunResultStreaming | asyncio.Task[Any]) -> None:
+        self._run = run
+        self._passed = False
+        self._timer = asyncio.get_running_loop().call_later(settings.GATEWAY_RUN_TIMEOUT, self._pass)
+
+    def _pass(self) -> None:
+        self._passed = True
+        self._run.cancel()
+
+    def disarm(self) -> None:
+        self._timer.cancel()
+
+    def check(self) -> None:
+        if self._passed:
+            raise UpstreamTimeout(
+                f"The run took longer than {settings.GATEWAY_RUN_TIMEOUT:g} s and was stopped.", code="run_timeout"
+            )
+
+
+def _watch_guardrails(result: RunResultStreaming) -> asyncio.Task[None]:
+    """Stops a stream as soon as an input guardrail trips; the SDK itself waits until the model has finished."""
+
+    async def watch() -> None:
+        while result.run_loop_task is None or not result.run_loop_task.done():
+            if any(guardrail.output.tripwire_triggered for guardrail in result.input_guardrail_results):
+                result.cancel()
+                return
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    return asyncio.create_task(watch())
+
+
+async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
+    """A function that calls Runner itself, such as Agent Builder's `run_workflow`. Its runs stream to here."""
+    current_calls.set(order.calls)
+    queue: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
+    order.calls.pace = _pace(queue.qsize)
+    forward = Forwarding(queue.put_nowait)
+    forwarding.set(forward)
+    transcript = Transcript(of_workflow=True)
+    task = asyncio.create_task(_call_workflow(order))
+    task.add_done_callback(lambda _: queue.put_nowait(None))
+    deadline = _Deadline(task)
+    try:
+        while (event := await queue.get()) is not None:
+            told = transcript.read(event)
+            if told is not None:
+                yield told
+        deadline.check()
+        returned = _answer_of(await task)
+        answer = forward.last_output if returned is None else returned
+        for last in (transcript.release(), transcript.final(answer)):
+            if last is not None:
+                yield last
+    finally:
+        deadline.disarm()
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                await task
+
+
+async def _call_workflow(order: Order) -> Any:
+    export = order.generation.export
+    assert export.workflow is not None
+    argument = export.workflow_input(input_as_text=order.prompt) if export.workflow_input else order.prompt
+    try:
+        return await export.workflow(argument)
+    except SystemExit as error:  # must not reach the event loop, which it would end
+        raise RunFailed(f"The code of the agent '{order.agent_id}' called sys.exit().") from error
+
+
+def _answer_of(returned: Any) -> Any:
+    """What a workflow returned as its answer: Agent Builder's `output_text`, a run's final output, or the value."""
+    if isinstance(returned, dict) and "output_text" in returned:
+        return returned["output_text"]
+    return getattr(returned, "final_output", returned)
+
+
+def usage_of(log: CallLog) -> Usage:
+    calls: list[ModelCall] = log.calls
+    return Usage(
+        prompt_tokens=sum(call.prompt_tokens for call in calls),
+        completion_tokens=sum(call.completion_tokens for call in calls),
+        cached_tokens=sum(call.cached_tokens for call in calls),
+        reasoning_tokens=sum(call.reasoning_tokens for call in calls),
+        model_calls=len(calls),
+        estimated=any(call.estimated for call in calls),
+    )
+
+
+def _finish_reason(log: CallLog) -> FinishReason:
+    """Of the last model call; the agent's own tool calls are not the client's business."""
+    last = log.calls[-1].finish_reason if log.calls else None
+    return last if last in ("length", "content_filter") else "stop"  # type: ignore[return-value]

@@ -1,0 +1,141 @@
+"""SDK stream events → RunEvents: at most one for one, in order.
+
+Both a run of ours and the runs that a workflow starts itself are read here, so both look the same to a client.
+"""
+
+import json
+from typing import Any
+
+from agents import Agent, ItemHelpers
+from agents.items import MessageOutputItem
+from agents.stream_events import AgentUpdatedStreamEvent, RawResponsesStreamEvent, RunItemStreamEvent, StreamEvent
+from pydantic import BaseModel
+
+from apps.execution.events import (
+    HandedOff,
+    ReasoningDelta,
+    RefusalDelta,
+    RunEvent,
+    TextDelta,
+    ToolFinished,
+    ToolStarted,
+)
+
+_BETWEEN_MESSAGES = "\n\n"
+
+
+class Transcript:
+    """Reads one run's events. Text of an agent with output guardrails is held back until `release`."""
+
+    def __init__(self, *, of_workflow: bool = False) -> None:
+        """`of_workflow`: agents with an output type are its classifier nodes, and their JSON is not shown."""
+        self._of_workflow = of_workflow
+        self._told: list[str] = []  # by a workflow, whose return value may repeat it
+        self._hidden = False
+        self._holding = False
+        self._held: list[str] = []
+        self._message_text = False  # the message under way has brought text
+        self._message_begins = False
+        self._any_text = False
+        self._answered = False  # the newest text comes from a message, not from before a tool call
+
+    def read(self, event: StreamEvent) -> RunEvent | None:
+        if type(event) is RawResponsesStreamEvent:
+            return self._raw(event.data)
+        if type(event) is RunItemStreamEvent:
+            return self._item(event)
+        if type(event) is AgentUpdatedStreamEvent:
+            return self._agent(event.new_agent)
+        return None
+
+    def release(self) -> TextDelta | None:
+        """The text that was held back, once the guardrails have passed it."""
+        if not self._held:
+            return None
+        text = "".join(self._held)
+        self._held.clear()
+        return TextDelta(text)
+
+    def final(self, output: Any) -> TextDelta | None:
+        """The final output where no message told it: a tool's result that ends the run, a workflow's return value."""
+        if output is None or output == "":
+            return None
+        text = as_text(output)
+        if self._answered and (not self._of_workflow or text.strip() in "".join(self._told)):
+            return None
+        self._hidden = self._holding = False
+        self._message_begins = True
+        return self._text(text)
+
+    def _raw(self, data: Any) -> RunEvent | None:
+        kind = data.type
+        if kind == "response.output_text.delta":
+            return self._text(data.delta)
+        if kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
+            return None if self._hidden else ReasoningDelta(data.delta)
+        if kind == "response.refusal.delta":
+            return RefusalDelta(data.delta)
+        if kind == "response.output_item.added" and data.item.type == "message":
+            self._message_begins = True
+            self._message_text = False
+        return None
+
+    def _text(self, text: str) -> TextDelta | None:
+        if self._hidden or not text:
+            return None
+        if self._any_text and (self._message_begins or not self._answered):
+            text = _BETWEEN_MESSAGES + text
+        self._message_begins = False
+        self._message_text = self._any_text = self._answered = True
+        if self._of_workflow:
+            self._told.append(text)
+        if self._holding:
+            self._held.append(text)
+            return None
+        return TextDelta(text)
+
+    def _item(self, event: RunItemStreamEvent) -> RunEvent | None:
+        item: Any = event.item
+        if event.name == "message_output_created":
+            return self._whole_message(item)
+        if event.name == "tool_called":
+            raw = item.raw_item
+            return ToolStarted(_of(raw, "call_id"), _of(raw, "name"), _of(raw, "arguments"))
+        if event.name == "tool_output":
+            self._answered = False
+            return ToolFinished(_of(item.raw_item, "call_id"), as_text(item.output))
+        if event.name == "handoff_occured":  # the SDK's spelling
+            self._answered = False
+            return HandedOff(item.source_agent.name, item.target_agent.name)
+        return None
+
+    def _whole_message(self, item: MessageOutputItem) -> TextDelta | None:
+        """A message that was never streamed: the text of an error handler arrives only so."""
+        if self._message_text:
+            self._message_text = False
+            return None
+        return self._text(ItemHelpers.text_message_output(item))
+
+    def _agent(self, agent: Agent[Any]) -> TextDelta | None:
+        """Another agent speaks. What its predecessor had to hold is not the final output, and is let go."""
+        released = self.release()
+        self._hidden = self._of_workflow and agent.output_type not in (None, str)
+        self._holding = bool(agent.output_guardrails)
+        return released
+
+
+def as_text(output: Any) -> str:
+    """How a Python value reads to a person or a program: text as it is, everything else as JSON."""
+    if isinstance(output, str):
+        return output
+    if isinstance(output, BaseModel):
+        return output.model_dump_json()
+    try:
+        return json.dumps(output, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return str(output)
+
+
+def _of(raw: Any, name: str) -> str:
+    value = raw.get(name) if isinstance(raw, dict) else getattr(raw, name, None)
+    return value if isinstance(value, str) else ""

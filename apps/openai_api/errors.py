@@ -1,0 +1,107 @@
+"""Whatever went wrong, as OpenAI's error object: `{"error": {"message", "type", "param", "code"}}`.
+
+https://platform.openai.com/docs/guides/error-codes
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.decorators import async_only_middleware
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from apps.core.errors import GatewayError, InvalidRequest, NotFound, Unauthenticated
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_INPUT_SHOWN = 60
+
+
+def error_body(error: GatewayError) -> dict[str, Any]:
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The one place where an exception becomes an answer."""
+    told = as_gateway_error(request, error)
+    if told.status >= 500:
+        log.warning("request_failed", code=told.code, status=told.status, error=told.message)
+    response = HttpResponse(msgspec.json.encode(error_body(told)), content_type="application/json", status=told.status)
+    if told.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if told.retry_after is not None:
+        response.headers["Retry-After"] = str(math.ceil(told.retry_after))
+    return response
+
+
+def as_gateway_error(request: HttpRequest, error: Exception) -> GatewayError:
+    match error:
+        case GatewayError():
+            return error
+        case ValidationError():
+            return _of_validation(error.errors)
+        case AuthenticationError():
+            return Unauthenticated("No API key was given.")
+        case HttpError() if error.status_code == 400:
+            return InvalidRequest(f"The request body is not valid JSON. {error}".strip())
+        case Http404():
+            return NotFound(f"There is nothing at {request.method} {request.path}. See /docs for what there is.")
+        case _:
+            log.error("request_crashed", path=request.path, exc_info=error)
+            return GatewayError("The gateway itself failed. Its log has the details under this request id.")
+
+
+def _of_validation(errors: list[dict[str, Any]]) -> InvalidRequest:
+    """The first thing that is wrong, with its place written as OpenAI writes it: `messages[3].role`."""
+    first = min(errors, key=lambda error: len(error["loc"]) and not str(error["loc"][-1]).isdigit())
+    param = _place(first["loc"])
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return InvalidRequest(f"Invalid '{param}': {message}." if param else f"{message}.", param=param or None)
+
+
+def _place(location: tuple[Any, ...] | list[Any]) -> str:
+    """Without ninja's own leading words and the names of the union's members."""
+    place = ""
+    for part in location[2:]:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part not in _UNION_MEMBERS and "[" not in part and "-" not in part:
+            place += f".{part}" if place else part
+    return place
+
+
+# pydantic puts the tag of the union's member into the location: roles of messages and types of parts.
+_UNION_MEMBERS = frozenset(
+    {"system", "developer", "user", "assistant", "tool", "str", "text", "image_url", "input_audio", "file", "refusal"}
+)
+
+
+@async_only_middleware
+def openai_errors(
+    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
+) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
+    """For what does not pass ninja: unknown paths, wrong methods, and the exceptions nobody expected."""
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        try:
+            response = await get_response(request)
+        except Exception as error:  # noqa: BLE001  # the outermost: everything must be answered
+            return error_response(request, error)
+        if response.status_code == 405:
+            allowed = response.headers.get("Allow", "")
+            told = error_response(
+                request,
+                NotFound(
+                    f"{request.path} does not take {request.method}; it takes {allowed}.",
+                    status=405,
+                    code="method_not_allowed",
+                ),
+            )
+            told.headers["Allow"] = allowed
+            return told
+        return response
+
+    return middleware

@@ -1,0 +1,60 @@
+"""A request's parameters → what the SDK and the upstream are asked for. What cannot be honoured is refused by name."""
+
+from typing import Any
+
+from openai.types.shared import Reasoning
+
+from apps.core.errors import InvalidRequest
+from apps.openai_api.schemas import ChatCompletionRequest
+
+_SETTINGS = (
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "parallel_tool_calls",
+    "verbosity",
+    "metadata",
+)
+_PASSED_ON = ("stop", "seed", "logit_bias", "response_format")
+
+
+def refuse_what_cannot_be_honoured(request: ChatCompletionRequest) -> None:
+    """Raises InvalidRequest that names the first such parameter."""
+    refusals: list[tuple[str, bool, str]] = [
+        ("n", (request.n or 1) != 1, "an agent gives one answer to a request; send several requests instead"),
+        ("logprobs", bool(request.logprobs), "agents do not report log probabilities"),
+        ("top_logprobs", bool(request.top_logprobs), "agents do not report log probabilities"),
+        ("modalities", bool(set(request.modalities or ()) - {"text"}), "agents answer in text"),
+        ("audio", request.audio is not None, "agents answer in text"),
+        ("functions", bool(request.functions), "it was replaced by tools, and agents bring their own"),
+        ("function_call", request.function_call not in (None, "none", "auto"), "agents choose among their own tools"),
+        ("web_search_options", request.web_search_options is not None, "agents bring their own tools"),
+        ("tool_choice", request.tool_choice not in (None, "none", "auto"), "agents choose among their own tools"),
+    ]
+    for name, asked, why in refusals:
+        if asked:
+            raise InvalidRequest(f"'{name}' is not supported: {why}.", param=name, code="unsupported_parameter")
+
+
+def model_settings(request: ChatCompletionRequest) -> dict[str, Any]:
+    """The fields of the SDK's ModelSettings that the request sets. They override the agent's own for this run."""
+    settings = {name: value for name in _SETTINGS if (value := getattr(request, name)) is not None}
+    if (most := request.max_completion_tokens or request.max_tokens) is not None:
+        settings["max_tokens"] = most
+    if request.reasoning_effort is not None:
+        settings["reasoning"] = Reasoning(effort=request.reasoning_effort)  # type: ignore[arg-type]  # a server's own words pass
+    body = {name: value for name in _PASSED_ON if (value := getattr(request, name)) is not None}
+    if isinstance(request.user, str):
+        body["user"] = request.user
+    if body:
+        settings["extra_body"] = body
+    return settings
+
+
+def ignored(request: ChatCompletionRequest) -> list[str]:
+    """Parameters that are accepted and have no effect; told in the header `x-gateway-ignored`.
+
+    Chat UIs offer their own tools in every request (Open WebUI: 36); an agent has its own and is not offered these.
+    """
+    return ["tools"] if request.tools else []

@@ -1,0 +1,235 @@
+"""The path of a chat request, top to bottom: authenticate → resolve → authorise → execute → stream → record.
+
+Each word is one call. Streamed and whole answers read the same events; only the last step differs.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from time import perf_counter
+from typing import Any
+
+import structlog
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from apps.access.authorise import Action, decide
+from apps.access.keys import Key, find_key, note_use
+from apps.catalog import registry
+from apps.catalog.registry import Entry, Generation
+from apps.core.clock import now
+from apps.core.errors import AccessDenied, AgentUnavailable, GatewayError, Unauthenticated
+from apps.core.loop_handler import EventStream, LoopRequest
+from apps.execution.events import Finished, RunEvent
+from apps.execution.execute import Order, execute, usage_of
+from apps.execution.models import Outcome, Run
+from apps.execution.recording import runs
+from apps.observability.requests import request_id
+from apps.openai_api.conversation import input_items, last_user_text
+from apps.openai_api.parameters import ignored, model_settings, refuse_what_cannot_be_honoured
+from apps.openai_api.schemas import ChatCompletionRequest
+from apps.openai_api.wire import DONE, ChunkWriter, Fold, new_id
+
+log = structlog.get_logger(__name__)
+
+_FIRST_EVENT_PATIENCE = 1.0  # seconds; then headers leave, because a client's Stop only works once bytes flow
+
+
+async def chat(request: LoopRequest, key: Key, body: ChatCompletionRequest) -> HttpResponseBase:
+    """Answer a chat completion. Raises GatewayError for whatever fails before the first event."""
+    refuse_what_cannot_be_honoured(body)
+    entry = resolve(key, body.model)
+    authorise(key, Action.CHAT, entry.agent_id)
+    order = _order(entry, serving(entry), body)
+    run = _run(order, key, streamed=bool(body.stream))
+    request.cancel_when_client_leaves()
+    events = record(execute(order), order, run)
+    answer = stream if body.stream else whole
+    response = await answer(events, run.id, entry.agent_id, body)
+    if names := ignored(body):
+        response.headers["x-gateway-ignored"] = ", ".join(names)
+    return response
+
+
+def authenticate(headers: Mapping[str, str]) -> Key:
+    """The key behind `Authorization: Bearer KEY` or `x-api-key: KEY`. Memory only. Raises Unauthenticated."""
+    scheme, _, credential = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not credential.strip():
+        credential = headers.get("x-api-key", "")
+    credential = credential.strip()
+    if not credential:
+        raise Unauthenticated("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
+    key = find_key(credential)
+    at = now()
+    if key is None or key.revoked:
+        raise Unauthenticated("The API key is not valid. Issue one in the admin under API keys.")
+    if not key.is_in_force(at):
+        raise Unauthenticated("The API key has expired. Issue a new one in the admin under API keys.")
+    note_use(key, at)
+    structlog.contextvars.bind_contextvars(key_id=key.id)
+    return key
+
+
+def resolve(key: Key, model: str) -> Entry:
+    """The agent that a model name means to this key. Raises ModelNotFound."""
+    return registry.resolve(model, visible=key.may_use)
+
+
+def authorise(key: Key, action: Action, target: str) -> None:
+    """Raises AccessDenied with the reason."""
+    decision = decide(key, action, target, at=now())
+    if not decision.allowed:
+        log.info("access_denied", action=action, target=target, reason=decision.reason)
+        raise AccessDenied(decision.reason, param="model" if target else None)
+
+
+def serving(entry: Entry) -> Generation:
+    """The version that answers. Raises AgentUnavailable for an agent that is disabled or does not load."""
+    if not entry.enabled:
+        raise AgentUnavailable(f"The agent '{entry.agent_id}' is disabled.", param="model", code="agent_disabled")
+    if entry.generation is None:
+        reason = entry.problems[0].reason if entry.problems else "no version of it loads"
+        raise AgentUnavailable(
+            f"The agent '{entry.agent_id}' is broken: {reason} The admin says how to mend it.",
+            param="model",
+            code="agent_broken",
+        )
+    return entry.generation
+
+
+def _order(entry: Entry, generation: Generation, body: ChatCompletionRequest) -> Order:
+    return Order(
+        agent_id=entry.agent_id,
+        generation=generation,
+        input=input_items(body.messages),
+        prompt=last_user_text(body.messages),
+        model_settings=model_settings(body),
+    )
+
+
+def _run(order: Order, key: Key, *, streamed: bool) -> Run:
+    return Run(
+        id=new_id(),
+        request_id=request_id.get(),
+        agent_id=order.agent_id,
+        agent_digest=order.generation.digest,
+        key_id=key.id,
+        key_name=key.name,
+        streamed=streamed,
+        started_at=now(),
+        outcome=Outcome.CANCELLED,  # until it ends otherwise
+    )
+
+
+async def stream(
+    events: AsyncGenerator[RunEvent, None], id: str, model: str, body: ChatCompletionRequest
+) -> EventStream:
+    """An event stream. A failure before the first event, within a second, is raised instead."""
+    with_usage = bool(body.stream_options and body.stream_options.include_usage)
+    writer = ChunkWriter(id=id, model=model, with_usage=with_usage)
+    first = asyncio.ensure_future(anext(events))
+
+    async def close() -> None:
+        if not first.done():
+            first.cancel()
+            await asyncio.wait({first})
+        await events.aclose()
+
+    try:
+        await asyncio.wait({first}, timeout=_FIRST_EVENT_PATIENCE)
+        if first.done():
+            first.result()
+    except BaseException:
+        await close()
+        raise
+    return EventStream(_frames(first, events, writer), close)
+
+
+async def _frames(
+    first: asyncio.Future[RunEvent], events: AsyncGenerator[RunEvent, None], writer: ChunkWriter
+) -> AsyncGenerator[bytes, None]:
+    yield writer.opening()
+    try:
+        if frame := writer.frame(await first):
+            yield frame
+        async for event in events:
+            if frame := writer.frame(event):
+                yield frame
+    except GatewayError as error:
+        yield writer.failure(error)
+    yield DONE
+
+
+async def whole(
+    events: AsyncGenerator[RunEvent, None],
+    id: str,
+    model: str,
+    body: ChatCompletionRequest,  # noqa: ARG001  # the same signature as `stream`
+) -> HttpResponse:
+    fold = Fold(id=id, model=model)
+    async with contextlib.aclosing(events):
+        async for event in events:
+            fold.add(event)
+    return HttpResponse(fold.encoded(), content_type="application/json")
+
+
+async def record(events: AsyncGenerator[RunEvent, None], order: Order, run: Run) -> AsyncGenerator[RunEvent, None]:
+    """The same events; when they end, however they end, the Run is written behind."""
+    began = perf_counter()
+    try:
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if run.first_event_ms is None:
+                    run.first_event_ms = (perf_counter() - began) * 1000
+                if type(event) is Finished:
+                    run.outcome = Outcome.REFUSED if event.refused else Outcome.COMPLETED
+                    run.finish_reason = event.reason
+                yield event
+    except GatewayError as error:
+        run.outcome = Outcome.FAILED
+        run.error_code, run.error = error.code or "", error.message
+        raise
+    finally:
+        run.duration_ms = (perf_counter() - began) * 1000
+        _count(run, order)
+        _log_end(run)
+        await runs.put(run)
+
+
+def _count(run: Run, order: Order) -> None:
+    usage = usage_of(order.calls)
+    run.model_calls = usage.model_calls
+    run.prompt_tokens, run.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+    run.tokens_estimated = usage.estimated
+    if order.calls.calls:
+        last = order.calls.calls[-1]
+        run.upstream, run.model = last.upstream, last.model
+
+
+def _log_end(run: Run) -> None:
+    facts: dict[str, Any] = {"error_code": run.error_code, "error": run.error} if run.error_code else {}
+    log.info(
+        "run_finished",
+        run_id=run.id,
+        agent=run.agent_id,
+        upstream=run.upstream,
+        model=run.model,
+        outcome=str(run.outcome),
+        duration_ms=round(run.duration_ms, 1),
+        tokens=run.total_tokens,
+        **facts,
+    )
+
+
+def visible_entries(key: Key) -> list[Entry]:
+    """What `/v1/models` lists for this key: agents that are enabled, serve, and are allowed."""
+    return [
+        entry
+        for entry in registry.entries().values()
+        if entry.enabled and entry.generation is not None and key.may_use(entry.agent_id)
+    ]
+
+
+def request_key(request: HttpRequest) -> Key:
+    """What `authenticate` found for this request."""
+    key: Key = request.auth  # type: ignore[attr-defined]  # ninja puts it there
+    return key

@@ -1,0 +1,68 @@
+"""The clients' door: OpenAI's endpoints under /v1. Each route parses, calls one verb, and presents."""
+
+from typing import Any
+
+import msgspec
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from ninja import Router
+from ninja.security.base import AuthBase
+
+from apps.access.authorise import Action
+from apps.core.errors import NotFound
+from apps.core.loop_handler import LoopRequest
+from apps.openai_api import pipeline
+from apps.openai_api.models_list import model_object
+from apps.openai_api.schemas import ChatCompletion, ChatCompletionRequest, ErrorBody, Model, ModelList
+
+REFUSALS = dict.fromkeys((400, 401, 403, 404, 413, 429, 502, 503, 504), ErrorBody)
+
+
+class ApiKeyAuth(AuthBase):
+    """Both spellings of a key, `Authorization: Bearer KEY` and `x-api-key: KEY`, through one code path."""
+
+    openapi_type = "http"
+    openapi_scheme = "bearer"
+    is_async = True
+
+    async def __call__(self, request: HttpRequest) -> Any:
+        return pipeline.authenticate(request.headers)
+
+
+router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth())
+
+
+def _json(value: Any) -> HttpResponse:
+    return HttpResponse(msgspec.json.encode(value), content_type="application/json")
+
+
+@router.post("/chat/completions", response={200: ChatCompletion, **REFUSALS}, summary="Chat with an agent")
+async def create_chat_completion(request: LoopRequest, body: ChatCompletionRequest) -> HttpResponseBase:
+    """Whole, or with `stream: true` as server-sent `chat.completion.chunk` events that end with `data: [DONE]`."""
+    return await pipeline.chat(request, pipeline.request_key(request), body)
+
+
+@router.get("/models", response={200: ModelList, **REFUSALS}, summary="List the agents this key may use")
+async def list_models(request: HttpRequest) -> HttpResponse:
+    key = pipeline.request_key(request)
+    pipeline.authorise(key, Action.LIST, "")
+    return _json({"object": "list", "data": [model_object(entry) for entry in pipeline.visible_entries(key)]})
+
+
+@router.get("/models/{path:model}", response={200: Model, **REFUSALS}, summary="One agent")
+async def retrieve_model(request: HttpRequest, model: str) -> HttpResponse:
+    """Agent ids contain a slash: `/v1/models/default/sampleagent`."""
+    key = pipeline.request_key(request)
+    entry = pipeline.resolve(key, model)
+    pipeline.authorise(key, Action.LIST, entry.agent_id)
+    pipeline.serving(entry)
+    return _json(model_object(entry))
+
+
+@router.api_operation(
+    ["GET", "POST", "PUT", "PATCH", "DELETE"], "/{path:rest}", include_in_schema=False, url_name="v1_nothing_here"
+)
+async def nothing_here(request: HttpRequest, rest: str) -> HttpResponse:
+    raise NotFound(
+        f"There is no endpoint {request.method} /v1/{rest}. "
+        "This gateway serves /v1/models and /v1/chat/completions; /docs describes them."
+    )

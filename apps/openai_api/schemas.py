@@ -1,0 +1,211 @@
+"""What /v1 takes and gives, in OpenAI's own words.
+
+https://platform.openai.com/docs/api-reference/chat/create, as the official clients of November 2026 send it. Members
+that are not listed are accepted and ignored; those that cannot be honoured are refused in `parameters.py`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from ninja import Schema
+from pydantic import ConfigDict, Field
+
+
+class Loose(Schema):
+    """Clients add members of their own (`name`, `annotations`, cache hints); they are no reason to refuse."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class TextPart(Loose):
+    type: Literal["text"]
+    text: str
+
+
+class RefusalPart(Loose):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class ImageUrl(Loose):
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(Loose):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class InputAudio(Loose):
+    data: str
+    format: str
+
+
+class AudioPart(Loose):
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+class FileContent(Loose):
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class FilePart(Loose):
+    type: Literal["file"]
+    file: FileContent
+
+
+UserPart = Annotated[TextPart | ImagePart | AudioPart | FilePart, Field(discriminator="type")]
+AssistantPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+
+
+class FunctionCall(Loose):
+    name: str
+    arguments: str | None = "{}"
+
+
+class ToolCall(Loose):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class SystemMessage(Loose):
+    role: Literal["system"]
+    content: str | list[TextPart]
+
+
+class DeveloperMessage(Loose):
+    role: Literal["developer"]
+    content: str | list[TextPart]
+
+
+class UserMessage(Loose):
+    role: Literal["user"]
+    content: str | list[UserPart] | None = None
+
+
+class AssistantMessage(Loose):
+    role: Literal["assistant"]
+    content: str | list[AssistantPart] | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ToolMessage(Loose):
+    role: Literal["tool"]
+    tool_call_id: str
+    content: str | list[TextPart] | None = None
+
+
+Message = Annotated[
+    SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
+
+
+class StreamOptions(Loose):
+    include_usage: bool | None = None
+
+
+class ChatCompletionRequest(Loose):
+    """A conversation and the agent that shall answer it."""
+
+    model: str = Field(min_length=1, max_length=300, examples=["default/sampleagent"])
+    messages: list[Message] = Field(min_length=1, max_length=10_000, examples=[[{"role": "user", "content": "Hello"}]])
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    metadata: dict[str, str] | None = None
+
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: dict[str, Any] | None = None
+    user: Any = None  # Open WebUI sends an object in one of its modes
+
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    modalities: list[str] | None = None
+    audio: dict[str, Any] | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    web_search_options: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+
+
+class TokenDetails(Schema):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class CompletionUsage(Schema):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: TokenDetails
+    completion_tokens_details: TokenDetails
+
+
+class AnswerMessage(Schema):
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None
+    reasoning_content: str | None = None
+
+
+class AnswerChoice(Schema):
+    index: int
+    message: AnswerMessage
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
+
+
+class ChatCompletion(Schema):
+    """The whole answer. With `stream: true` it comes as server-sent `chat.completion.chunk` objects instead."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[AnswerChoice]
+    usage: CompletionUsage
+
+
+class Model(Schema):
+    """An agent, as chat UIs show it: `name` instead of the id, `info.meta` for the description."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    name: str
+    description: str
+    info: dict[str, Any]
+
+
+class ModelList(Schema):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class ErrorDetail(Schema):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Schema):
+    error: ErrorDetail

@@ -1,0 +1,115 @@
+"""RunEvents → OpenAI's wire: chunks for a stream, one object for a whole answer. Both say the same words.
+
+The agent's own tool calls and handoffs never appear as `tool_calls`: a client would try to execute them.
+"""
+
+from time import time
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from apps.core.errors import GatewayError
+from apps.execution.events import Finished, ReasoningDelta, RefusalDelta, RunEvent, TextDelta, Usage
+from apps.openai_api.errors import error_body
+
+_encode = msgspec.json.encode
+DONE = b"data: [DONE]\n\n"
+
+
+def new_id() -> str:
+    return f"chatcmpl-{uuid4().hex}"
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+class ChunkWriter:
+    """Writes the frames of one answer. All but the text of a chunk is encoded once."""
+
+    def __init__(self, *, id: str, model: str, with_usage: bool) -> None:
+        self._with_usage = with_usage
+        head = {"id": id, "object": "chat.completion.chunk", "created": int(time()), "model": model}
+        self._head = b"data: " + _encode(head)[:-1]
+        self._delta = self._head + b',"choices":[{"index":0,"delta":'
+        self._tail = b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null' if with_usage else b"") + b"}\n\n"
+
+    def opening(self) -> bytes:
+        return self._frame({"role": "assistant", "content": ""})
+
+    def frame(self, event: RunEvent) -> bytes:
+        """The frame for an event; empty for what clients are not told."""
+        if type(event) is TextDelta:
+            return self._delta + b'{"content":' + _encode(event.text) + b"}" + self._tail
+        if type(event) is ReasoningDelta:
+            return self._frame({"reasoning_content": event.text})
+        if type(event) is RefusalDelta:
+            return self._frame({"refusal": event.text})
+        if type(event) is Finished:
+            return self._ending(event)
+        return b""
+
+    def failure(self, error: GatewayError) -> bytes:
+        """An error in mid-stream: the official clients raise APIError for it, chat UIs show its message."""
+        return b"data: " + _encode(error_body(error)) + b"\n\n"
+
+    def _frame(self, delta: dict[str, Any]) -> bytes:
+        return self._delta + _encode(delta) + self._tail
+
+    def _ending(self, event: Finished) -> bytes:
+        nulls = b',"usage":null' if self._with_usage else b""
+        frames = self._delta + b'{},"logprobs":null,"finish_reason":' + _encode(event.reason) + b"}]" + nulls + b"}\n\n"
+        if self._with_usage:
+            frames += self._head + b',"choices":[],"usage":' + _encode(usage_object(event.usage)) + b"}\n\n"
+        return frames
+
+
+class Fold:
+    """Collects the events of one answer into a `chat.completion`."""
+
+    def __init__(self, *, id: str, model: str) -> None:
+        self._id = id
+        self._model = model
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._finished = Finished("stop", Usage())
+
+    def add(self, event: RunEvent) -> None:
+        match event:
+            case TextDelta():
+                self._text.append(event.text)
+            case ReasoningDelta():
+                self._reasoning.append(event.text)
+            case RefusalDelta():
+                self._refusal.append(event.text)
+            case Finished():
+                self._finished = event
+
+    def encoded(self) -> bytes:
+        refusal = "".join(self._refusal) or None
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if refusal and not self._text else "".join(self._text),
+            "refusal": refusal,
+        }
+        if self._reasoning:
+            message["reasoning_content"] = "".join(self._reasoning)
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finished.reason}
+        return _encode(
+            {
+                "id": self._id,
+                "object": "chat.completion",
+                "created": int(time()),
+                "model": self._model,
+                "choices": [choice],
+                "usage": usage_object(self._finished.usage),
+            }
+        )

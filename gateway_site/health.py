@@ -1,0 +1,36 @@
+"""Is the process alive, and can it serve? For load balancers and container orchestrators; no key needed."""
+
+from django.http import HttpRequest
+from ninja import Router, Schema, Status
+
+from apps.core import live_config
+from gateway_site.worker import worker
+
+_STALE_AFTER = 30.0  # seconds without a look at the configuration: the database is unreachable
+
+router = Router(tags=["Health"])
+
+
+class Health(Schema):
+    status: str
+
+
+class Readiness(Schema):
+    """`reason` says in a sentence why a worker is not ready."""
+
+    status: str
+    reason: str = ""
+
+
+@router.get("/health", response=Health, summary="The process is alive")
+async def health(request: HttpRequest) -> Health:  # noqa: ARG001
+    return Health(status="ok")
+
+
+@router.get("/ready", response={200: Readiness, 503: Readiness}, summary="The worker can serve requests")
+async def ready(request: HttpRequest) -> Status[Readiness]:  # noqa: ARG001
+    if not worker.is_running:
+        return Status(503, Readiness(status="starting", reason="The worker is still loading."))
+    if live_config.seconds_since_check() > _STALE_AFTER:
+        return Status(503, Readiness(status="stale", reason="The database has not been reachable for 30 seconds."))
+    return Status(200, Readiness(status="ready"))

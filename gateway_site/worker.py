@@ -1,0 +1,65 @@
+"""What runs beside the requests of a server process: started before the first request, stopped after the last."""
+
+import asyncio
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from apps.access.keys import key_uses
+from apps.catalog.registry import Discovery
+from apps.core import live_config
+from apps.execution import sdk_runner
+from apps.execution.recording import runs
+from apps.upstreams import transport
+
+log = structlog.get_logger(__name__)
+
+# Sync function tools of all runs share the default executor; asyncio's own size (cores + 4) would let six slow tools
+# stall everybody.
+_TOOL_THREADS = 64
+
+
+class Worker:
+    """The background services of one server process."""
+
+    def __init__(self) -> None:
+        self.is_running = False
+        self._starting: asyncio.Lock | None = None
+
+    async def start(self) -> None:
+        """Idempotent. Raises what keeps the process from serving, such as an unreachable database."""
+        self._starting = self._starting or asyncio.Lock()
+        async with self._starting:
+            if self.is_running:
+                return
+            loop = asyncio.get_running_loop()
+            loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
+            sdk_runner.install()
+            transport.open_session()
+            self._config = live_config.Poller()
+            self._discovery = Discovery()
+            await asyncio.to_thread(self._config.start)
+            await asyncio.to_thread(self._discovery.start)
+            runs.start()
+            key_uses.start()
+            # What is loaded now stays: the collector need not walk it again at every full collection.
+            gc.collect()
+            gc.freeze()
+            self.is_running = True
+            log.info("worker_started")
+
+    async def stop(self) -> None:
+        """Writes what is waiting to be written."""
+        if not self.is_running:
+            return
+        self.is_running = False
+        await asyncio.to_thread(self._discovery.stop)
+        lost = await asyncio.to_thread(runs.stop)
+        await asyncio.to_thread(key_uses.stop)
+        await asyncio.to_thread(self._config.stop)
+        await transport.close_session()
+        log.info("worker_stopped", runs_lost=lost)
+
+
+worker = Worker()
