@@ -1,0 +1,153 @@
+"""The console's first page: what serves, what needs attention, and a first chat."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Q
+from django.http import HttpRequest
+from django.urls import reverse
+
+from apps.access.models import ApiKey
+from apps.catalog.models import Diagnostic, DropIn, State
+from apps.core import clock
+from apps.execution.admin import OUTCOME_COLOURS, time_shown
+from apps.execution.models import Outcome, Run
+from apps.upstreams.models import Kind, Upstream
+
+EXPIRES_SOON = timedelta(days=14)
+DAY = timedelta(hours=24)
+SHOWN = 8  # matters of each kind; the lists have the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    title: str
+    number: int
+    text: str
+    link: str
+    is_alarming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """Something that needs an operator: what it is, and what to do."""
+
+    title: str
+    remedy: str
+    link: str
+    is_urgent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRun:
+    run: Run
+    colour: str | None
+    duration: str
+    link: str
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Unfold's callback for the index page."""
+    now = clock.now()
+    upstreams = list(Upstream.objects.all())
+    may_see_all = request.user.is_active and request.user.is_superuser
+    if not (may_see_all or request.user.has_perms(_NEEDED)):
+        return context
+    base_url = request.build_absolute_uri("/")[:-1]
+    return context | {
+        "cards": list(_cards(upstreams, now)),
+        "matters": list(_matters(upstreams, now)),
+        "recent_runs": [*map(_recent, Run.objects.order_by("-started_at")[:10])],
+        "runs_link": reverse("admin:execution_run_changelist"),
+        "first_chat": _first_chat(base_url),
+    }
+
+
+_NEEDED = ["catalog.view_dropin", "upstreams.view_upstream", "access.view_apikey", "execution.view_run"]
+
+
+def _cards(upstreams: list[Upstream], now: datetime) -> Iterator[Card]:
+    agents = DropIn.objects.aggregate(
+        live=Count("pk", filter=Q(state__in=[State.LIVE, State.STALE])),
+        broken=Count("pk", filter=Q(state__in=[State.BROKEN, State.STALE])),
+    )
+    runs = Run.objects.filter(started_at__gte=now - DAY).aggregate(
+        all=Count("pk"), failed=Count("pk", filter=Q(outcome=Outcome.FAILED))
+    )
+    failing = sum(1 for upstream in upstreams if upstream.enabled and upstream.last_error)
+    default = next((upstream.slug for upstream in upstreams if upstream.is_default), "none")
+    keys = ApiKey.objects.in_force(now).count()
+    yield Card("Agents", agents["live"], _or_all_well(agents["broken"], "with a problem"), _url("catalog_dropin"),
+               bool(agents["broken"]))  # fmt: skip
+    yield Card("Upstreams", len(upstreams), f"default: {default}" + (f", {failing} failing" if failing else ""),
+               _url("upstreams_upstream"), bool(failing))  # fmt: skip
+    yield Card("API keys", keys, "in force", _url("access_apikey"))
+    yield Card("Runs in 24 h", runs["all"], _or_all_well(runs["failed"], "failed"), _url("execution_run"),
+               bool(runs["failed"]))  # fmt: skip
+
+
+def _or_all_well(count: int, what: str) -> str:
+    return f"{count} {what}" if count else f"none {what}"
+
+
+def _matters(upstreams: list[Upstream], now: datetime) -> Iterator[Matter]:
+    yield from _agent_matters()
+    yield from _upstream_matters(upstreams)
+    soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")
+    for key in soon[:SHOWN]:
+        days = (key.expires_at - now).days if key.expires_at else 0
+        when = f"in {days} {'day' if days == 1 else 'days'}" if days else "today"
+        remedy = "Extend it, or issue another one to whoever uses it."
+        yield Matter(f"The key “{key.name}” expires {when}.", remedy, _url("access_apikey", key.pk), is_urgent=days < 3)
+
+
+def _agent_matters() -> Iterator[Matter]:
+    rows = dict(DropIn.objects.exclude(state=State.GONE).values_list("agent_id", "pk"))
+    if not rows:
+        remedy = "Copy an Agents SDK module to agents/<Name>/agent.py; within two seconds it is served."
+        yield Matter("There are no agents yet.", remedy, _url("catalog_dropin"), is_urgent=False)
+    for one in Diagnostic.objects.order_by("severity", "-found_at")[:SHOWN]:
+        link = _url("catalog_dropin", rows[one.agent_id]) if one.agent_id in rows else _url("catalog_dropin")
+        yield Matter(f"{one.agent_id}: {one.reason}", one.remedy, link, is_urgent=one.severity == "error")
+
+
+def _upstream_matters(upstreams: list[Upstream]) -> Iterator[Matter]:
+    enabled = [upstream for upstream in upstreams if upstream.enabled]
+    for upstream in enabled:
+        if upstream.last_error:
+            link = _url("upstreams_upstream", upstream.pk)
+            yield Matter(f"{upstream}: {upstream.last_error}", "Mend it, then press Test.", link)
+    if all(upstream.kind == Kind.DEMO for upstream in enabled):
+        yield Matter(
+            "Only the built-in demo answers: no real model does.",
+            "Connect an LLM server: OpenAI, Ollama, LM Studio, vLLM or any OpenAI-compatible one.",
+            reverse("admin:upstreams_upstream_add"),
+            is_urgent=False,
+        )
+    elif not any(upstream.is_default for upstream in enabled):
+        remedy = "Open one and press Make default, so that agents without a known model run."
+        yield Matter("No enabled upstream is the default.", remedy, _url("upstreams_upstream"))
+
+
+def _recent(run: Run) -> RecentRun:
+    return RecentRun(
+        run, OUTCOME_COLOURS[Outcome(run.outcome)], time_shown(run.duration_ms), _url("execution_run", run.pk)
+    )
+
+
+def _first_chat(base_url: str) -> str:
+    live = DropIn.objects.filter(state__in=[State.LIVE, State.STALE]).exclude(settings__enabled=False)
+    model = live.values_list("agent_id", flat=True).first() or "default/sampleagent"
+    return (
+        f"curl {base_url}/v1/chat/completions \\\n"
+        f'  -H "x-api-key: $GATEWAY_API_KEY" -H "content-type: application/json" \\\n'
+        f'  -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\''
+    )
+
+
+def _url(model: str, key: object = None) -> str:
+    if key is None:
+        return reverse(f"admin:{model}_changelist")
+    return reverse(f"admin:{model}_change", args=[key])

@@ -1,0 +1,39 @@
+"""The console's sidebar."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """Unfold's shape: https://unfoldadmin.com/docs/configuration/settings/"""
+    return [
+        {"items": [_item("Dashboard", "space_dashboard", "admin:index")]},
+        {
+            "title": "Serving",
+            "items": [
+                _list(request, "Agents", "smart_toy", "catalog", "dropin"),
+                _list(request, "Upstreams", "dns", "upstreams", "upstream"),
+                _list(request, "Runs", "history", "execution", "run"),
+            ],
+        },
+        {
+            "title": "Access",
+            "items": [
+                _list(request, "API keys", "key", "access", "apikey"),
+                _list(request, "Users", "person", "auth", "user"),
+                _list(request, "Groups", "group", "auth", "group"),
+            ],
+        },
+        {"title": "Help", "items": [{"title": "API docs", "icon": "menu_book", "link": "/docs"}]},
+    ]
+
+
+def _item(title: str, icon: str, view: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse(view)}
+
+
+def _list(request: HttpRequest, title: str, icon: str, app: str, model: str) -> dict[str, Any]:
+    may_view = request.user.has_perm(f"{app}.view_{model}")
+    return {**_item(title, icon, f"admin:{app}_{model}_changelist"), "permission": lambda _request: may_view}
