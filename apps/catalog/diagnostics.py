@@ -1,0 +1,286 @@
+"""Why a drop-in does not serve as it should, in words that name the place and the remedy.
+
+A Problem is a value; the codes are a contract (docs/diagnostics.md lists every one with its meaning and remedy).
+"""
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+CODES: Mapping[str, Severity] = {
+    "denied": "warning",
+    "duplicate_id": "error",
+    "exited": "error",
+    "factory_failed": "error",
+    "hides_sdk": "error",
+    "import_error": "error",
+    "import_timeout": "error",
+    "missing_dependency": "error",
+    "missing_environment": "error",
+    "needs_context": "warning",
+    "needs_responses": "error",
+    "no_agent_file": "warning",
+    "no_discovery_folder": "warning",
+    "no_export": "error",
+    "not_a_chat_agent": "error",
+    "runs_at_import": "error",
+    "sdk_name_missing": "error",
+    "several_agents": "warning",
+    "syntax_error": "error",
+    "unreadable": "error",
+}
+
+# Modules whose package on PyPI has another name.
+PACKAGES = {
+    "attr": "attrs",
+    "bs4": "beautifulsoup4",
+    "chatkit": "openai-chatkit",
+    "Crypto": "pycryptodome",
+    "cv2": "opencv-python",
+    "dateutil": "python-dateutil",
+    "discord": "discord.py",
+    "docx": "python-docx",
+    "dotenv": "python-dotenv",
+    "fitz": "PyMuPDF",
+    "github": "PyGithub",
+    "guardrails": "openai-guardrails",
+    "jwt": "PyJWT",
+    "magic": "python-magic",
+    "MySQLdb": "mysqlclient",
+    "PIL": "pillow",
+    "pptx": "python-pptx",
+    "psycopg2": "psycopg2-binary",
+    "serpapi": "google-search-results",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "telegram": "python-telegram-bot",
+    "yaml": "PyYAML",
+}
+# Top-level names that many packages share; the package is called like the dotted name.
+_SHARED_NAMES = {"azure", "google", "opentelemetry"}
+
+_PRIVATE_NAME = re.compile(r"_dropin\.\w+?__g\d+\.?")
+_IMPORT_NAME = re.compile(r"cannot import name '(\w+)' from (?:partially initialized module )?'([\w.]+)'")
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b")
+_ASKS_FOR_VARIABLE = re.compile(r"environment|env var|must be set|not set|isn't set|missing|required|not found|provide")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`reason` and `remedy` are sentences for the person who wrote the drop-in; `file` is absolute."""
+
+    code: str
+    severity: Severity
+    reason: str
+    remedy: str
+    file: str = ""
+    line: int | None = None
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity == "error"
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+def problem(code: str, reason: str, remedy: str, file: Path | str = "", line: int | None = None) -> Problem:
+    return Problem(code, CODES[code], reason, remedy, str(file), line)
+
+
+def from_exception(error: BaseException, folder: Path, *, in_factory: bool = False) -> Problem:
+    """Name what went wrong while the drop-in of `folder` was imported (or its factory called), and where."""
+    for kind, explain in _EXPLANATIONS:
+        if isinstance(error, kind) and (found := explain(error, folder)):
+            return found
+    code = "factory_failed" if in_factory else "import_error"
+    what = "The factory function" if in_factory else "Importing the module"
+    return _at(error, folder, code, f"{what} failed: {_text(error)}.", "Mend the line that is named here.")
+
+
+def timed_out(folder: Path, seconds: float) -> Problem:
+    return problem(
+        "import_timeout",
+        f"Importing the module took longer than {seconds:g} seconds.",
+        'Move what takes long (or waits) out of the import: into a tool, or under `if __name__ == "__main__":`. '
+        "If it is a slow library, raise GATEWAY_AGENT_IMPORT_TIMEOUT.",
+        folder / "agent.py",
+    )
+
+
+# --- what each kind of exception means -------------------------------------------------------------------------------
+
+
+def _syntax(error: BaseException, folder: Path) -> Problem | None:
+    if not isinstance(error, SyntaxError) or not _is_inside(error.filename or "", folder):
+        return None  # a broken installed package is an ordinary import error
+    column = f", column {error.offset}" if error.offset else ""
+    source = f": {error.text.strip()}" if error.text else ""
+    return problem(
+        "syntax_error",
+        f"{error.msg} (line {error.lineno}{column}){source}",
+        "Correct the syntax; the gateway reloads the file when it is saved.",
+        error.filename or folder / "agent.py",
+        error.lineno,
+    )
+
+
+def _missing_module(error: BaseException, folder: Path) -> Problem | None:
+    name = getattr(error, "name", None) or ""
+    if not name or name == "agents" or name.startswith("_dropin"):
+        return None
+    if name.startswith("agents."):
+        remedy = (
+            "Import it from where the installed openai-agents keeps it, or install the SDK version it was made for."
+        )
+        return _at(error, folder, "sdk_name_missing", f"The installed Agents SDK has no module {name}.", remedy)
+    package = package_of(name)
+    remedy = f"Run `pip install {package}` in the gateway's environment"
+    if (folder / "requirements.txt").exists():
+        remedy = f"Run `pip install -r {folder / 'requirements.txt'}` in the gateway's environment; it should name"
+        remedy += f" {package}"
+    else:
+        remedy += " and add it to a requirements.txt in this folder"
+    own = f". If {name.partition('.')[0]} is your own module, put it in this folder."
+    return _at(error, folder, "missing_dependency", f"The module imports {name}, which is not installed.", remedy + own)
+
+
+def _missing_name(error: BaseException, folder: Path) -> Problem | None:
+    found = _IMPORT_NAME.search(str(error))
+    if not found or found[2].partition(".")[0] != "agents":
+        return None
+    name, module = found[1], found[2]
+    near = difflib.get_close_matches(name, dir(sys.modules.get(module)), n=3)
+    hint = f" Near names: {', '.join(near)}." if near else ""
+    return _at(
+        error,
+        folder,
+        "sdk_name_missing",
+        f"The installed Agents SDK has no name {name} in {module}.{hint}",
+        "Use the name that the installed openai-agents has, or install the SDK version that the module was made for.",
+    )
+
+
+def _exit(error: BaseException, folder: Path) -> Problem:
+    if isinstance(error, SystemExit):
+        said = f"called exit({error.code!r})" if error.code is not None else "called exit()"
+    else:
+        said = f"raised {type(error).__name__}"
+    return _at(
+        error,
+        folder,
+        "exited",
+        f"The module {said} while it was imported.",
+        'Put what runs the program under `if __name__ == "__main__":`.',
+    )
+
+
+def _input(error: BaseException, folder: Path) -> Problem:
+    return _at(
+        error,
+        folder,
+        "runs_at_import",
+        "The module asks for keyboard input while it is imported.",
+        'Put what runs the program under `if __name__ == "__main__":`.',
+    )
+
+
+def _environment(error: BaseException, folder: Path) -> Problem | None:
+    name = _missing_variable(error)
+    if name is None:
+        return None
+    return _at(
+        error,
+        folder,
+        "missing_environment",
+        f"The module needs the environment variable {name}, which is not set.",
+        f"Set {name} in the gateway's environment (or in its .env file) and restart, or give it a default in the code.",
+    )
+
+
+def _run_at_import(error: BaseException, folder: Path) -> Problem | None:
+    frames = traceback.extract_tb(error.__traceback__)
+    if not any(Path(frame.filename).parts[-2:] == ("agents", "run.py") for frame in frames):
+        return None
+    return _at(
+        error,
+        folder,
+        "runs_at_import",
+        f"The module runs its agent while it is imported, and that run failed: {_text(error)}.",
+        'Put what runs the program under `if __name__ == "__main__":`.',
+    )
+
+
+def _unreadable(error: BaseException, folder: Path) -> Problem | None:
+    path = getattr(error, "filename", None)
+    if not isinstance(path, str) or not path.endswith(".py") or not _is_inside(path, folder):
+        return None
+    return problem("unreadable", f"{_text(error)}.", "Let the gateway's user read this file.", path)
+
+
+_Explain = Callable[[BaseException, Path], "Problem | None"]
+# The first that recognises the exception speaks.
+_EXPLANATIONS: tuple[tuple[type[BaseException], _Explain], ...] = (
+    (SyntaxError, _syntax),
+    (ModuleNotFoundError, _missing_module),
+    (ImportError, _missing_name),
+    (SystemExit, _exit),
+    (KeyboardInterrupt, _exit),
+    (EOFError, _input),
+    (OSError, _unreadable),
+    (Exception, _environment),
+    (Exception, _run_at_import),
+)
+
+
+def package_of(module: str) -> str:
+    """The package on PyPI that most likely brings the module: `yaml` -> PyYAML."""
+    top = module.partition(".")[0]
+    if top in _SHARED_NAMES:
+        return "-".join(module.split(".")[:3])
+    return PACKAGES.get(top, top.replace("_", "-"))
+
+
+def _missing_variable(error: BaseException) -> str | None:
+    if isinstance(error, KeyError):
+        frames = traceback.extract_tb(error.__traceback__)
+        raised_by_environ = bool(frames) and Path(frames[-1].filename) == Path(os.__file__)
+        return str(error.args[0]) if raised_by_environ and error.args else None
+    if isinstance(error, NameError | AttributeError | TypeError | ImportError):
+        return None
+    text = str(error)
+    found = _VARIABLE.search(text)
+    return found[0] if found and _ASKS_FOR_VARIABLE.search(text.lower()) else None
+
+
+# --- where -----------------------------------------------------------------------------------------------------------
+
+
+def _at(error: BaseException, folder: Path, code: str, reason: str, remedy: str) -> Problem:
+    file, line = _place(error, folder)
+    return problem(code, reason, remedy, file, line)
+
+
+def _place(error: BaseException, folder: Path) -> tuple[Path | str, int | None]:
+    """The deepest frame in the drop-in's own files; library frames below it say nothing to its author."""
+    inside = [f for f in traceback.extract_tb(error.__traceback__) if _is_inside(f.filename, folder)]
+    return (inside[-1].filename, inside[-1].lineno) if inside else (folder / "agent.py", None)
+
+
+def _is_inside(filename: str, folder: Path) -> bool:
+    return Path(filename).is_relative_to(folder)
+
+
+def _text(error: BaseException) -> str:
+    """The exception in one line, without the private module names that the loader made up."""
+    message = _PRIVATE_NAME.sub("", " ".join(str(error).split()))[:1000].rstrip(".")
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,0 +1,343 @@
+"""What a module exports: an agent, several, a factory, or a function that runs the workflow itself.
+
+The rules stand in their order of precedence in `_RULES`. None of them guesses: where a module leaves it open, every
+unrelated agent is published under its variable's name.
+"""
+
+import asyncio
+import inspect
+import typing
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from agents import Agent
+from agents.agent import AgentBase
+from pydantic import BaseModel
+
+from apps.catalog import graph
+from apps.catalog.diagnostics import Problem, from_exception, problem
+from apps.catalog.source import Source
+
+Workflow = Callable[..., Coroutine[Any, Any, Any]]
+
+_MARKERS = ("__gateway__", "root_agent")
+# Called without a return annotation too: what these names promise is plain.
+_FACTORY_NAMES = {"create_agent", "build_agent", "get_agent", "make_agent"}
+# By name, because importing these classes would ask for packages that are not installed.
+_NOT_CHAT = {
+    "RealtimeAgent": "a RealtimeAgent (speech over a realtime session)",
+    "RealtimeRunner": "a RealtimeRunner (speech over a realtime session)",
+    "VoicePipeline": "a VoicePipeline (speech)",
+    "FastAPI": "a FastAPI application",
+    "Starlette": "a Starlette application",
+    "Flask": "a Flask application",
+    "ChatKitServer": "a ChatKitServer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One thing that serves. `context_type` builds the run context that its callbacks expect, one for each run."""
+
+    kind: Literal["agent", "factory", "workflow"]
+    variable: str
+    agent: Agent[Any] | None  # None for a workflow; a factory's was built at load
+    workflow: Workflow | None
+    workflow_input: type | None  # the pydantic class with input_as_text, None when the workflow takes the text
+    context_type: Callable[[], Any] | None
+    agents: tuple[Agent[Any], ...]  # every agent that a run may come to, the entry first
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An export, or the problems that keep it from serving. `suffix` is "" unless the module publishes several."""
+
+    suffix: str
+    export: Export
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_refused(self) -> bool:
+        return any(one.is_error for one in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    published: tuple[Published, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class FactoryFailed(Exception):
+    """A factory of the module raised; the cause is what it raised."""
+
+
+def find_exports(module: ModuleType, source: Source, folder: Path) -> Findings:
+    """Raises FactoryFailed. Runs the module's factories, so it belongs into the loading thread."""
+    names = _Names(module, source, folder / "agent.py")
+    exports = next(filter(None, (rule(names) for rule in _RULES)), [])
+    if not exports:
+        return Findings(problems=(_nothing(names),))
+    several = len(exports) > 1
+    published = tuple(
+        Published(one.variable if several else "", one, tuple(_shortcomings(one, names.file))) for one in exports
+    )
+    return Findings(published, (_several(exports, names.file),) if several else ())
+
+
+@dataclass(slots=True)
+class _Names:
+    """The module's variables, as the rules ask for them."""
+
+    module: ModuleType
+    source: Source
+    file: Path
+    agents: dict[str, Agent[Any]] = field(init=False)  # the agents that may be entries, each once
+    functions: dict[str, Callable[..., Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        variables = vars(self.module)
+        distinct = {id(value): name for name, value in reversed(variables.items()) if isinstance(value, Agent)}
+        every = {name: variables[name] for name in variables if name in distinct.values()}
+        here = {name: agent for name, agent in every.items() if name not in self.source.imported}
+        outer = {name: agent for name, agent in (here or every).items() if name not in self.source.inner}
+        self.agents = outer
+        functions = {name: value for name, value in variables.items() if inspect.isfunction(value)}
+        package = str(self.module.__package__)
+        self.functions = {name: one for name, one in functions.items() if str(one.__module__).startswith(package)}
+
+    def get(self, name: str) -> Any:
+        return vars(self.module).get(name)
+
+    @property
+    def roots(self) -> dict[str, Agent[Any]]:
+        """Those that no other one reaches."""
+        below = {id(child) for agent in self.agents.values() for child in graph.reachable(agent)[1:]}
+        return {name: agent for name, agent in self.agents.items() if id(agent) not in below}
+
+
+# --- the rules -------------------------------------------------------------------------------------------------------
+
+
+def _marked(names: _Names) -> list[Export]:
+    """`__gateway__ = "variable"` (or the thing itself), `root_agent = ...`: the author said it."""
+    for marker in _MARKERS:
+        value = names.get(marker)
+        variable = value if isinstance(value, str) else marker
+        value = names.get(value) if isinstance(value, str) else value
+        if isinstance(value, Agent):
+            return [_agent(variable, value)]
+        if inspect.isfunction(value):
+            return [_workflow(variable, value)] if _takes_text(value) else _built(variable, value)
+    return []
+
+
+def _builder_workflow(names: _Names) -> list[Export]:
+    """An Agent Builder export. It wins over a node that happens to be called `agent`."""
+    return next(([_workflow(name, one)] for name, one in names.functions.items() if _input_class(one)), [])
+
+
+def _agent_variable(names: _Names) -> list[Export]:
+    value = names.get("agent")
+    return [_agent("agent", value)] if isinstance(value, Agent) else []
+
+
+def _named_workflow(names: _Names) -> list[Export]:
+    function = names.functions.get("run_workflow")
+    return [_workflow("run_workflow", function)] if function and _takes_text(function) else []
+
+
+def _only_root(names: _Names) -> list[Export]:
+    """Exactly one agent, or the unique root of the graph."""
+    return [_agent(*root) for root in names.roots.items()] if len(names.roots) == 1 else []
+
+
+def _started_by_main(names: _Names) -> list[Export]:
+    """What main() gives to Runner first: decides between unrelated agents, and in a graph that is a cycle."""
+    return next(([_agent(name, names.agents[name])] for name in names.source.started if name in names.agents), [])
+
+
+def _factories(names: _Names) -> list[Export]:
+    if names.agents:
+        return []
+    factories = {name: one for name, one in names.functions.items() if _is_factory(name, one)}
+    here = {name: one for name, one in factories.items() if name not in names.source.imported} or factories
+    # A factory that another one calls builds a part of that one's agent.
+    calls = names.source.calls
+    inner = {called for name in here for called in calls.get(name, ()) if called != name}
+    outer = {name: one for name, one in here.items() if name not in inner} or here
+    first = next((name for name in names.source.started if name in outer), None)
+    chosen = {first: outer[first]} if first else outer
+    return [export for name, one in chosen.items() for export in _built(name, one)]
+
+
+def _every_root(names: _Names) -> list[Export]:
+    return [_agent(name, agent) for name, agent in (names.roots or names.agents).items()]
+
+
+_RULES: tuple[Callable[[_Names], list[Export]], ...] = (
+    _marked,
+    _builder_workflow,
+    _agent_variable,
+    _named_workflow,
+    _only_root,
+    _started_by_main,
+    _factories,
+    _every_root,
+)
+
+
+# --- exports of each kind --------------------------------------------------------------------------------------------
+
+
+def _agent(variable: str, agent: Agent[Any], kind: Literal["agent", "factory"] = "agent") -> Export:
+    agents = graph.reachable(agent)
+    return Export(kind, variable, agent, None, None, _context_type(agents), agents)
+
+
+def _built(variable: str, factory: Callable[[], Any]) -> list[Export]:
+    try:
+        built = factory()
+        if inspect.isawaitable(built):
+            # The loop ends with the factory: what it connected (an MCP server) must connect again in the run.
+            built = asyncio.run(_await(built))
+    except Exception as error:
+        raise FactoryFailed(variable) from error
+    return [_agent(variable, built, "factory")] if isinstance(built, Agent) else []
+
+
+async def _await(awaitable: typing.Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _workflow(variable: str, function: Workflow) -> Export:
+    everything = [value for value in function.__globals__.values() if isinstance(value, Agent)]
+    agents = graph.reachable(*everything)
+    # The workflow builds the contexts of its runs itself.
+    return Export("workflow", variable, None, function, _input_class(function), None, agents)
+
+
+def _context_type(agents: tuple[Agent[Any], ...]) -> Callable[[], Any] | None:
+    found = graph.context_class(agents)
+    return found if found and graph.may_build(found) else None
+
+
+def _is_factory(name: str, function: Callable[..., Any]) -> bool:
+    if _required(function) or inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        return False
+    annotation = _hints(function).get("return", inspect.Parameter.empty)
+    if annotation is inspect.Parameter.empty:
+        return name in _FACTORY_NAMES
+    origin = typing.get_origin(annotation) or annotation
+    if isinstance(origin, str):
+        return origin.partition("[")[0].rpartition(".")[2].endswith("Agent")
+    return inspect.isclass(origin) and issubclass(origin, Agent)
+
+
+def _input_class(function: Callable[..., Any]) -> type | None:
+    """The class of the one required parameter when it is Agent Builder's `WorkflowInput`."""
+    parameters = _required(function)
+    if not inspect.iscoroutinefunction(function) or len(parameters) != 1:
+        return None
+    annotation = _hints(function).get(parameters[0])
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation if "input_as_text" in annotation.model_fields else None
+    return None
+
+
+def _takes_text(function: Callable[..., Any]) -> bool:
+    if not inspect.iscoroutinefunction(function) or len(_required(function)) != 1:
+        return False
+    annotation = _hints(function).get(_required(function)[0], str)
+    return annotation in (str, "str", Any) or _input_class(function) is not None
+
+
+def _required(function: Callable[..., Any]) -> list[str]:
+    positional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, one in inspect.signature(function).parameters.items()
+        if one.default is one.empty and one.kind not in positional
+    ]
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # noqa: BLE001  # an annotation under TYPE_CHECKING does not evaluate; its text has to do
+        return getattr(function, "__annotations__", {})
+
+
+# --- problems --------------------------------------------------------------------------------------------------------
+
+
+def _shortcomings(export: Export, file: Path) -> Iterator[Problem]:
+    if needed := graph.needs_responses(export.agents):
+        yield problem(needed.code, needed.reason, needed.remedy, file)
+    context = graph.context_class(export.agents)
+    if export.kind != "workflow" and context and not export.context_type:
+        yield problem(
+            "needs_context",
+            f"Its tools or instructions expect a run context of type {context.__name__}, which cannot be built without "
+            "arguments; they get None instead.",
+            f"Give every field of {context.__name__} a default.",
+            file,
+        )
+
+
+def _several(exports: list[Export], file: Path) -> Problem:
+    names = ", ".join(one.variable for one in exports)
+    return problem(
+        "several_agents",
+        f"The module exports several unrelated agents ({names}); each is published under its variable's name.",
+        'To publish one, call it `agent` or name it: `__gateway__ = "variable"`.',
+        file,
+    )
+
+
+def _nothing(names: _Names) -> Problem:
+    if what := next(filter(None, map(_not_chat, vars(names.module).items())), None):
+        return problem(
+            "not_a_chat_agent",
+            f"The module exports {what}, which cannot answer a chat completion.",
+            "Export an Agent of the Agents SDK beside it, or move the folder out of the discovery path.",
+            names.file,
+        )
+    if marker := next((one for one in _MARKERS if names.get(one) is not None), None):
+        return problem(
+            "no_export",
+            f"{marker} names nothing that serves: {names.get(marker)!r}.",
+            "Let it name an Agent, a function that returns one, or a workflow coroutine.",
+            names.file,
+        )
+    reason = "The module exports no Agent, factory or workflow."
+    if names.source.inner:
+        reason = f"The module's only agents ({', '.join(sorted(names.source.inner))}) are parts of a guardrail or tool."
+    elif names.source.builds_inside:
+        reason = "The module builds its agent inside a function, so that there is nothing to import."
+    return problem(
+        "no_export",
+        reason,
+        "Assign the agent at module level (`agent = Agent(...)`), or return it from a function without arguments "
+        "annotated `-> Agent`.",
+        names.file,
+    )
+
+
+def _not_chat(variable: tuple[str, Any]) -> str | None:
+    name, value = variable
+    if isinstance(value, Agent) or name.startswith("__"):
+        return None
+    # A subclass of ChatKitServer written here counts as well as an instance; an imported class is no export.
+    own_class = inspect.isclass(value) and str(value.__module__).startswith("_dropin")
+    kinds = value.__mro__ if own_class else () if inspect.isclass(value) else type(value).__mro__
+    named = next((_NOT_CHAT[kind.__name__] for kind in kinds if kind.__name__ in _NOT_CHAT), None)
+    if named or not isinstance(value, AgentBase):
+        return f"{named} ({name})" if named else None
+    return f"a {type(value).__name__} ({name})"
+
+
+def explain_factory(error: FactoryFailed, folder: Path) -> Problem:
+    return from_exception(error.__cause__ or error, folder, in_factory=True)

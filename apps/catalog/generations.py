@@ -1,0 +1,260 @@
+"""Versions of agents: what a run holds, and which version of each agent serves while folders change."""
+
+import inspect
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from apps.catalog import loader, scan
+from apps.catalog.diagnostics import Problem
+from apps.catalog.models import State
+from apps.catalog.packages import Package
+
+if TYPE_CHECKING:  # it imports the SDK, which takes seconds
+    from apps.catalog.exports import Export, Published
+
+log = structlog.get_logger(__name__)
+
+
+class Generation:
+    """A loaded version of one agent. Agents that one folder publishes share a package."""
+
+    def __init__(self, *, agent_id: str, digest: str, export: "Export", package: Package) -> None:
+        self.agent_id = agent_id
+        self.digest = digest
+        self.export = export
+        self._package = package
+        self._retired = False
+        self._lock = threading.Lock()
+        package.retain()
+
+    @property
+    def description(self) -> str:
+        """The agent's handoff_description, else the first paragraph of the module's docstring."""
+        agent = self.export.agent
+        module = self._package.modules.get(f"{self._package.name}.agent")
+        documentation = inspect.cleandoc((module and module.__doc__) or "")
+        return (agent and agent.handoff_description) or " ".join(documentation.partition("\n\n")[0].split())
+
+    @property
+    def number(self) -> int:
+        return self._package.number
+
+    @property
+    def package(self) -> str:
+        """The name that its modules have in sys.modules."""
+        return self._package.name
+
+    def hold(self) -> AbstractContextManager[None]:
+        """A run holds the version that it began with: its modules stay importable until the last one lets go."""
+        return self._package.retained()
+
+    def retire(self) -> None:
+        """No new run will come. May be called again."""
+        with self._lock:
+            if not self._retired:
+                self._retired = True
+                self._package.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What discovery knows about one agent id; the operator's settings are added when it is read."""
+
+    agent_id: str
+    folder: Path
+    created: int
+    state: State
+    generation: Generation | None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One consistent picture of everything discovered, replaced whole."""
+
+    agents: Mapping[str, Serving] = field(default_factory=dict)
+    # Of ids that have no entry: denied folders, folders without agent.py, the discovery folders themselves ("*").
+    others: tuple[tuple[str, Problem], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Agent ids; an id is in `failed` also when its last good version goes on serving."""
+
+    loaded: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.loaded or self.failed or self.gone)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One folder between two scans."""
+
+    folder: scan.Folder
+    digest: str  # of the last attempt, whether it loaded or not
+    failed: bool
+    agents: dict[str, Serving]
+
+
+class Generations:
+    """Follows the folders from scan to scan. Not thread-safe: one caller at a time."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, _Slot] = {}
+        self._others: tuple[tuple[str, Problem], ...] = ()
+        self._retiring: list[Generation] = []
+
+    def follow(self, seen: scan.Scan) -> Changes:
+        """Load what changed since the last scan. The versions that were replaced serve until `retire_replaced`."""
+        folders = {folder.agent_id: folder for folder in seen.folders}
+        before = self._agents()
+        for agent_id in self._slots.keys() - folders.keys():
+            self._retiring += _generations(self._slots.pop(agent_id).agents)
+        touched = [agent_id for agent_id, folder in folders.items() if self._follow_folder(folder)]
+        self._others = seen.problems
+        return self._changes(before, touched)
+
+    def is_current(self, seen: scan.Scan) -> bool:
+        followed = {agent_id: slot.folder for agent_id, slot in self._slots.items()}
+        return self._others == seen.problems and followed == {folder.agent_id: folder for folder in seen.folders}
+
+    def settled(self, first: scan.Scan, second: scan.Scan) -> scan.Scan:
+        """The second of two scans, with the folders that changed between them as they were followed before."""
+        earlier = {folder.agent_id: folder for folder in first.folders}
+        later = {folder.agent_id: folder for folder in second.folders}
+        settled = []
+        for agent_id in {**later, **earlier}:
+            folder = later.get(agent_id)
+            if folder is None or folder != earlier.get(agent_id):
+                slot = self._slots.get(agent_id)
+                folder = slot.folder if slot else None
+            if folder:
+                settled.append(folder)
+        return scan.Scan(tuple(settled), second.problems)
+
+    def found(self) -> Found:
+        agents = self._agents()
+        for agent_id, one in self._others:
+            if agent_id in agents:  # a duplicate: shown at the agent that serves
+                serving = agents[agent_id]
+                agents[agent_id] = _with_problems(serving, (*serving.problems, one))
+        others = tuple(pair for pair in self._others if pair[0] not in agents)
+        return Found(agents, others)
+
+    def retire_replaced(self) -> None:
+        """Call when nobody can find them any more."""
+        retiring, self._retiring = self._retiring, []
+        for generation in retiring:
+            generation.retire()
+
+    def _agents(self) -> dict[str, Serving]:
+        agents: dict[str, Serving] = {}
+        for slot in self._slots.values():
+            agents |= {agent_id: serving for agent_id, serving in slot.agents.items() if agent_id not in agents}
+        return dict(sorted(agents.items()))
+
+    def _changes(self, before: Mapping[str, Serving], touched: Iterable[str]) -> Changes:
+        after = self._agents()
+        changed = [one for agent_id in touched for one in self._slots[agent_id].agents.values()]
+        return Changes(
+            loaded=tuple(one.agent_id for one in changed if one.state == State.LIVE),
+            failed=tuple(one.agent_id for one in changed if one.state != State.LIVE),
+            gone=tuple(sorted(before.keys() - after.keys())),
+        )
+
+    def _follow_folder(self, folder: scan.Folder) -> bool:
+        """Whether it was loaded, or an attempt was made."""
+        slot = self._slots.get(folder.agent_id)
+        if slot and slot.folder == folder:
+            return False
+        digest = scan.digest(folder)
+        # Equal content is no new version. A failed one is tried again on a touch: what it lacked may be there now.
+        if slot and slot.folder.path == folder.path and slot.digest == digest and not slot.failed:
+            slot.folder = folder
+            return False
+        self._slots[folder.agent_id] = self._load(folder, digest, slot.agents if slot else {})
+        return True
+
+    def _load(self, folder: scan.Folder, digest: str, before: Mapping[str, Serving]) -> _Slot:
+        if reverted := _reverted(folder, digest, before):
+            return _Slot(folder, digest, failed=False, agents=reverted)
+        loaded = loader.load(folder.agent_id, folder.path)
+        agents = {}
+        for published in loaded.published:
+            agent_id = loader.published_id(folder.agent_id, published)
+            agents[agent_id] = _serving(folder, agent_id, digest, loaded, published, before.get(agent_id))
+        if not agents:  # it did not load: whatever served goes on
+            agents = {
+                agent_id: _failed(folder, agent_id, before.get(agent_id), loaded.problems)
+                for agent_id in before or (folder.agent_id,)
+            }
+        if loaded.package:
+            loaded.package.release()  # the generations hold it now
+        kept = set(map(id, _generations(agents)))
+        self._retiring += [one for one in _generations(before) if id(one) not in kept]
+        _log(agents.values())
+        return _Slot(folder, digest, failed=any(one.state != State.LIVE for one in agents.values()), agents=agents)
+
+
+def _serving(
+    folder: scan.Folder,
+    agent_id: str,
+    digest: str,
+    loaded: loader.Loaded,
+    published: "Published",
+    before: Serving | None,
+) -> Serving:
+    problems = (*loaded.problems, *published.problems)
+    if published.is_refused or loaded.package is None:
+        return _failed(folder, agent_id, before, problems)
+    generation = Generation(agent_id=agent_id, digest=digest, export=published.export, package=loaded.package)
+    return Serving(agent_id, folder.path, folder.created, State.LIVE, generation, problems)
+
+
+def _failed(folder: scan.Folder, agent_id: str, before: Serving | None, problems: tuple[Problem, ...]) -> Serving:
+    generation = before.generation if before else None
+    state = State.STALE if generation else State.BROKEN
+    return Serving(agent_id, folder.path, folder.created, state, generation, problems)
+
+
+def _reverted(folder: scan.Folder, digest: str, before: Mapping[str, Serving]) -> dict[str, Serving]:
+    """The agents that serve the very content that is on the disk again after a broken edit."""
+    if not before or any(one.generation is None or one.generation.digest != digest for one in before.values()):
+        return {}
+    numbers = {one.generation.number for one in before.values() if one.generation}
+    if len(numbers) > 1 or any(one.folder != folder.path for one in before.values()):
+        return {}
+    return {
+        agent_id: Serving(agent_id, folder.path, folder.created, State.LIVE, one.generation)
+        for agent_id, one in before.items()
+    }
+
+
+def _with_problems(serving: Serving, problems: tuple[Problem, ...]) -> Serving:
+    return Serving(serving.agent_id, serving.folder, serving.created, serving.state, serving.generation, problems)
+
+
+def _generations(agents: Mapping[str, Serving]) -> list[Generation]:
+    return [one.generation for one in agents.values() if one.generation]
+
+
+def _log(agents: Iterable[Serving]) -> None:
+    for one in agents:
+        errors = [f"{problem.code}: {problem.reason} {problem.place}" for problem in one.problems]
+        if one.state == State.LIVE:
+            log.info("agent_loaded", agent=one.agent_id, version=_version(one), problems=errors)
+        else:
+            log.error("agent_not_loaded", agent=one.agent_id, state=one.state.value, problems=errors)
+
+
+def _version(serving: Serving) -> str:
+    return serving.generation.digest[:12] if serving.generation else ""

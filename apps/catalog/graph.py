@@ -1,0 +1,138 @@
+"""The graph of agents behind an entry: handoffs, agents used as tools, and what the graph needs to run.
+
+`Handoff._agent_ref` and `FunctionTool._agent_instance` are private to the SDK; tests/catalog/test_sdk_contract.py pins
+them.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from agents import Agent, FunctionTool, Handoff, OpenAIChatCompletionsModel
+from agents.models.interface import Model
+
+from apps.catalog.diagnostics import Problem, problem
+
+
+def reachable(*entries: Agent[Any]) -> tuple[Agent[Any], ...]:
+    """Every agent that a run may come to, the entries first, each once."""
+    found = list(_distinct(entries))
+    for agent in found:  # grows while it is walked
+        found.extend(one for one in _distinct(children(agent)) if not any(one is known for known in found))
+    return tuple(found)
+
+
+def children(agent: Agent[Any]) -> Iterator[Agent[Any]]:
+    for handoff in agent.handoffs:
+        target = handoff._agent_ref and handoff._agent_ref() if isinstance(handoff, Handoff) else handoff  # noqa: SLF001
+        if isinstance(target, Agent):
+            yield target
+    for tool in agent.tools:
+        target = getattr(tool, "_agent_instance", None)
+        if isinstance(target, Agent):
+            yield target
+
+
+def handoff_names(agent: Agent[Any]) -> list[str]:
+    return [one.agent_name if isinstance(one, Handoff) else one.name for one in agent.handoffs]
+
+
+def model_name(agent: Agent[Any]) -> str:
+    """What the agent asks for: a model's name, the class of its own Model object, or nothing."""
+    if isinstance(agent.model, Model):
+        return str(getattr(agent.model, "model", "") or type(agent.model).__name__)
+    return agent.model or ""
+
+
+def _distinct(agents: Iterable[Agent[Any]]) -> Iterator[Agent[Any]]:
+    seen: set[int] = set()
+    for agent in agents:
+        if id(agent) not in seen:
+            seen.add(id(agent))
+            yield agent
+
+
+# --- what only the Responses API can do ------------------------------------------------------------------------------
+
+
+def needs_responses(agents: Iterable[Agent[Any]]) -> Problem | None:
+    """The problem that names every feature which a chat completions server does not have, if there is any."""
+    needs = [f"{need} of the agent {agent.name}" for agent in agents for need in _responses_features(agent)]
+    if not needs:
+        return None
+    return problem(
+        "needs_responses",
+        f"It needs an upstream with the Responses API, because of {', '.join(needs)}.",
+        "Replace it by a function tool or an MCP server of the module, or give the agent its own OpenAIResponsesModel.",
+    )
+
+
+def _responses_features(agent: Agent[Any]) -> Iterator[str]:
+    if isinstance(agent.model, Model) and not isinstance(agent.model, OpenAIChatCompletionsModel):
+        return  # the module brings a model of its own, and with it what the model can do
+    if agent.prompt is not None:
+        yield "prompt="
+    for tool in agent.tools:
+        if not isinstance(tool, FunctionTool):
+            yield type(tool).__name__
+        elif tool.defer_loading or tool.allowed_callers:
+            yield f"the tool search of {tool.name}"
+
+
+# --- the run context -------------------------------------------------------------------------------------------------
+
+
+def context_class(agents: Iterable[Agent[Any]]) -> type | None:
+    """The context type that the agents' generics and callbacks name; the entry's own counts first."""
+    return next((found for agent in agents for found in _context_classes(agent)), None)
+
+
+def may_build(context: type) -> bool:
+    """Whether the type builds without arguments, found out by doing it once."""
+    try:
+        context()
+    except Exception:  # noqa: BLE001  # the drop-in's own constructor: whatever it raises, the answer is no
+        return False
+    return True
+
+
+def _context_classes(agent: Agent[Any]) -> Iterator[type]:
+    for argument in typing.get_args(getattr(agent, "__orig_class__", None)):
+        yield from _as_class(argument)
+    for callback in _callbacks(agent):
+        yield from _named_contexts(callback)
+
+
+def _callbacks(agent: Agent[Any]) -> Iterator[Callable[..., Any]]:
+    if callable(agent.instructions):
+        yield agent.instructions
+    for tool in agent.tools:
+        if wrapped := getattr(tool, "__wrapped__", None):
+            yield wrapped
+        if callable(enabled := getattr(tool, "is_enabled", None)):
+            yield enabled
+    yield from (guardrail.guardrail_function for guardrail in agent.input_guardrails)
+    yield from (guardrail.guardrail_function for guardrail in agent.output_guardrails)
+
+
+def _named_contexts(callback: Callable[..., Any]) -> Iterator[type]:
+    """The X of every parameter annotated RunContextWrapper[X] (or a subclass such as ToolContext[X])."""
+    try:
+        hints = typing.get_type_hints(callback)
+    except Exception:  # noqa: BLE001  # an annotation that does not evaluate is the author's business at run time
+        hints = getattr(callback, "__annotations__", {})
+    for name, hint in hints.items():
+        origin = typing.get_origin(hint)
+        if name != "return" and inspect.isclass(origin) and origin.__name__.endswith(("ContextWrapper", "ToolContext")):
+            yield from _as_class(typing.get_args(hint)[0])
+
+
+def _as_class(hint: Any) -> Iterator[type]:
+    """`X` and `X | None` are X; Any, a type variable and None are nothing."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for one in typing.get_args(hint):
+            yield from _as_class(one)
+    elif inspect.isclass(hint) and hint not in (object, types.NoneType):
+        yield hint

@@ -1,0 +1,101 @@
+"""Loads one folder by itself, wherever it lies, and reports what it would be as an agent. Touches no database."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from apps.catalog import loader, scan
+from apps.catalog.diagnostics import Problem, problem
+
+if TYPE_CHECKING:  # it imports the SDK, which takes seconds
+    from apps.catalog.exports import Published
+
+Report = dict[str, Any]
+
+
+def inspect_folder(path: Path) -> Report:
+    """The report as JSON values: `ok`, `id`, `path`, `agents` (one for each that would be published), `problems`."""
+    folder = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links, and so change the id
+    if folder.name == scan.AGENT_FILE:
+        folder = folder.parent
+    agent_id = _agent_id(folder)
+    if missing := _missing(folder):
+        return _report(agent_id, folder, [], [missing])
+    loaded = loader.load(agent_id, folder)
+    try:
+        agents = [_agent(agent_id, one) for one in loaded.published if not one.is_refused]
+    finally:
+        if loaded.package:
+            loaded.package.release()
+    refusals = [refusal for one in loaded.published for refusal in one.problems]
+    return _report(agent_id, folder, agents, [*loaded.problems, *refusals])
+
+
+def _agent_id(folder: Path) -> str:
+    """The id that the folder has, or would have in the default namespace."""
+    return next(
+        (
+            agent_id
+            for root in settings.GATEWAY_AGENT_DISCOVERY_PATH
+            if folder.is_relative_to(root)
+            for agent_id, candidate in scan.candidates(root)
+            if candidate == folder
+        ),
+        scan.agent_id(scan.DEFAULT_NAMESPACE, folder.name),
+    )
+
+
+def _missing(folder: Path) -> Problem | None:
+    if not folder.is_dir():
+        reason = f"{folder} does not exist." if not folder.exists() else f"{folder} is not a folder."
+        return problem("no_agent_file", reason, "Give the path of a folder that contains agent.py.", folder)
+    if not (folder / scan.AGENT_FILE).is_file():
+        remedy = f"Rename the file that defines the agent to {scan.AGENT_FILE}, or give the path of another folder."
+        return problem("no_agent_file", f"{folder} contains no {scan.AGENT_FILE}.", remedy, folder)
+    return None
+
+
+def _report(agent_id: str, folder: Path, agents: list[Report], problems: Iterable[Problem]) -> Report:
+    return {
+        "ok": bool(agents),
+        "id": agent_id,
+        "path": str(folder),
+        "agents": agents,
+        "problems": [problem_values(one) for one in problems],
+    }
+
+
+def problem_values(one: Problem) -> Report:
+    return {
+        "code": one.code,
+        "severity": one.severity,
+        "reason": one.reason,
+        "remedy": one.remedy,
+        "file": one.file,
+        "line": one.line,
+    }
+
+
+def _agent(agent_id: str, published: "Published") -> Report:
+    from apps.catalog import graph
+
+    export = published.export
+    return {
+        "id": loader.published_id(agent_id, published),
+        "export": export.kind,
+        "variable": export.variable,
+        "context": getattr(export.context_type, "__name__", None),
+        "graph": [
+            {
+                "name": one.name,
+                "model": graph.model_name(one),
+                "tools": [getattr(tool, "name", type(tool).__name__) for tool in one.tools],
+                "handoffs": graph.handoff_names(one),
+                "mcp_servers": [server.name for server in one.mcp_servers],
+            }
+            for one in export.agents
+        ],
+    }

@@ -1,0 +1,24 @@
+"""manage.py discover_agents: scan the discovery folders, load what is there, record it, and show it."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+
+class Command(BaseCommand):
+    help = "Scan the discovery folders, load every agent, record the result and print it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        from apps.catalog import presentation, registry
+
+        registry.refresh()
+        rows = presentation.discovered()
+        if options["json"]:
+            self.stdout.write(json.dumps(rows, indent=2))
+        else:
+            self.stdout.write(presentation.table(rows, ("id", "state", "export", "problem")))

@@ -1,0 +1,283 @@
+"""The catalog of this process: which agents exist, and which one a model name means.
+
+Everything that is read here is memory: discovery replaces one immutable picture, live configuration another, and the
+two are joined when either is new.
+"""
+
+import difflib
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from apps.catalog import recording, scan
+from apps.catalog.diagnostics import Problem
+from apps.catalog.generations import Changes, Found, Generation, Generations, Serving
+from apps.catalog.models import AgentSettings, State
+from apps.core import live_config
+from apps.core.errors import ModelNotFound
+
+__all__ = [
+    "Changes",
+    "Discovery",
+    "Entry",
+    "Generation",
+    "Problem",
+    "entries",
+    "near_ids",
+    "problems",
+    "refresh",
+    "resolve",
+]
+
+SCAN_SECONDS = 0.5
+SETTLE_SECONDS = 0.1  # a folder must look the same for so long before it is judged: editors save in several steps
+
+_NAME_LENGTH = 200  # a longer model name is compared with nothing
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An agent as the other apps see it. Disabled and broken ones are here too: their state says so."""
+
+    agent_id: str
+    name: str  # the SDK agent's own name, else the folder's
+    description: str  # handoff_description, else the first paragraph of the module's docstring
+    digest: str  # of the serving version, "" when none serves
+    created: int  # unix seconds: when agent.py was last written
+    state: State
+    enabled: bool
+    aliases: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    generation: Generation | None  # None when no version loads
+
+
+# --- the operators' settings -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    enabled: bool = True
+    aliases: tuple[str, ...] = ()
+
+
+def _load_settings() -> Mapping[str, _Setting]:
+    rows = AgentSettings.objects.values_list("drop_in__agent_id", "enabled", "aliases")
+    return MappingProxyType({agent_id: _Setting(enabled, _texts(aliases)) for agent_id, enabled, aliases in rows})
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str) and one) if isinstance(value, list) else ()
+
+
+SETTINGS = live_config.section("catalog.settings", _load_settings)
+
+
+# --- the catalog -----------------------------------------------------------------------------------------------------
+
+
+class _Catalog:
+    """What discovery found, joined with the settings."""
+
+    def __init__(self, found: Found, settings_by_id: Mapping[str, _Setting]) -> None:
+        self.found = found
+        self.settings = settings_by_id
+        self.entries: Mapping[str, Entry] = MappingProxyType(
+            {id: _entry(serving, settings_by_id.get(id, _Setting())) for id, serving in found.agents.items()}
+        )
+
+    @cached_property
+    def names(self) -> tuple[Mapping[str, frozenset[str]], ...]:
+        """Casefolded names to the ids that they may mean, the more binding kinds of name first."""
+        values = self.entries.values()
+        ids = _index((one.agent_id, one.agent_id) for one in values)
+        aliases = _index((alias, one.agent_id) for one in values for alias in one.aliases)
+        names = _index((name, one.agent_id) for one in values for name in _own_names(one, self.found))
+        return ids, aliases, names
+
+
+def _entry(serving: Serving, setting: _Setting) -> Entry:
+    generation = serving.generation
+    agent = generation.export.agent if generation else None
+    return Entry(
+        agent_id=serving.agent_id,
+        name=agent.name if agent else serving.folder.name,
+        description=generation.description if generation else "",
+        digest=generation.digest if generation else "",
+        created=serving.created,
+        state=serving.state,
+        enabled=setting.enabled,
+        aliases=setting.aliases,
+        problems=serving.problems,
+        generation=generation,
+    )
+
+
+def _own_names(entry: Entry, found: Found) -> Iterator[str]:
+    yield entry.agent_id.rpartition("/")[2]
+    yield entry.name
+    folder = found.agents[entry.agent_id].folder.name
+    if "." not in entry.agent_id.rpartition("/")[2] or "." in folder:  # one of several does not answer to the folder
+        yield folder
+
+
+def _index(pairs: Iterable[tuple[str, str]]) -> Mapping[str, frozenset[str]]:
+    index: dict[str, set[str]] = defaultdict(set)
+    for name, agent_id in pairs:
+        index[name.casefold()].add(agent_id)
+    return {name: frozenset(ids) for name, ids in index.items()}
+
+
+_found = Found()
+_catalog: _Catalog | None = None
+
+
+def _current() -> _Catalog:
+    global _catalog  # noqa: PLW0603  # the one reference that is swapped; readers take it once
+    settings_by_id = SETTINGS.current()
+    catalog = _catalog
+    if catalog is None or catalog.found is not _found or catalog.settings is not settings_by_id:
+        catalog = _catalog = _Catalog(_found, settings_by_id)
+    return catalog
+
+
+def entries() -> Mapping[str, Entry]:
+    """Every agent of this process by its id. Reads memory only."""
+    return _current().entries
+
+
+def problems() -> tuple[tuple[str, Problem], ...]:
+    """Every diagnostic with the agent id that it concerns, those of ids without an entry included."""
+    found = _found
+    return (*((id, one) for id, serving in found.agents.items() for one in serving.problems), *found.others)
+
+
+def resolve(model: str, *, visible: Callable[[str], bool] | None = None) -> Entry:
+    """The agent that a model name means: its id, else an alias, its folder's or the SDK agent's own name.
+
+    Names other than the exact id do not count case, and have to be unambiguous among the ids that are `visible`.
+    Disabled and broken agents are returned as well. Raises ModelNotFound, which names at most three near ids.
+    """
+    catalog = _current()
+    if exact := catalog.entries.get(model):
+        return exact
+    name = model.casefold() if len(model) <= _NAME_LENGTH else ""
+    for index in catalog.names:
+        meant = [one for one in index.get(name, ()) if visible is None or visible(one)]
+        if len(meant) == 1:
+            return catalog.entries[meant[0]]
+        if meant:
+            raise ModelNotFound(f"The model {model!r} may mean {_either(sorted(meant))}. Use one id.", param="model")
+    raise ModelNotFound(_not_found(catalog, model[:_NAME_LENGTH], visible), param="model")
+
+
+def _not_found(catalog: _Catalog, model: str, visible: Callable[[str], bool] | None) -> str:
+    near = near_ids(model, [one for one in catalog.entries if visible is None or visible(one)])
+    return f"The model {model!r} does not exist." + (f" Did you mean {_either(near)}?" if near else "")
+
+
+def _either(ids: list[str]) -> str:
+    quoted = [f"{one!r}" for one in ids[:3]]
+    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+
+
+def near_ids(model: str, among: Iterable[str]) -> list[str]:
+    """At most three ids that look like what was asked for, the nearest first."""
+    by_text: dict[str, str] = {}
+    for agent_id in among:
+        by_text.setdefault(agent_id.rpartition("/")[2], agent_id)
+        by_text[agent_id] = agent_id
+    close = difflib.get_close_matches(model[:_NAME_LENGTH].casefold(), by_text, n=6)
+    return list(dict.fromkeys(by_text[text] for text in close))[:3]
+
+
+# --- discovery -------------------------------------------------------------------------------------------------------
+
+_generations = Generations()
+_refreshing = threading.Lock()
+
+
+def refresh() -> Changes:
+    """Look at the folders now: load what changed, swap the catalog, record the state.
+
+    Uses the database of the calling thread; a database that fails is logged, and written at the next call.
+    """
+    return _take(_scan())
+
+
+def _scan() -> scan.Scan:
+    return scan.scan(
+        settings.GATEWAY_AGENT_DISCOVERY_PATH,
+        settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST,
+        settings.GATEWAY_AGENT_DISCOVERY_DENYLIST,
+    )
+
+
+def _take(seen: scan.Scan) -> Changes:
+    global _found  # noqa: PLW0603  # swapped whole
+    with _refreshing:
+        changes = _generations.follow(seen)
+        found = _generations.found()
+        if changes or found.others != _found.others or found.agents != _found.agents:
+            _found = found
+        _generations.retire_replaced()
+        recording.record_if_new(_found)
+    if changes:
+        log.info("agents_refreshed", loaded=changes.loaded, failed=changes.failed, gone=changes.gone)
+    return changes
+
+
+class Discovery:
+    """The discovery of a server process."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._discover, name="agent-discovery", daemon=True)
+
+    def start(self) -> None:
+        """Everything is loaded when it returns. With GATEWAY_AGENT_AUTO_RELOAD a thread goes on looking."""
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _discover(self) -> None:
+        """In a thread of its own from the first scan on: the caller may sit on an event loop, where Django's ORM does
+        not work, and one thread's database connection is easily closed."""
+        try:
+            self._look(refresh)
+            self._ready.set()
+            while settings.GATEWAY_AGENT_AUTO_RELOAD and not self._stopping.wait(SCAN_SECONDS):
+                self._look(self._refresh_settled)
+        finally:
+            self._ready.set()
+            connection.close()
+
+    def _look(self, refresh_now: Callable[[], object]) -> None:
+        try:
+            refresh_now()
+        except Exception:  # whatever it is, the next look must still happen
+            log.exception("discovery_failed")
+
+    def _refresh_settled(self) -> None:
+        """Folders that change while we look are left as they were until the next time."""
+        seen = _scan()
+        if _generations.is_current(seen):
+            recording.record_if_new(_found)
+            return
+        self._stopping.wait(SETTLE_SECONDS)
+        again = _scan()
+        if not self._stopping.is_set():
+            _take(_generations.settled(seen, again))

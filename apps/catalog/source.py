@@ -1,0 +1,131 @@
+"""What the text of agent.py tells that its objects do not: what was imported from elsewhere, and what runs what."""
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+# Agents that are run only inside functions under these decorators are parts of another agent.
+_INNER_MARKS = {
+    "function_tool",
+    "input_guardrail",
+    "output_guardrail",
+    "tool_input_guardrail",
+    "tool_output_guardrail",
+    "InputGuardrail",
+    "OutputGuardrail",
+}
+_RUN_METHODS = {"run", "run_sync", "run_streamed"}
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    imported: frozenset[str]  # names that an import statement bound
+    inner: frozenset[str]  # agents run by tools and guardrails, and by nothing else
+    started: tuple[str, ...]  # what main() gives to Runner, first to last
+    calls: dict[str, frozenset[str]]  # function -> names that it calls
+    builds_inside: bool  # an Agent(...) is built inside a function
+
+
+def read(text: str | bytes) -> Source:
+    tree = ast.parse(text)
+    functions = {node.name: node for node in tree.body if isinstance(node, _Function)}
+    inner_functions = set(_inner_functions(tree, functions))
+    inner = {name for function in inner_functions for name in _run_names(functions[function])}
+    rest = [node for node in tree.body if not (isinstance(node, _Function) and node.name in inner_functions)]
+    outer = {name for node in rest for name in _run_names(node)}
+    calls = {name: frozenset(_called_names(node)) for name, node in functions.items()}
+    return Source(
+        imported=frozenset(_imported_names(tree)),
+        inner=frozenset(inner - outer),
+        started=tuple(_started(tree, functions)),
+        calls=calls,
+        builds_inside=any("Agent" in names for names in calls.values()),
+    )
+
+
+def _imported_names(tree: ast.Module) -> Iterator[str]:
+    for node in _outside_functions(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+
+
+def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, _Function | ast.ClassDef | ast.Lambda):
+            yield child
+            yield from _outside_functions(child)
+
+
+def _inner_functions(tree: ast.Module, functions: dict[str, _Function]) -> Iterator[str]:
+    for name, function in functions.items():
+        if any(_last_name(mark) in _INNER_MARKS for mark in function.decorator_list):
+            yield name
+    for node in ast.walk(tree):  # InputGuardrail(guardrail_function=check), function_tool(look_up)
+        if isinstance(node, ast.Call) and _last_name(node.func) in _INNER_MARKS:
+            yield from (one.id for one in _arguments(node) if isinstance(one, ast.Name) and one.id in functions)
+
+
+def _started(tree: ast.Module, functions: dict[str, _Function]) -> Iterator[str]:
+    """From `main`, else from what the `if __name__ == "__main__"` block calls, else from that block itself."""
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.dump(node.test)]
+    named = [functions["main"]] if "main" in functions else []
+    called = [functions[name] for block in blocks for name in _called_names(block) if name in functions]
+    for node in [*named, *called, *blocks]:
+        yield from _run_names(node)
+
+
+def _run_names(root: ast.AST) -> Iterator[str]:
+    """The names given to Runner.run, run_sync or run_streamed, in the order of the text."""
+    aliases = dict(_aliases(root))
+    for node in sorted(_calls(root), key=lambda call: (call.lineno, call.col_offset)):
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _RUN_METHODS and "Runner" in ast.dump(node.func):
+            first = _first_argument(node)
+            if isinstance(first, ast.Name):
+                yield aliases.get(first.id, first.id)
+            elif isinstance(first, ast.Call) and isinstance(first.func, ast.Name):
+                yield first.func.id  # Runner.run(create_agent(), ...)
+
+
+def _aliases(root: ast.AST) -> Iterator[tuple[str, str]]:
+    """`current_agent = triage_agent` inside a function."""
+    for node in ast.walk(root):
+        targets: Sequence[ast.expr] = ()
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        else:
+            continue
+        if isinstance(node.value, ast.Name):
+            yield from ((one.id, node.value.id) for one in targets if isinstance(one, ast.Name))
+
+
+def _first_argument(call: ast.Call) -> ast.expr | None:
+    named = (keyword.value for keyword in call.keywords if keyword.arg == "starting_agent")
+    return next(iter(call.args), None) or next(named, None)
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
+
+
+def _called_names(root: ast.AST) -> Iterator[str]:
+    for call in _calls(root):
+        if isinstance(call.func, ast.Name):
+            yield call.func.id
+        elif isinstance(call.func, ast.Subscript) and isinstance(call.func.value, ast.Name):
+            yield call.func.value.id  # Agent[Context](...)
+
+
+def _calls(root: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(root) if isinstance(node, ast.Call))
+
+
+def _last_name(node: ast.expr) -> str:
+    """`function_tool`, `agents.function_tool` and `function_tool(...)` alike."""
+    if isinstance(node, ast.Call):
+        return _last_name(node.func)
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
