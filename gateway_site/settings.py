@@ -196,7 +196,6 @@ TIME_ZONE = env.str("TZ", default="UTC")
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [ROOT / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic step: the assets are served from where they are installed
 WHITENOISE_AUTOREFRESH = False
