@@ -24,7 +24,7 @@ from unfold.utils import display_for_label
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from apps.access.keys import issue_key
-from apps.access.models import ApiKey, ApiKeyQuerySet
+from apps.access.models import ApiKey, ApiKeyQuerySet, all_agents
 from apps.core import clock
 
 SOON = timedelta(days=14)
@@ -60,6 +60,7 @@ class LinesField(forms.Field):
 
 class ApiKeyForm(forms.ModelForm):
     agents = LinesField(
+        initial=all_agents,
         pattern=_GLOB,
         wrong="is no glob over agent ids: letters, digits, dots, dashes, slashes and * only.",
         help_text="The agent ids that this key may use, one glob a line: * is any text, as in default/* or *planner*.",
@@ -147,6 +148,11 @@ class ApiKeyAdmin(ModelAdmin):
         return isinstance(obj, ApiKey) and obj.revoked_at is not None and super().has_delete_permission(request, obj)
 
     # --- issuing -----------------------------------------------------------------------------------------------------
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
+        # Saving leads to the page that shows the key, and nowhere else.
+        only_save = {"title": "Issue an API key", "show_save_and_continue": False, "show_save_and_add_another": False}
+        return super().add_view(request, form_url, only_save | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: bool) -> None:
         if change:

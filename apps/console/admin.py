@@ -20,9 +20,11 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_filter_sheet = False
+    filter_horizontal = ()  # its two boxes are wider than the page
 
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    filter_horizontal = ()
     empty_title = "No groups"
     empty_text = "A group gives several users the same permissions in this console."

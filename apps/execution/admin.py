@@ -39,7 +39,7 @@ class AgentFilter(admin.SimpleListFilter):
 @admin.register(Run)
 class RunAdmin(ModelAdmin):
     list_display = [
-        "started_at", "outcome_shown", "agent_id", "key_name", "served_by", "duration", "tokens", "streamed",
+        "started_at", "outcome_shown", "agent_id", "key_name", "served_by", "duration", "tokens", "mode",
     ]  # fmt: skip
     list_display_links = ["started_at"]
     list_filter = ["outcome", "streamed", AgentFilter]
@@ -58,8 +58,7 @@ class RunAdmin(ModelAdmin):
             "Run",
             {
                 "fields": [
-                    ("agent_id", "version"), ("upstream", "model"), ("key_name", "key_id"), ("request_id", "id"),
-                    "streamed",
+                    ("agent_id", "version"), ("upstream", "model"), ("key_name", "mode"), ("request_id", "id"),
                 ]
             },
         ),
@@ -68,12 +67,12 @@ class RunAdmin(ModelAdmin):
             {
                 "fields": [
                     ("started_at", "first_event", "duration"),
-                    ("model_calls", "prompt_tokens", "completion_tokens"), "tokens_estimated",
+                    ("model_calls", "prompt_tokens", "completion_tokens", "counted"),
                 ]
             },
         ),
     ]  # fmt: skip
-    readonly_fields = ["outcome_shown", "version", "first_event", "duration"]
+    readonly_fields = ["outcome_shown", "version", "first_event", "duration", "mode", "counted"]
     empty_title = "No runs yet"
     empty_text = "Each chat with an agent is listed here when it has ended."
 
@@ -89,6 +88,14 @@ class RunAdmin(ModelAdmin):
     @admin.display(description="Version")
     def version(self, run: Run) -> str:
         return run.agent_digest[:12] or "-"
+
+    @admin.display(description="Answer")
+    def mode(self, run: Run) -> str:
+        return "streamed" if run.streamed else "whole"
+
+    @admin.display(description="Tokens counted by")
+    def counted(self, run: Run) -> str:
+        return "estimate" if run.tokens_estimated else "the server"
 
     @admin.display(description="Duration")
     def duration(self, run: Run) -> str:

@@ -164,6 +164,9 @@ class UpstreamAdmin(ModelAdmin):
             for name, options in fieldsets
         ]
 
+    def get_inlines(self, _request: HttpRequest, obj: Upstream | None) -> list[type[ModelsInline]]:
+        return self.inlines if obj else []
+
     @admin.display(description="State")
     def state(self, upstream: Upstream) -> str:
         return str(display_for_label(_state(upstream), "-", _STATE_COLOURS))
