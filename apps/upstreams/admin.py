@@ -6,6 +6,7 @@
 import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
@@ -55,6 +56,14 @@ class SuggestingInput(UnfoldAdminTextInputWidget):
 
 
 class UpstreamForm(forms.ModelForm):
+    # Not Django's URL field, which refuses the host names of a compose network, such as http://ollama:11434/v1.
+    base_url = forms.CharField(
+        label="Base URL",
+        required=False,
+        max_length=200,
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "url", "spellcheck": "false"}),
+        help_text="With its version, such as http://127.0.0.1:11434/v1. Empty for the demo.",
+    )
     secret = forms.CharField(
         label="API key of the server",
         required=False,
@@ -95,13 +104,15 @@ class UpstreamForm(forms.ModelForm):
 
     def clean_base_url(self) -> str:
         base_url: str = self.cleaned_data["base_url"].strip().rstrip("/")
+        if base_url and not _is_http_url(base_url):
+            raise ValidationError("This is no address of a web server; it looks like http://127.0.0.1:11434/v1.")
         # The commonest slip: the address of one call instead of the address that all calls begin with.
         return base_url.removesuffix("/chat/completions").removesuffix("/models")
 
     def _get_validation_exclusions(self) -> set[str]:
         # Saving as the default takes it from the one that was, so that there is no second one to refuse.
         exclusions: set[str] = super()._get_validation_exclusions()
-        return exclusions | {"is_default"}
+        return exclusions | {"is_default", "base_url"}
 
 
 class ModelsInline(TabularInline):
@@ -253,6 +264,14 @@ class UpstreamAdmin(ModelAdmin):
     def has_make_default_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         is_candidate = Upstream.objects.filter(pk=object_id, is_default=False, enabled=True).exists()
         return is_candidate and bool(self.has_change_permission(request))
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in text
+    except ValueError:
+        return False
 
 
 def _state(upstream: Upstream) -> tuple[str, str]:
