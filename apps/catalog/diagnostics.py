@@ -252,9 +252,8 @@ def package_of(module: str) -> str:
 
 def _missing_variable(error: BaseException) -> str | None:
     if isinstance(error, KeyError):
-        frames = traceback.extract_tb(error.__traceback__)
-        raised_by_environ = bool(frames) and Path(frames[-1].filename) == Path(os.__file__)
-        return str(error.args[0]) if raised_by_environ and error.args else None
+        frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+        return str(error.args[0]) if frames[-1:] == [type(os.environ).__getitem__.__code__] else None
     if isinstance(error, NameError | AttributeError | TypeError | ImportError):
         return None
     text = str(error)

@@ -43,7 +43,7 @@ class Loaded:
 
 def load(agent_id: str, folder: Path) -> Loaded:
     """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults."""
-    from apps.catalog import tracing
+    from apps.catalog import exports, tracing  # noqa: F401  # the SDK comes before any module, and outside the timeout
 
     tracing.install()
     package = Package(agent_id, folder)
