@@ -323,16 +323,26 @@ def _checked_messages(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 def _checked_message(message: Any, where: str, open_calls: set[str]) -> set[str]:
     """The ids of the tool calls that wait for their result after this message. Raises DemoRequestError."""
-    if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+    if not isinstance(message, Mapping) or str(message.get("role")) not in ROLES:
         raise DemoRequestError(f"`{where}` needs a role, one of {', '.join(sorted(ROLES))}.", param=where)
     _text_of(message, where)
     if message["role"] == "tool":
-        if message.get("tool_call_id") not in open_calls:
+        answered = str(message.get("tool_call_id"))
+        if answered not in open_calls:
             raise DemoRequestError(f"`{where}` answers no tool call of the assistant message before it.", param=where)
-        return open_calls - {message["tool_call_id"]}
+        return open_calls - {answered}
     if open_calls:
         raise _unanswered(open_calls, where)
-    return {_checked_call(call, where) for call in message.get("tool_calls") or ()}
+    return {_checked_call(call, where) for call in _listed(message, "tool_calls", where)}
+
+
+def _listed(given: Mapping[str, Any], name: str, where: str = "") -> list[Any]:
+    """The list under this name, an empty one when there is none. Raises DemoRequestError."""
+    value = given.get(name)
+    if value is None or isinstance(value, list):
+        return value or []
+    param = f"{where}.{name}" if where else name
+    raise DemoRequestError(f"`{param}` must be a list.", param=param)
 
 
 def _checked_call(call: Any, where: str) -> str:
@@ -349,7 +359,7 @@ def _unanswered(open_calls: set[str], where: str) -> DemoRequestError:
 
 def _checked_tools(body: Mapping[str, Any]) -> dict[str, Tool]:
     tools = {}
-    for index, tool in enumerate(body.get("tools") or ()):
+    for index, tool in enumerate(_listed(body, "tools")):
         match tool:
             case {"type": "function", "function": {"name": str(name)} as function}:
                 description = function.get("description") or ""
@@ -377,7 +387,7 @@ def _max_words(body: Mapping[str, Any]) -> int | None:
         given = body.get(name)
         if given is None:
             continue
-        if not isinstance(given, int) or given < 1:
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
             raise DemoRequestError(f"`{name}` must be a whole number of 1 or more.", param=name)
         return given
     return None
@@ -488,15 +498,21 @@ def _unlimited_answer(request: Request) -> Answer:
 
 def _limited(answer: Answer, body: Mapping[str, Any]) -> tuple[str, str]:
     """Content and finish_reason after `stop` and `max_tokens`; calls and refusals are not cut."""
-    given = body.get("stop") or ()
-    stops = [given] if isinstance(given, str) else given
-    ends = [at for stop in stops if (at := answer.content.find(stop)) >= 0]
+    ends = [at for stop in _stops(body) if (at := answer.content.find(stop)) >= 0]
     content = answer.content[: min(ends)] if ends else answer.content
     most = _max_words(body)
     pieces = _pieces(content)
     if most is not None and len(pieces) > most:
         return "".join(pieces[:most]).rstrip(), "length"
     return content, answer.finish_reason
+
+
+def _stops(body: Mapping[str, Any]) -> list[str]:
+    given = body.get("stop")
+    stops = [given] if isinstance(given, str) else _listed(body, "stop")
+    if not all(isinstance(stop, str) and stop for stop in stops):
+        raise DemoRequestError("`stop` must be a text or a list of texts, none of them empty.", param="stop")
+    return stops
 
 
 def _stream(request: Request, answer: Answer, *, with_usage: bool) -> Iterator[dict[str, Any]]:
@@ -631,7 +647,7 @@ def _json_answer(request: Request) -> str:
     given = _response_format(request).get("json_schema")
     if isinstance(given, Mapping) and "schema" in given:
         prose = " ".join([GREETING, *told])
-        return json.dumps(fitting(given["schema"], Hints.from_text(request.text, prose)), ensure_ascii=False)
+        return _filled(given["schema"], Hints.from_text(request.text, prose), param="response_format")
     answer = {"demo": True, "message": GREETING, "you_said": request.text, "tool_results": told}
     return json.dumps(answer, ensure_ascii=False)
 
@@ -739,12 +755,22 @@ def _arguments(request: Request, name: str, nth: int) -> str:
         return directives.args[place]
     if name not in request.tools:
         return "{}"
-    return json.dumps(fitting(request.tools[name].schema, Hints.from_text(request.text)), ensure_ascii=False)
+    return _filled(request.tools[name].schema, Hints.from_text(request.text), param="tools")
+
+
+def _filled(schema: Any, hints: "Hints", *, param: str) -> str:
+    """JSON that fits the schema. Raises DemoRequestError when it is no schema."""
+    try:
+        return json.dumps(fitting(schema, hints), ensure_ascii=False)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        raise DemoRequestError(f"A schema in `{param}` is not a JSON schema: {error}", param=param) from error
 
 
 # --- values that fit a JSON schema -----------------------------------------------------------------------------------
 
-MAX_DEPTH = 6  # beyond it, a schema that refers to itself is filled with as little as it allows
+MAX_DEPTH = 6  # beyond it, or so many values, a schema that refers to itself is filled with as little as it allows
+MAX_VALUES = 500
+MAX_SIZE = 10_000  # items, characters or properties that a schema may demand
 
 _PROSE = """
 answer comment content description details input instruction instructions message notes output prompt query question
@@ -828,10 +854,15 @@ class _Filling:
     def __init__(self, root: Any, hints: Hints) -> None:
         self.root = root
         self.hints = hints
+        self.made = 0
+
+    def is_enough(self, depth: int) -> bool:
+        return depth >= MAX_DEPTH or self.made >= MAX_VALUES
 
     def value(self, schema: Any, *, name: str, depth: int) -> Any:
         if not isinstance(schema, Mapping):
             return "demo"
+        self.made += 1
         schema = self.flat(schema, depth)
         if "const" in schema:
             return schema["const"]
@@ -867,7 +898,7 @@ class _Filling:
         parts += merged.pop("allOf", ())
         for key in ("anyOf", "oneOf"):
             if branches := merged.pop(key, ()):
-                parts.append(_branch(branches, depth))
+                parts.append(_branch(branches, smallest=self.is_enough(depth)))
         for part in parts:
             merged = _merged(merged, self.flat(part, depth, hops + 1) if isinstance(part, Mapping) else {})
         return merged
@@ -888,9 +919,8 @@ class _Filling:
     def object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         properties = schema.get("properties") or {}
         required = schema.get("required") or ()
-        optional = (
-            [] if required or depth >= MAX_DEPTH else [key for key in properties if "default" not in properties[key]]
-        )
+        all_wanted = not required and not self.is_enough(depth)
+        optional = [key for key in properties if all_wanted and "default" not in properties[key]]
         wanted = [key for key in properties if key in required or key in optional]
         wanted += [key for key in required if key not in properties]
         made = {key: self.value(properties.get(key, {}), name=key, depth=depth + 1) for key in wanted}
@@ -899,8 +929,8 @@ class _Filling:
     def further(self, schema: Mapping[str, Any], made: Mapping[str, Any], depth: int) -> dict[str, Any]:
         """Further keys, for objects that need more than the properties that they name, and one for a mapping."""
         additional = schema.get("additionalProperties", {})
-        is_mapping = not made and isinstance(additional, Mapping) and bool(additional) and depth < MAX_DEPTH
-        least = max(schema.get("minProperties", 0), int(is_mapping))
+        is_mapping = not made and isinstance(additional, Mapping) and bool(additional) and not self.is_enough(depth)
+        least = max(_size(schema, "minProperties"), int(is_mapping))
         keys = [key for key in schema.get("properties") or {} if key not in made]
         keys += [f"demo{number}" for number in range(1, least + 1)]
         properties = schema.get("properties") or {}
@@ -911,8 +941,7 @@ class _Filling:
 
     def array(self, schema: Mapping[str, Any], name: str, depth: int) -> list[Any]:
         first = schema.get("prefixItems") or ()
-        least = schema.get("minItems", 0)
-        length = max(least, len(first), 1 if depth < MAX_DEPTH else 0)
+        length = max(_size(schema, "minItems"), len(first), 0 if self.is_enough(depth) else 1)
         if schema.get("maxItems") is not None:
             length = min(length, schema["maxItems"])
         rest = schema.get("items", {})
@@ -942,9 +971,16 @@ class _Filling:
         pattern = schema.get("pattern")
         if isinstance(pattern, str):
             value = next((one for one in (value, *_PATTERN_TRIES) if _matches(pattern, one)), value)
-        least, most = schema.get("minLength", 0), schema.get("maxLength")
-        value = value.ljust(least, "x")
+        value, most = value.ljust(_size(schema, "minLength"), "x"), schema.get("maxLength")
         return value if most is None else value[:most]
+
+
+def _size(schema: Mapping[str, Any], name: str) -> int:
+    """Raises ValueError for one that is out of all proportion."""
+    size = int(schema.get(name, 0))
+    if size > MAX_SIZE:
+        raise ValueError(f"{name} is more than {MAX_SIZE}")
+    return size
 
 
 def _type_of(schema: Mapping[str, Any]) -> str:
@@ -959,10 +995,10 @@ def _type_of(schema: Mapping[str, Any]) -> str:
     return next((kind for sign, kind in signs.items() if sign in schema), "string")
 
 
-def _branch(branches: Sequence[Any], depth: int) -> Any:
-    """The first branch that is not null; null where there has been depth enough."""
+def _branch(branches: Sequence[Any], *, smallest: bool) -> Any:
+    """The first branch that is not null, unless the smallest is wanted."""
     nulls = [one for one in branches if isinstance(one, Mapping) and one.get("type") == "null"]
-    if nulls and depth >= MAX_DEPTH:
+    if nulls and smallest:
         return nulls[0]
     return next((one for one in branches if one not in nulls), branches[0])
 

@@ -456,6 +456,11 @@ def test_values_fit_their_schema(schema: Any, said: str) -> None:
     json.dumps(value)
 
 
+def test_a_schema_that_branches_without_end_is_filled_in_bounds() -> None:
+    schema = {"type": "object", "properties": {f"branch{number}": {"$ref": "#"} for number in range(12)}}
+    assert len(json.dumps(demo.fitting(schema, Hints.from_text("")))) < 200_000
+
+
 @pytest.mark.parametrize(
     ("said", "properties", "arguments"),
     [
@@ -485,6 +490,7 @@ CALL = called("x", "")[0]
         ({"messages": []}, "messages"),
         ({"messages": "Hi"}, "messages"),
         ({"messages": [{"role": "robot", "content": "Hi"}]}, "messages[0]"),
+        ({"messages": [{"role": ["user"], "content": "Hi"}]}, "messages[0]"),
         ({"messages": ["Hi"]}, "messages[0]"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "smell"}]}]}, "messages"),
@@ -492,9 +498,14 @@ CALL = called("x", "")[0]
         ({"messages": [CALL]}, "messages"),
         ({"messages": [CALL, {"role": "user", "content": "Hi"}]}, "messages"),
         ({"messages": [{"role": "assistant", "tool_calls": [{"id": 1}]}]}, "messages[0]"),
+        ({"messages": [{"role": "assistant", "tool_calls": 7}]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "user", "content": "Hi"}], "n": 2}, "n"),
         ({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 0}, "max_tokens"),
         ({"messages": [{"role": "user", "content": "Hi"}], "tools": [{"type": "magic"}]}, "tools[0]"),
+        ({"messages": [{"role": "user", "content": "Hi"}], "tools": 7}, "tools"),
+        ({"messages": [{"role": "user", "content": "Hi"}], "stop": [""]}, "stop"),
+        ({"messages": [{"role": "user", "content": "Go"}], "tools": [tool("f", a={"enum": 7})]}, "tools"),
+        ({"messages": [{"role": "user", "content": "Go"}], "tools": [tool("f", a={"minLength": 10**9})]}, "tools"),
         ({"messages": [{"role": "user", "content": "Hi"}], "tool_choice": "maybe"}, "tool_choice"),
     ],
 )
