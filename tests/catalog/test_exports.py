@@ -11,6 +11,24 @@ Load = Callable[..., Loaded]
 HEAD = "from __future__ import annotations\nimport asyncio\nfrom agents import *\nfrom pydantic import BaseModel\n"
 # `import *` brings no private names; what the SDK exports is no agent of the module.
 TWO = "a = Agent(name='a')\nb = Agent(name='b')\n"
+GUARD = """
+check = Agent(name='check')
+@input_guardrail
+async def guard(c, a, i):
+  await Runner.run(check, i)
+"""
+EXPERT_TOOL = """
+expert = Agent(name='expert')
+@function_tool
+async def ask(q: str) -> str:
+  await Runner.run(expert, q)
+"""
+PART_AND_WHOLE = """
+def part() -> Agent:
+  return Agent(name='p')
+def whole() -> Agent:
+  return Agent(name='w', handoffs=[part()])
+"""
 INPUT = "class WorkflowInput(BaseModel):\n  input_as_text: str\n"
 
 
@@ -46,15 +64,12 @@ def shape(loaded: Loaded) -> list[tuple[str, str, str, list[str]]]:
         (TWO + "alias = a\na.handoffs.append(b)", "agent", "a", ["a", "b"]),
         ("def build() -> Agent:\n  return Agent(name='x')", "factory", "build", ["x"]),
         ("def build() -> Agent[int]:\n  return Agent(name='x')", "factory", "build", ["x"]),
-        ("async def build() -> 'Agent':\n  await asyncio.sleep(0)\n  return Agent(name='x')", "factory", "build", ["x"]),
+        ("async def build() -> 'Agent':\n  return await asyncio.sleep(0, Agent(name='x'))", "factory", "build", ["x"]),
         ("def create_agent():\n  return Agent(name='x')", "factory", "create_agent", ["x"]),
-        ("def part() -> Agent:\n  return Agent(name='p')\ndef whole() -> Agent:\n  return Agent(name='w', handoffs=[part()])",
-         "factory", "whole", ["w", "p"]),
+        (PART_AND_WHOLE, "factory", "whole", ["w", "p"]),
         ("class Own(Agent):\n  pass\nmine = Own(name='own')", "agent", "mine", ["own"]),
-        ("check = Agent(name='check')\n@input_guardrail\nasync def guard(c, a, i):\n  await Runner.run(check, i)\n"
-         "desk = Agent(name='desk', input_guardrails=[guard])", "agent", "desk", ["desk"]),
-        ("expert = Agent(name='expert')\n@function_tool\nasync def ask(q: str) -> str:\n  await Runner.run(expert, q)\n"
-         "desk = Agent(name='desk', tools=[ask])", "agent", "desk", ["desk"]),
+        (GUARD + "desk = Agent(name='desk', input_guardrails=[guard])", "agent", "desk", ["desk"]),
+        (EXPERT_TOOL + "desk = Agent(name='desk', tools=[ask])", "agent", "desk", ["desk"]),
     ],
 )  # fmt: skip
 def test_one_export(load: Load, text: str, kind: str, variable: str, agents: list[str]) -> None:
@@ -85,8 +100,7 @@ def test_several_unrelated_agents_are_published_each_with_a_warning(load: Load) 
     [
         ("x = 1", "no_export", "exports no Agent"),
         ("def main():\n  Agent(name='x')", "no_export", "inside a function"),
-        ("check = Agent(name='c')\n@input_guardrail\nasync def guard(c, a, i):\n  await Runner.run(check, i)",
-         "no_export", "(check)"),
+        (GUARD, "no_export", "(check)"),
         ("__gateway__ = 'nothing'", "no_export", "'nothing'"),
         ("from agents.realtime import RealtimeAgent\nagent = RealtimeAgent(name='x')", "not_a_chat_agent", "Realtime"),
         ("class FastAPI: pass\napp = FastAPI()", "not_a_chat_agent", "a FastAPI application"),
@@ -107,7 +121,7 @@ def test_nothing_to_publish_is_explained(load: Load, text: str, code: str, reaso
     ("text", "need"),
     [
         ("agent = Agent(name='x', tools=[WebSearchTool()])", "WebSearchTool of the agent x"),
-        ("y = Agent(name='y', tools=[WebSearchTool()])\nagent = Agent(name='x', handoffs=[y])", "WebSearchTool of the agent y"),
+        ("y = Agent(name='y', tools=[WebSearchTool()])\nagent = Agent(name='x', handoffs=[y])", "Tool of the agent y"),
         ("agent = Agent(name='x', prompt={'id': 'p'})", "prompt= of the agent x"),
     ],
 )  # fmt: skip
@@ -135,10 +149,9 @@ CONTEXT = "class Desk(BaseModel):\n  visits: int = 0\n"
     "text",
     [
         "agent = Agent[Desk](name='x')",
-        "@function_tool\ndef look(context: RunContextWrapper[Desk]) -> str:\n  ''\nagent = Agent(name='x', tools=[look])",
-        "def say(context: RunContextWrapper[Desk | None], agent: Agent) -> str:\n  ''\nagent = Agent(name='x', instructions=say)",
-        "@input_guardrail\ndef guard(context: RunContextWrapper[Desk], a, i):\n  ''\n"
-        "agent = Agent(name='x', input_guardrails=[guard])",
+        "@function_tool\ndef look(c: RunContextWrapper[Desk]) -> str:\n  ''\nagent = Agent(name='x', tools=[look])",
+        "def say(c: RunContextWrapper[Desk | None], agent):\n  ''\nagent = Agent(name='x', instructions=say)",
+        "@input_guardrail\ndef g(c: RunContextWrapper[Desk], a, i):\n  ''\nagent = Agent(name='x', input_guardrails=[g])",
         "inner = Agent[Desk](name='y')\nagent = Agent(name='x', handoffs=[inner])",
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
@@ -96,7 +97,7 @@ def test_no_bytecode_is_written_and_edits_of_equal_size_are_seen(load: Load, fol
 def test_side_effects_of_an_import_are_undone(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("WEATHER_PORT", raising=False)
-    path, argv, stdin, here = list(sys.path), sys.argv, sys.stdin, os.getcwd()
+    path, argv, stdin, here = list(sys.path), sys.argv, sys.stdin, Path.cwd()
     loaded = load(
         """
         import os, sys
@@ -119,7 +120,7 @@ def test_side_effects_of_an_import_are_undone(load: Load, monkeypatch: pytest.Mo
         plain_name="",
     )
 
-    assert (list(sys.path), sys.argv, sys.stdin, os.getcwd()) == (path, argv, stdin, here)
+    assert (list(sys.path), sys.argv, sys.stdin, Path.cwd()) == (path, argv, stdin, here)
     assert module_of(loaded)["said"] == ""
     assert str(module_of(loaded)["name"]).startswith("_dropin.default__weather__g")
     assert "plain_name" not in sys.modules
