@@ -1,0 +1,68 @@
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.core import live_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_configuration() -> Iterator[None]:
+    """No test sees the snapshot of another."""
+    live_config.forget()
+    yield
+    live_config.forget()
+
+
+@pytest.fixture
+def count_queries() -> Callable[[Callable[[], Any]], int]:
+    def count(ask: Callable[[], Any]) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            ask()
+        return len(queries)
+
+    return count
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """The environment of a fresh installation in its own data folder, with no LLM server to find."""
+    kept = {name: value for name, value in os.environ.items() if not re.match(r"GATEWAY_|OPENAI_|DATABASE_URL", name)}
+    return kept | {
+        "GATEWAY_DATA_DIR": str(tmp_path / "data"),
+        "GATEWAY_DEFAULT_UPSTREAM": "demo",
+        "GATEWAY_LOG_LEVEL": "WARNING",
+    }
+
+
+@pytest.fixture
+def manage(environ: dict[str, str]) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts a command of manage.py; its output is piped. What still runs at the end is stopped."""
+    started = []
+
+    def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=environ | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=30)
