@@ -1,5 +1,6 @@
 """The one HTTP API: every router, its documentation and its error shape."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -15,13 +16,29 @@ from gateway_site.health import router as health_router
 
 
 class StrictParser(Parser):
-    """Refuses what is not JSON with the place where it breaks; lone surrogates are not text and are refused too."""
+    """Takes JSON objects, and says where it breaks what is not one."""
 
     def parse_body(self, request: HttpRequest) -> Any:
         try:
-            return msgspec.json.decode(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from error
+            body = msgspec.json.decode(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRequest(
+                f"The request body is not valid JSON: {_what_is_wrong(request.body)}.", code="invalid_json"
+            ) from error
+        if not isinstance(body, dict):
+            raise InvalidRequest("The request body must be a JSON object.")
+        return body
+
+
+def _what_is_wrong(body: bytes) -> str:
+    """The standard library explains better than the fast parser, and takes one thing that is not text."""
+    try:
+        json.loads(body)
+    except RecursionError:
+        return "it is nested too deeply"
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        return str(error)
+    return r"it contains half of a surrogate pair (such as a lone \ud83d), which is no character"
 
 
 api = NinjaAPI(

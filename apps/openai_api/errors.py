@@ -4,7 +4,7 @@ https://platform.openai.com/docs/guides/error-codes
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +16,6 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from apps.core.errors import GatewayError, InvalidRequest, NotFound, Unauthenticated
 
 log = structlog.get_logger(__name__)
-
-_LONGEST_INPUT_SHOWN = 60
 
 
 def error_body(error: GatewayError) -> dict[str, Any]:
@@ -45,8 +43,8 @@ def as_gateway_error(request: HttpRequest, error: Exception) -> GatewayError:
             return _of_validation(error.errors)
         case AuthenticationError():
             return Unauthenticated("No API key was given.")
-        case HttpError() if error.status_code == 400:
-            return InvalidRequest(f"The request body is not valid JSON. {error}".strip())
+        case HttpError() if isinstance(error.__cause__, GatewayError):  # ninja's wrapper around parsing the body
+            return error.__cause__
         case Http404():
             return NotFound(f"There is nothing at {request.method} {request.path}. See /docs for what there is.")
         case _:
@@ -55,27 +53,37 @@ def as_gateway_error(request: HttpRequest, error: Exception) -> GatewayError:
 
 
 def _of_validation(errors: list[dict[str, Any]]) -> InvalidRequest:
-    """The first thing that is wrong, with its place written as OpenAI writes it: `messages[3].role`."""
-    first = min(errors, key=lambda error: len(error["loc"]) and not str(error["loc"][-1]).isdigit())
-    param = _place(first["loc"])
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return InvalidRequest(f"Invalid '{param}': {message}." if param else f"{message}.", param=param or None)
+    """What is wrong, with its place written as OpenAI writes it: `messages[3].role`.
+
+    Of several errors the deepest is the one that was meant: a union reports each of its members.
+    """
+    error = max(errors, key=lambda error: len(error["loc"]))
+    param = _place(error["loc"])
+    message: str = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] == "union_tag_invalid":
+        tag_name = error["ctx"]["discriminator"].strip("'")
+        param = f"{param}.{tag_name}"
+        message = f"'{error['ctx']['tag']}' is none of {error['ctx']['expected_tags']}"
+    if not param:
+        return InvalidRequest("The request body must be a JSON object.")
+    return InvalidRequest(f"Invalid '{param}': {message}.", param=param)
 
 
-def _place(location: tuple[Any, ...] | list[Any]) -> str:
-    """Without ninja's own leading words and the names of the union's members."""
-    place = ""
+def _place(location: Sequence[Any]) -> str:
+    """Without ninja's two leading words, and without pydantic's names for the members of unions."""
+    place, previous = "", None
     for part in location[2:]:
+        is_member = part in _UNION_TAGS if isinstance(previous, int) else part == "str" or "[" in str(part)
         if isinstance(part, int):
             place += f"[{part}]"
-        elif part not in _UNION_MEMBERS and "[" not in part and "-" not in part:
+        elif not is_member:
             place += f".{part}" if place else part
+        previous = part
     return place
 
 
-# pydantic puts the tag of the union's member into the location: roles of messages and types of parts.
-_UNION_MEMBERS = frozenset(
-    {"system", "developer", "user", "assistant", "tool", "str", "text", "image_url", "input_audio", "file", "refusal"}
+_UNION_TAGS = frozenset(  # roles of messages and types of their parts, which pydantic puts behind an index
+    {"system", "developer", "user", "assistant", "tool", "text", "image_url", "input_audio", "file", "refusal"}
 )
 
 

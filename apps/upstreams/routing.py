@@ -67,15 +67,16 @@ class Table:
                 "No upstream is enabled. Add an LLM server in the admin under Upstreams, or enable the demo.",
                 code="no_upstream",
             )
-        chosen = settings.GATEWAY_DEFAULT_MODEL or self.default.default_model
-        if not chosen and self.default.models:
-            chosen = min(self.default.models)
+        chosen = settings.GATEWAY_DEFAULT_MODEL
+        if chosen in self.by_model:
+            return Route(self.by_model[chosen], chosen)
+        chosen = chosen or self.default.default_model or min(self.default.models, default="")
         if not chosen:
             raise Unavailable(
                 f"Upstream '{self.default.slug}' has no default model. Choose one in the admin under Upstreams.",
                 code="no_default_model",
             )
-        return Route(self.by_model.get(chosen, self.default), chosen)
+        return Route(self.default, chosen)
 
 
 def _target(upstream: Upstream) -> Target:
