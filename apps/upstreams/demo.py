@@ -145,19 +145,20 @@ def _fold(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 # --- the request -----------------------------------------------------------------------------------------------------
 
-_DIRECTIVE = re.compile(
-    r"\[\[(words|say|refuse|reason|finish|tool|args|no-tools|delay)(?:=(.*?))?\]\](?!\])", re.IGNORECASE | re.DOTALL
-)
+_OPENING = re.compile(r"\[\[(words|say|refuse|reason|finish|tool|args|no-tools|delay)(?:=|(?=\]\]))", re.IGNORECASE)
+_CLOSING = re.compile(r"\]\](?!\])")
 
 
 def _directives_in(text: str) -> Iterator[tuple[str, str, int, int]]:
     """Each directive's name and value, and where it starts and ends."""
     at = 0
-    while match := _DIRECTIVE.search(text, at):
-        name, value, at = match[1].lower(), match[2] or "", match.end()
-        if name == "args" and (whole := _json_at(text, match.start(2))):
-            value, at = whole, match.start(2) + len(whole) + 2
-        yield name, value, match.start(), at
+    while opening := _OPENING.search(text, at):
+        name, start = opening[1].lower(), opening.end()
+        closing = _CLOSING.search(text, start + len(_json_at(text, start)) if name == "args" else start)
+        if closing is None:
+            return
+        at = closing.end()
+        yield name, text[start : closing.start()], opening.start(), at
 
 
 def _json_at(text: str, start: int) -> str:

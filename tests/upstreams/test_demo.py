@@ -31,7 +31,7 @@ def ask(*messages: str | dict[str, Any], **body: Any) -> dict[str, Any]:
     return demo.completion({"model": "demo", "messages": made, **body})
 
 
-def text(*messages: str | dict[str, Any], **body: Any) -> str:
+def text(*messages: str | dict[str, Any], **body: Any) -> Any:
     return ask(*messages, **body)["choices"][0]["message"]["content"]
 
 
@@ -41,7 +41,7 @@ def calls(*messages: str | dict[str, Any], **body: Any) -> list[tuple[str, Any]]
     return [(call["name"], json.loads(call["arguments"])) for call in made]
 
 
-def finish(*messages: str | dict[str, Any], **body: Any) -> str:
+def finish(*messages: str | dict[str, Any], **body: Any) -> Any:
     return ask(*messages, **body)["choices"][0]["finish_reason"]
 
 
@@ -201,6 +201,10 @@ def test_tool_directive_calls_that_tool_with_those_arguments() -> None:
     assert calls("[[tool=unknown]]") == [("unknown", {})]
 
 
+def test_directives_that_never_close_are_text_and_cost_little() -> None:
+    assert text("[[say=" * 100_000).startswith(demo.GREETING)
+
+
 def test_tool_directive_may_give_arguments_that_are_no_json() -> None:
     answer = ask("[[tool=get_time]] [[args={broken]]", tools=[CLOCK])
     assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == "{broken"
@@ -289,7 +293,7 @@ def test_no_tools_are_called_twice_for_one_message() -> None:
 
 
 def test_tools_are_called_again_for_the_next_message() -> None:
-    history = ["weather", *called("get_weather", "Sunny"), {"role": "assistant", "content": "Sunny."}]
+    history: list[Any] = ["weather", *called("get_weather", "Sunny"), {"role": "assistant", "content": "Sunny."}]
     assert calls(*history, "weather in Rome", tools=[WEATHER]) == [("get_weather", {"city": "Rome"})]
 
 

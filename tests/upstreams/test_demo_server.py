@@ -97,7 +97,7 @@ def test_a_whole_answer_is_the_same(client: OpenAI) -> None:
 
 
 def test_tools_are_called_over_http(client: OpenAI) -> None:
-    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    parameters: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     answer = client.chat.completions.create(
         model="demo",
         messages=[{"role": "user", "content": "Weather in Oslo?"}],
