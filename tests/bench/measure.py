@@ -1,0 +1,136 @@
+"""The measurements: what is sent to whom, in which order, and what is read off."""
+
+import asyncio
+import http.client
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from tests.bench.clock import resident_mb
+from tests.bench.processes import AGENT, KEY, BenchFailed, Child
+
+WORDS = 100  # of an ordinary answer: one chunk each
+FEW, MANY = 50, 550  # words: what lies between the two is chunks alone
+MODELS_PER_RUN = 10  # requests of /v1/models for each run asked for: they cost about a tenth
+
+Batch = Mapping[str, float]
+Rounds = list[dict[str, Batch]]
+Ask = Callable[[], Awaitable[Batch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How often. `requests` are the runs of a batch, `clients` how many are under way at once."""
+
+    rounds: int
+    requests: int
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The processes that are up. Each measurement is a method of the name that `--only` takes."""
+
+    effort: Effort
+    load: Child
+    gateway: Child
+    floor: Child
+    bare: Mapping[str, Child]
+
+    async def models(self) -> Rounds:
+        count = self.effort.requests * MODELS_PER_RUN
+        return await self._interleave(
+            {
+                "gateway": lambda: self._list_models(self.gateway, count, needle=f'"{AGENT}"'),
+                "floor": lambda: self._list_models(self.floor, count, needle="HTTP/1.1 200"),
+            }
+        )
+
+    async def stream(self) -> Rounds:
+        return await self._interleave(self._sides(WORDS, self.effort.requests, streamed=True))
+
+    async def whole(self) -> Rounds:
+        return await self._interleave(self._sides(WORDS, self.effort.requests, streamed=False))
+
+    async def chunks(self) -> Rounds:
+        count = max(self.effort.clients, self.effort.requests // 4)
+        sides = {
+            f"{side}-{words}": ask
+            for words in (FEW, MANY)
+            for side, ask in self._sides(words, count, streamed=True).items()
+            if side != "stock"
+        }
+        return await self._interleave(sides)
+
+    async def rest(self) -> Rounds:
+        """After everything else: what the worker holds and does when nobody asks for anything."""
+        return [{"gateway": {"rss_mb": resident_mb(self.gateway.pid), "cpu_ms": await self.gateway.cpu_at_rest(2.0)}}]
+
+    def _sides(self, words: int, count: int, *, streamed: bool) -> dict[str, Ask]:
+        """The same run through the gateway and bare, on either client."""
+        order = {"words": words, "count": count, "clients": self.effort.clients, "streamed": streamed}
+        return {
+            "gateway": lambda: self._chat(words, count, streamed=streamed),
+            "fast": lambda: self.bare["fast"].order(**order),
+            "stock": lambda: self.bare["stock"].order(**order),
+        }
+
+    async def _list_models(self, server: Child, count: int, *, needle: str) -> Batch:
+        return await self._load(server, count, path="/v1/models", needle=needle, needles=1)
+
+    async def _chat(self, words: int, count: int, *, streamed: bool) -> Batch:
+        return await self._load(
+            self.gateway,
+            count,
+            path="/v1/chat/completions",
+            body=_body(words, streamed=streamed),
+            needle='"content":"word' if streamed else f'word{words}"',
+            needles=words if streamed else 1,
+        )
+
+    async def _load(self, server: Child, count: int, **order: Any) -> Batch:
+        return await self.load.order(
+            pid=server.pid,
+            port=server.port,
+            headers={"x-api-key": KEY},
+            clients=self.effort.clients,
+            count=count,
+            **order,
+        )
+
+    async def _interleave(self, sides: Mapping[str, Ask]) -> Rounds:
+        """Every side once a round, and in the next round the other way about, so that a drift favours nobody."""
+        rounds: Rounds = []
+        for number in range(self.effort.rounds):
+            turns = list(sides) if number % 2 == 0 else list(reversed(sides))
+            results = {side: await sides[side]() for side in turns}
+            rounds.append({side: results[side] for side in sides})
+        return rounds
+
+
+async def start(gateway: Callable[[], Child], times: int) -> Rounds:
+    """Starts that are not the first on their data folder: seconds to the first answer, and the memory afterwards."""
+    rounds: Rounds = []
+    for _ in range(times):
+        async with gateway() as server:
+            await asyncio.to_thread(_answer, server.port)
+            seconds = perf_counter() - server.began
+            await asyncio.sleep(1.0)  # until it rests
+            rounds.append({"gateway": {"seconds": seconds, "rss_mb": resident_mb(server.pid)}})
+    return rounds
+
+
+def _answer(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {"x-api-key": KEY, "content-type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(_body(1, streamed=False)), headers)
+    response = connection.getresponse()
+    if response.status != 200:
+        raise BenchFailed(f"The first answer of the gateway was {response.status}: {response.read(600)!r}")
+    connection.close()
+
+
+def _body(words: int, *, streamed: bool) -> dict[str, Any]:
+    return {"model": AGENT, "stream": streamed, "messages": [{"role": "user", "content": f"[[words={words}]]"}]}
