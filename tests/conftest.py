@@ -1,0 +1,110 @@
+"""The processes that the tests share: one demo upstream, one faulty upstream, one gateway over the fixture agents."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.fakes.faulty_upstream import FAULTS
+from tests.harness import DemoServer, FaultyServer, GatewayServer, Template, eventually
+from tests.harness.asking import Ask, ask_streamed, ask_whole
+
+FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
+    with DemoServer(tmp_path_factory.mktemp("demo")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def faulty() -> Iterator[FaultyServer]:
+    with FaultyServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, demo: DemoServer, faulty: FaultyServer) -> Template:
+    return Template.make(tmp_path_factory.mktemp("template") / "data", demo, faulty)
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iterator[GatewayServer]:
+    """The shared gateway. Tests leave it as they found it."""
+    folder = tmp_path_factory.mktemp("gateway")
+    agents = folder / "agents"
+    copy_fixture_agents(agents)
+    for fault in [*FAULTS, "slow-headers"]:
+        write_agent(agents / "faulty" / fault, model=f"faulty/{fault}", tools=fault.startswith(("tool-", "stop-with")))
+    origins = "https://chat.example.com,http://localhost:3000"
+    with GatewayServer(folder / "data", agents=agents, template=template, GATEWAY_CORS_ORIGINS=origins) as server:
+        server.operator.set_agent("default/disabled", enabled=False)
+        eventually(lambda: "default/disabled" in [one.id for one in server.openai().models.list()], False)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(gateway: GatewayServer) -> openai.OpenAI:
+    return gateway.openai()
+
+
+@pytest.fixture(params=[ask_whole, ask_streamed], ids=["whole", "streamed"])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """The same question in both modes: `ask(client, model, "text")`."""
+    asked: Ask = request.param
+    return asked
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path, template: Template) -> Iterator[Callable[..., GatewayServer]]:
+    """Starts further gateways, each over its own agents folder: `start_gateway(agents={"Name": "source"}, ...)`."""
+    with ExitStack() as stack:
+
+        def start(agents: dict[str, str], **settings: Any) -> GatewayServer:
+            number = len(list(tmp_path.iterdir()))
+            folder = tmp_path / f"gateway{number}"
+            for name, source in agents.items():
+                write_source(folder / "agents" / name, source)
+            server = GatewayServer(folder / "data", agents=folder / "agents", template=template, **settings)
+            return stack.enter_context(server)
+
+        yield start
+
+
+def copy_fixture_agents(target: Path) -> None:
+    for source in FIXTURE_AGENTS.rglob("*.py"):
+        write_source((target / source.relative_to(FIXTURE_AGENTS)).parent, source.read_text(), name=source.name)
+
+
+def write_source(folder: Path, source: str, *, name: str = "agent.py") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(source)
+
+
+def write_agent(folder: Path, *, model: str, tools: bool = False) -> None:
+    write_source(
+        folder, PLAIN_AGENT.format(name=folder.name, model=model, tools="[get_weather, get_time]" if tools else "[]")
+    )
+
+
+PLAIN_AGENT = '''"""The model {model}."""
+
+from agents import Agent, function_tool
+
+
+@function_tool
+def get_weather(city: str) -> str:
+    return f"Rain in {{city}}."
+
+
+@function_tool
+def get_time(city: str) -> str:
+    return f"Noon in {{city}}."
+
+
+agent = Agent(name="{name}", instructions="Answer.", model="{model}", tools={tools})
+'''
