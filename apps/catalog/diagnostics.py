@@ -154,6 +154,20 @@ def _missing_module(error: BaseException, folder: Path) -> Problem | None:
     return _at(error, folder, "missing_dependency", f"The module imports {name}, which is not installed.", remedy + own)
 
 
+def _missing_extra(error: BaseException, folder: Path) -> Problem | None:
+    """A library's own "X is required, install it with ..." about an optional dependency."""
+    cause = error.__cause__ or error.__context__
+    if not isinstance(cause, ModuleNotFoundError):
+        return None
+    return _at(
+        error,
+        folder,
+        "missing_dependency",
+        f"{_text(error)} ({cause}).",
+        f"Run `pip install {package_of(cause.name or '')}` in the gateway's environment, or what the message says.",
+    )
+
+
 def _missing_name(error: BaseException, folder: Path) -> Problem | None:
     found = _IMPORT_NAME.search(str(error))
     if not found or found[2].partition(".")[0] != "agents":
@@ -233,6 +247,7 @@ _EXPLANATIONS: tuple[tuple[type[BaseException], _Explain], ...] = (
     (SyntaxError, _syntax),
     (ModuleNotFoundError, _missing_module),
     (ImportError, _missing_name),
+    (ImportError, _missing_extra),
     (SystemExit, _exit),
     (KeyboardInterrupt, _exit),
     (EOFError, _input),

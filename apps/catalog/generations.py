@@ -1,6 +1,7 @@
 """Versions of agents: what a run holds, and which version of each agent serves while folders change."""
 
 import inspect
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -28,18 +29,11 @@ class Generation:
         self.agent_id = agent_id
         self.digest = digest
         self.export = export
+        self.description = _description(export, package)
         self._package = package
         self._retired = False
         self._lock = threading.Lock()
         package.retain()
-
-    @property
-    def description(self) -> str:
-        """The agent's handoff_description, else the first paragraph of the module's docstring."""
-        agent = self.export.agent
-        module = self._package.modules.get(f"{self._package.name}.agent")
-        documentation = inspect.cleandoc((module and module.__doc__) or "")
-        return (agent and agent.handoff_description) or " ".join(documentation.partition("\n\n")[0].split())
 
     @property
     def number(self) -> int:
@@ -60,6 +54,14 @@ class Generation:
             if not self._retired:
                 self._retired = True
                 self._package.release()
+
+
+def _description(export: "Export", package: Package) -> str:
+    """The agent's handoff_description, else the first paragraph of the module's docstring."""
+    if export.agent and export.agent.handoff_description:
+        return export.agent.handoff_description
+    documentation = inspect.cleandoc(sys.modules[f"{package.name}.agent"].__doc__ or "")
+    return " ".join(documentation.partition("\n\n")[0].split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,8 @@ class Generations:
         agents = {}
         for published in loaded.published:
             agent_id = loader.published_id(folder.agent_id, published)
-            agents[agent_id] = _serving(folder, agent_id, digest, loaded, published, before.get(agent_id))
+            if agent_id not in agents:  # variables that differ in case alone: the first one serves
+                agents[agent_id] = _serving(folder, agent_id, digest, loaded, published, before.get(agent_id))
         if not agents:  # it did not load: whatever served goes on
             agents = {
                 agent_id: _failed(folder, agent_id, before.get(agent_id), loaded.problems)

@@ -69,11 +69,18 @@ def needs_responses(agents: Iterable[Agent[Any]]) -> Problem | None:
     )
 
 
+# Their tools and items exist on the Responses API only; Shell is an ordinary function tool.
+_RESPONSES_CAPABILITIES = {"Filesystem", "Compaction"}
+
+
 def _responses_features(agent: Agent[Any]) -> Iterator[str]:
     if isinstance(agent.model, Model) and not isinstance(agent.model, OpenAIChatCompletionsModel):
         return  # the module brings a model of its own, and with it what the model can do
     if agent.prompt is not None:
         yield "prompt="
+    for capability in getattr(agent, "capabilities", ()):  # of a SandboxAgent
+        if type(capability).__name__ in _RESPONSES_CAPABILITIES:
+            yield f"the {type(capability).__name__} capability"
     for tool in agent.tools:
         if not isinstance(tool, FunctionTool):
             yield type(tool).__name__
@@ -134,5 +141,5 @@ def _as_class(hint: Any) -> Iterator[type]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         for one in typing.get_args(hint):
             yield from _as_class(one)
-    elif inspect.isclass(hint) and hint not in (object, types.NoneType):
+    elif inspect.isclass(hint) and hint not in (object, typing.Any, types.NoneType):
         yield hint

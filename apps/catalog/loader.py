@@ -29,6 +29,7 @@ class _Import:
     package: Package
     findings: "Findings | None" = None
     error: BaseException | None = None
+    timed_out: bool = False
     finished: threading.Event = field(default_factory=threading.Event)
 
 
@@ -75,7 +76,7 @@ def _import_in_thread(package: Package) -> _Import:
     thread.start()
     if not attempt.finished.wait(settings.GATEWAY_AGENT_IMPORT_TIMEOUT):
         log.error("agent_import_left_behind", package=package.name)
-        return _Import(package, error=TimeoutError())
+        return _Import(package, timed_out=True)
     thread.join()
     return attempt
 
@@ -98,10 +99,10 @@ def _problems(attempt: _Import) -> tuple[Problem, ...]:
     from apps.catalog import exports
 
     folder, error = attempt.package.folder, attempt.error
+    if attempt.timed_out:
+        return (diagnostics.timed_out(folder, settings.GATEWAY_AGENT_IMPORT_TIMEOUT),)
     if error is None:
         return attempt.findings.problems if attempt.findings else ()
-    if isinstance(error, TimeoutError) and attempt.findings is None and error.__traceback__ is None:
-        return (diagnostics.timed_out(folder, settings.GATEWAY_AGENT_IMPORT_TIMEOUT),)
     if isinstance(error, exports.FactoryFailed):
         return (exports.explain_factory(error, folder),)
     return (diagnostics.from_exception(error, folder),)

@@ -123,6 +123,7 @@ def test_nothing_to_publish_is_explained(load: Load, text: str, code: str, reaso
         ("agent = Agent(name='x', tools=[WebSearchTool()])", "WebSearchTool of the agent x"),
         ("y = Agent(name='y', tools=[WebSearchTool()])\nagent = Agent(name='x', handoffs=[y])", "Tool of the agent y"),
         ("agent = Agent(name='x', prompt={'id': 'p'})", "prompt= of the agent x"),
+        ("from agents.sandbox import SandboxAgent\nagent = SandboxAgent(name='x')", "the Filesystem capability"),
     ],
 )  # fmt: skip
 def test_agents_that_need_the_responses_api_are_refused(load: Load, text: str, need: str) -> None:
@@ -151,7 +152,7 @@ CONTEXT = "class Desk(BaseModel):\n  visits: int = 0\n"
         "agent = Agent[Desk](name='x')",
         "@function_tool\ndef look(c: RunContextWrapper[Desk]) -> str:\n  ''\nagent = Agent(name='x', tools=[look])",
         "def say(c: RunContextWrapper[Desk | None], agent):\n  ''\nagent = Agent(name='x', instructions=say)",
-        "@input_guardrail\ndef g(c: RunContextWrapper[Desk], a, i):\n  ''\nagent = Agent(name='x', input_guardrails=[g])",
+        "@input_guardrail\ndef g(c: RunContextWrapper[Desk], a, i): 0\nagent = Agent(name='x', input_guardrails=[g])",
         "inner = Agent[Desk](name='y')\nagent = Agent(name='x', handoffs=[inner])",
     ],
 )  # fmt: skip

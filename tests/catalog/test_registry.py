@@ -293,3 +293,25 @@ def test_examples_load(settings: LazySettings, transactional_db: None, tmp_path:
     registry.refresh()
 
     assert found == {f"default/{name}": (State.LIVE, (), True) for name in ("concierge", "newsroom", "sampleagent")}
+
+
+def test_edit_that_is_refused_keeps_the_last_good_version(two_agents: DiscoveryFolder) -> None:
+    good = generation("default/weather")
+    two_agents.write("Weather", "from agents import *\nagent = Agent(name='W', tools=[WebSearchTool()])")
+    before = modules()
+
+    assert registry.refresh() == Changes(failed=("default/weather",))
+    entry = registry.entries()["default/weather"]
+    assert (entry.state, entry.generation) == (State.STALE, good)
+    assert [one.code for one in entry.problems] == ["needs_responses"]
+    assert modules() == before
+
+
+def test_variables_that_differ_in_case_alone_publish_the_first(catalog: DiscoveryFolder) -> None:
+    catalog.write(
+        "Desk", "from agents import Agent\nDESK = Agent(name='1')\ndesk = Agent(name='2')\nx = Agent(name='3')"
+    )
+    registry.refresh()
+
+    assert list(registry.entries()) == ["default/desk.desk", "default/desk.x"]
+    assert agent_name("default/desk.desk") == "1"

@@ -4,7 +4,8 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 
 class Command(BaseCommand):
@@ -17,7 +18,10 @@ class Command(BaseCommand):
         from apps.catalog import presentation, registry
 
         registry.refresh()
-        rows = presentation.discovered()
+        try:
+            rows = presentation.discovered()
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be read ({error}). Run `manage.py migrate` first.") from error
         if options["json"]:
             self.stdout.write(json.dumps(rows, indent=2))
         else:

@@ -4,7 +4,8 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 
 class Command(BaseCommand):
@@ -16,7 +17,10 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         from apps.catalog import presentation
 
-        rows = presentation.recorded()
+        try:
+            rows = presentation.recorded()
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be read ({error}). Run `manage.py migrate` first.") from error
         if options["json"]:
             self.stdout.write(json.dumps(rows, indent=2))
         else:
