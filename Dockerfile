@@ -1,0 +1,18 @@
+FROM python:3.12-slim
+RUN useradd --create-home --uid 10001 gateway && mkdir -p /data && chown gateway /data
+WORKDIR /app
+COPY requirements.lock .
+RUN pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY manage.py ./
+COPY gateway_site gateway_site
+COPY apps apps
+COPY templates templates
+COPY static static
+COPY agents agents
+USER gateway
+ENV GATEWAY_HOST=0.0.0.0 GATEWAY_DATA_DIR=/data GATEWAY_LOG_FORMAT=json PYTHONUNBUFFERED=1
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/ready', timeout=2)"]
+CMD ["python", "manage.py", "serve", "--bootstrap"]
