@@ -1,0 +1,111 @@
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from apps.access.keys import issue_key
+from apps.catalog.models import DropIn, State
+from apps.core import clock
+from apps.execution.models import Outcome
+from apps.upstreams.detect import add_demo
+from apps.upstreams.models import Kind
+from tests.console.test_agents import agent, diagnose
+from tests.console.test_runs import run
+from tests.console.test_upstreams import upstream
+
+pytestmark = pytest.mark.django_db
+
+
+def matters(client: Client) -> list[str]:
+    return [matter.title for matter in client.get("/admin/").context["matters"]]
+
+
+def test_fresh_installation_says_what_to_do_first(admin_client: Client) -> None:
+    add_demo().make_default()
+    assert matters(admin_client) == ["There are no agents yet.", "Only the built-in demo answers: no real model does."]
+
+
+def test_nothing_to_do_is_said(admin_client: Client) -> None:
+    agent("a")
+    upstream(kind=Kind.OLLAMA).make_default()
+    page = admin_client.get("/admin/").content.decode()
+    assert "Everything serves as it should" in page
+
+
+def test_what_needs_attention_is_named_with_its_page(admin_client: Client) -> None:
+    bad = agent("bad", State.BROKEN)
+    diagnose(bad)
+    upstream(last_error="Nothing listens there.")
+    issue_key("soon", expires_at=clock.now() + timedelta(days=2, hours=1))
+    issue_key("later", expires_at=clock.now() + timedelta(days=20))
+    shown = {matter.title: matter.link for matter in admin_client.get("/admin/").context["matters"]}
+    assert list(shown) == [
+        "default/bad: No module named 'requests'",
+        "box: Nothing listens there.",
+        "No enabled upstream is the default.",
+        "The key “soon” expires in 2 days.",
+    ]
+    for link in shown.values():
+        assert admin_client.get(link).status_code == 200
+
+
+def test_cards_count_what_serves(admin_client: Client) -> None:
+    for name, state in [("a", State.LIVE), ("b", State.STALE), ("c", State.BROKEN), ("d", State.GONE)]:
+        agent(name, state)
+    upstream().make_default()
+    issue_key("k")
+    run(1)
+    run(2, outcome=Outcome.FAILED)
+    run(60 * 25)
+    cards = {card.title: (card.number, card.text) for card in admin_client.get("/admin/").context["cards"]}
+    assert cards == {
+        "Agents": (2, "2 with a problem"),
+        "Upstreams": (1, "default: box"),
+        "API keys": (1, "in force"),
+        "Runs in 24 h": (2, "1 failed"),
+    }
+
+
+def test_first_chat_names_an_agent_that_serves(admin_client: Client) -> None:
+    agent("broken", State.BROKEN)
+    agent("works")
+    assert '"model": "default/works"' in admin_client.get("/admin/").context["first_chat"]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_costs_the_same_for_any_number_of_rows(
+    admin_client: Client, count_queries: Callable[..., int], rows: int
+) -> None:
+    for number in range(rows):
+        diagnose(agent(f"a{number}", State.BROKEN))
+        upstream(f"box-{number}", last_error="x")
+        issue_key(f"k{number}", expires_at=clock.now() + timedelta(days=3))
+        run(number)
+    assert count_queries(lambda: admin_client.get("/admin/")) == 11
+
+
+def test_staff_without_permissions_sees_no_figures(django_user_model: Any) -> None:
+    DropIn.objects.create(agent_id="default/secret", state=State.BROKEN)
+    reader = django_user_model.objects.create_user("reader", password="x", is_staff=True)
+    reader.user_permissions.add(Permission.objects.get(codename="view_run"))
+    client = Client()
+    client.force_login(reader)
+    response = client.get("/admin/")
+    assert (response.status_code, "cards" in response.context) == (200, False)
+    assert "default/secret" not in response.content.decode()
+
+
+@pytest.mark.parametrize("page", ["auth/user/", "auth/user/add/", "auth/group/", "auth/group/add/", "password_change/"])
+def test_users_and_groups_have_pages(admin_client: Client, page: str) -> None:
+    assert admin_client.get(f"/admin/{page}").status_code == 200
+
+
+@pytest.mark.parametrize("page", ["", "access/apikey/add/", "upstreams/upstream/add/", "catalog/dropin/"])
+def test_pages_load_nothing_from_elsewhere(admin_client: Client, page: str) -> None:
+    text = admin_client.get(f"/admin/{page}").content.decode()
+    loaded = [part.split('"')[0] for mark in ('src="', 'rel="stylesheet" href="') for part in text.split(mark)[1:]]
+    assert loaded
+    assert [address for address in loaded if not address.startswith("/")] == []

@@ -1,0 +1,225 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from apps.core.models import ConfigVersion
+from apps.upstreams.models import Kind, Upstream, UpstreamModel
+
+LIST = "/admin/upstreams/upstream/"
+ADD = f"{LIST}add/"
+CONFIRM = {"_form_submitted": "on"}
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def demo_url(manage: Callable[..., Any]) -> str:
+    """The base URL of a demo upstream that runs as a process."""
+    process = manage("demo_upstream", "--port", "0", "--delay", "0")
+    line: str = process.stdout.readline()
+    return next(word for word in line.split() if word.startswith("http"))
+
+
+def upstream(slug: str = "box", **fields: Any) -> Upstream:
+    row = Upstream(slug=slug, **{"base_url": "http://127.0.0.1:9/v1", "kind": Kind.OTHER} | fields)
+    row.save()
+    return row
+
+
+def form(**fields: Any) -> dict[str, Any]:
+    return {
+        "slug": "box",
+        "kind": "other",
+        "base_url": "http://127.0.0.1:9/v1",
+        "secret": "",
+        "default_model": "",
+        "enabled": "on",
+        "connect_timeout": "5",
+        "first_event_timeout": "120",
+        "silence_timeout": "60",
+        "models-TOTAL_FORMS": "0",
+        "models-INITIAL_FORMS": "0",
+        **fields,
+    }
+
+
+def change(client: Client, row: Upstream, **fields: Any) -> Any:
+    return client.post(f"{LIST}{row.pk}/change/", form(**fields), follow=True)
+
+
+def errors(response: Any) -> dict[str, list[str]]:
+    return dict(response.context["adminform"].form.errors)
+
+
+class TestAdding:
+    def test_reads_the_models_and_chooses_one(
+        self, admin_client: Client, demo_url: str, django_capture_on_commit_callbacks: Any
+    ) -> None:
+        with django_capture_on_commit_callbacks(execute=True):
+            admin_client.post(ADD, form(base_url=demo_url, is_default="on"))
+        row = Upstream.objects.get()
+        assert (row.default_model, row.is_default, row.models.count() > 0) == ("demo", True, True)
+
+    def test_unreachable_server_is_stored_with_its_problem(
+        self, admin_client: Client, django_capture_on_commit_callbacks: Any
+    ) -> None:
+        with django_capture_on_commit_callbacks(execute=True):
+            admin_client.post(ADD, form())
+        assert Upstream.objects.get().last_error.startswith("Nothing listens at http://127.0.0.1:9/v1")
+        assert "Nothing listens" in admin_client.get("/admin/").content.decode()
+
+    @pytest.mark.parametrize(
+        ("base_url", "stored"),
+        [
+            ("http://ollama:11434/v1", "http://ollama:11434/v1"),
+            (" http://box/v1/ ", "http://box/v1"),
+            ("http://box/v1/chat/completions", "http://box/v1"),
+            ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+        ],
+    )
+    def test_base_url_is_taken_as_people_write_it(self, admin_client: Client, base_url: str, stored: str) -> None:
+        admin_client.post(ADD, form(base_url=base_url))
+        assert Upstream.objects.get().base_url == stored
+
+    @pytest.mark.parametrize(
+        ("fields", "field"),
+        [
+            ({"base_url": ""}, "base_url"),
+            ({"base_url": "nonsense"}, "base_url"),
+            ({"base_url": "ftp://box/v1"}, "base_url"),
+            ({"base_url": "http://box:99999/v1"}, "base_url"),
+            ({"base_url": "http://"}, "base_url"),
+            ({"base_url": "javascript:alert(1)"}, "base_url"),
+            ({"slug": "Has Space"}, "slug"),
+            ({"secret": "a\nb"}, "secret"),
+            ({"secret": "sk-…"}, "secret"),
+            ({"connect_timeout": "0"}, "connect_timeout"),
+        ],
+    )
+    def test_bad_input_names_its_field(self, admin_client: Client, fields: dict[str, str], field: str) -> None:
+        assert list(errors(admin_client.post(ADD, form(**fields)))) == [field]
+        assert not Upstream.objects.exists()
+
+    def test_used_name_is_refused(self, admin_client: Client) -> None:
+        upstream()
+        assert list(errors(admin_client.post(ADD, form()))) == ["slug"]
+
+    def test_demo_needs_no_address(self, admin_client: Client) -> None:
+        admin_client.post(ADD, form(kind="demo", base_url=""))
+        assert Upstream.objects.get().kind == Kind.DEMO
+
+    def test_form_carries_each_kinds_presets(self, admin_client: Client) -> None:
+        page = admin_client.get(ADD).content.decode()
+        assert "data-presets" in page
+        assert "/static/console/upstream.js" in page
+
+
+class TestSecret:
+    def test_is_stored_encrypted_and_never_shown(self, admin_client: Client) -> None:
+        admin_client.post(ADD, form(secret="sk-very-secret"))
+        row = Upstream.objects.get()
+        assert row.secret == "sk-very-secret"
+        assert "sk-very-secret" not in row.encrypted_secret
+        page = admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
+        assert "sk-very-secret" not in page
+        assert row.encrypted_secret not in page
+
+    def test_blank_keeps_it(self, admin_client: Client) -> None:
+        admin_client.post(ADD, form(secret="sk-one"))
+        change(admin_client, Upstream.objects.get(), default_model="m")
+        assert Upstream.objects.get().secret == "sk-one"
+
+    def test_new_one_replaces_it(self, admin_client: Client) -> None:
+        admin_client.post(ADD, form(secret="sk-one"))
+        change(admin_client, Upstream.objects.get(), secret=" sk-two ")
+        assert Upstream.objects.get().secret == "sk-two"
+
+    def test_is_cleared_when_asked(self, admin_client: Client) -> None:
+        admin_client.post(ADD, form(secret="sk-one"))
+        change(admin_client, Upstream.objects.get(), clear_secret="on")
+        assert Upstream.objects.get().encrypted_secret == ""
+
+
+class TestDefault:
+    def test_saving_as_default_takes_it_from_the_other(self, admin_client: Client) -> None:
+        upstream("first").make_default()
+        change(admin_client, upstream("second"), slug="second", is_default="on")
+        assert list(Upstream.objects.values_list("slug", "is_default")) == [("first", False), ("second", True)]
+
+    def test_default_cannot_be_unset_without_another(self, admin_client: Client) -> None:
+        row = upstream()
+        row.make_default()
+        change(admin_client, row)
+        assert Upstream.objects.get().is_default
+
+    def test_button_makes_it_the_default(self, admin_client: Client) -> None:
+        upstream("first").make_default()
+        second = upstream("second")
+        before = ConfigVersion.current()
+        url = f"{LIST}{second.pk}/make_default/"
+        admin_client.get(url)
+        assert not Upstream.objects.get(slug="second").is_default  # a link alone changes nothing
+        assert admin_client.post(url, CONFIRM)["HX-Redirect"] == f"{LIST}{second.pk}/change/"
+        assert Upstream.objects.get(is_default=True).slug == "second"
+        assert ConfigVersion.current() > before
+        assert admin_client.post(url, CONFIRM).status_code == 403  # it is already
+
+    def test_button_needs_the_permission(self, django_user_model: Any) -> None:
+        reader = django_user_model.objects.create_user("reader", password="x", is_staff=True)
+        client = Client()
+        client.force_login(reader)
+        row = upstream()
+        for button in ("make_default", "test", "read_models"):
+            assert client.post(f"{LIST}{row.pk}/{button}/", CONFIRM).status_code == 403
+        assert not Upstream.objects.get().is_default
+
+
+class TestButtons:
+    def test_test_reports_each_step_in_words(self, admin_client: Client, demo_url: str) -> None:
+        row = upstream(base_url=demo_url)
+        response = admin_client.post(f"{LIST}{row.pk}/test/", CONFIRM)
+        page = admin_client.get(response["HX-Redirect"]).content.decode()
+        assert "The server lists 1 model: demo" in page
+        assert "demo answered in" in page
+
+    def test_test_of_a_dead_server_gives_the_remedy(self, admin_client: Client) -> None:
+        row = upstream()
+        response = admin_client.post(f"{LIST}{row.pk}/test/", CONFIRM)
+        assert "is the server started?" in admin_client.get(response["HX-Redirect"]).content.decode()
+
+    def test_read_models_stores_them(self, admin_client: Client, demo_url: str) -> None:
+        row = upstream(base_url=demo_url)
+        admin_client.post(f"{LIST}{row.pk}/read_models/", CONFIRM)
+        assert list(UpstreamModel.objects.values_list("name", flat=True)) == ["demo"]
+
+    @pytest.mark.parametrize("button", ["test", "read_models", "make_default"])
+    def test_unknown_row_is_not_found(self, admin_client: Client, button: str) -> None:
+        assert admin_client.post(f"{LIST}9999/{button}/", CONFIRM).status_code in {403, 404}
+
+
+class TestList:
+    @pytest.mark.parametrize("rows", [1, 3])
+    def test_costs_the_same_for_any_number_of_rows(
+        self, admin_client: Client, count_queries: Callable[..., int], rows: int
+    ) -> None:
+        for number in range(rows):
+            UpstreamModel(upstream=upstream(f"box-{number}"), name="m").save()
+        assert count_queries(lambda: admin_client.get(LIST)) == 5
+
+    def test_shows_states_in_words(self, admin_client: Client) -> None:
+        upstream("dead", last_error="x")
+        upstream("new")
+        upstream("off", enabled=False)
+        upstream("demo", kind=Kind.DEMO)
+        page = admin_client.get(LIST).content.decode()
+        for word in ("Error", "Not tried yet", "Disabled", "Demo, no LLM"):
+            assert word in page
+
+    def test_models_are_suggested_and_listed(self, admin_client: Client) -> None:
+        row = upstream()
+        UpstreamModel(upstream=row, name="qwen<3>").save()
+        page = admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
+        assert '<option value="qwen&lt;3&gt;">' in page
+        assert "qwen<3>" not in page
