@@ -2,14 +2,12 @@
 
 GatewayError
 ├── InvalidRequest            400  the request cannot be served as it is
-│   ├── BodyTooLarge          413
-│   └── GuardrailTripped      400  a guardrail of the agent stopped the run
+│   └── BodyTooLarge          413
 ├── Unauthenticated           401  no key, or one that does not count
 ├── AccessDenied              403  the key is good, the access is not
 │   └── ToolBlocked           403  a tool guardrail of the agent stopped the run
 ├── NotFound                  404
 │   └── ModelNotFound         404
-├── RateLimited               429
 ├── RunFailed                 500  the agent's own code or configuration failed
 │   ├── MaxTurnsReached       500
 │   ├── ToolFailed            500
@@ -63,10 +61,6 @@ class BodyTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
-class GuardrailTripped(InvalidRequest):
-    code = "guardrail_tripped"
-
-
 class Unauthenticated(GatewayError):
     status = 401
     type = "invalid_request_error"
@@ -91,12 +85,6 @@ class NotFound(GatewayError):
 
 class ModelNotFound(NotFound):
     code = "model_not_found"
-
-
-class RateLimited(GatewayError):
-    status = 429
-    type = "rate_limit_error"
-    code = "rate_limit_exceeded"
 
 
 class RunFailed(GatewayError):

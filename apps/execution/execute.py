@@ -51,10 +51,12 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
 
 async def _told(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
     """The same events, with failures judged and the end told."""
+    told_refusal = False
     with order.generation.hold():
         try:
             async with aclosing(events):
                 async for event in events:
+                    told_refusal = told_refusal or type(event) is RefusalDelta
                     yield event
             reason, refused = _finish_reason(order.calls), False
         except GatewayError:
@@ -64,7 +66,8 @@ async def _told(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGe
             if isinstance(verdict, GatewayError):
                 log.warning("run_raised", agent=order.agent_id, code=verdict.code, exc_info=error)
                 raise verdict from error
-            yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(verdict.text)
+            if not told_refusal:
+                yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(verdict.text)
             reason, refused = "stop" if verdict.by_model else "content_filter", True
         yield Finished(reason, usage_of(order.calls), refused)
 

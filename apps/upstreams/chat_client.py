@@ -53,6 +53,7 @@ class Delta(msgspec.Struct):
 
 class Choice(msgspec.Struct):
     delta: Delta | None = None
+    message: Delta | None = None  # of a server that answers whole although a stream was asked for
     finish_reason: str | None = None
     index: int = 0
     logprobs: Any = None
@@ -105,7 +106,7 @@ class ChunkStream:
                 if log is not None and log.pace is not None and received % _PACE_EVERY == 0:
                     await log.pace()
                 yield chunk
-            if call.finish_reason is None:
+            if call.finish_reason is None and not self._source.is_complete:
                 raise UpstreamUnreachable(
                     f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
                 )
@@ -130,6 +131,7 @@ class ChunkStream:
         return chunk
 
     def _mend(self, choice: Choice) -> None:
+        choice.delta = choice.delta or choice.message
         if choice.finish_reason:
             self._call.finish_reason = choice.finish_reason
         if choice.logprobs is not None:

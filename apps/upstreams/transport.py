@@ -58,6 +58,7 @@ class ChatStream:
         self._target = target
         self._response = response
         self._own_session = own_session
+        self.is_complete = False  # the server said [DONE]
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._events()
@@ -81,14 +82,18 @@ class ChatStream:
                 if line.startswith(b"data:"):
                     event = line[5:].strip()
                     if event == b"[DONE]":
+                        self.is_complete = True
                         await self._finish()
                         return
                     if event:
                         yield event
                 elif line.startswith(b"{"):  # some servers report an error as a bare line
                     yield line
-        if rest.startswith(b"data:") and (event := rest[5:].strip()) and event != b"[DONE]":
-            yield event
+        if event := rest.removeprefix(b"data:").strip():
+            if event == b"[DONE]":
+                self.is_complete = True
+            else:  # the last line lacks its end, or a server that knows no streams sent the whole answer
+                yield event
 
     async def _read(self, patience: float) -> bytes:
         content = self._response.content
@@ -120,6 +125,8 @@ class ChatStream:
 
 class _DemoStream:
     """The built-in demo, without HTTP."""
+
+    is_complete = True
 
     def __init__(self, body: dict[str, Any]) -> None:
         self._chunks = demo.chunks(body)
