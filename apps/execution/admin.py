@@ -66,8 +66,8 @@ class RunAdmin(ModelAdmin):
             "Time and tokens",
             {
                 "fields": [
-                    ("started_at", "first_event", "duration"),
-                    ("model_calls", "prompt_tokens", "completion_tokens", "counted"),
+                    "started_at", ("first_event", "duration"),
+                    ("prompt_tokens", "completion_tokens"), ("model_calls", "counted"),
                 ]
             },
         ),

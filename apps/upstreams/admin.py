@@ -22,7 +22,12 @@ from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 from unfold.utils import display_for_label
-from unfold.widgets import UnfoldAdminPasswordToggleWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminPasswordToggleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from apps.core.errors import UpstreamError
 from apps.upstreams import probe
@@ -70,7 +75,9 @@ class UpstreamForm(forms.ModelForm):
         widget=UnfoldAdminPasswordToggleWidget(attrs={"autocomplete": "new-password"}),
         help_text="Stored encrypted. Local servers want none.",
     )
-    clear_secret = forms.BooleanField(label="Remove the stored API key", required=False)
+    clear_secret = forms.BooleanField(
+        label="Remove the stored API key", required=False, widget=UnfoldBooleanSwitchWidget()
+    )
 
     class Meta:
         model = Upstream
