@@ -5,3 +5,7 @@ class CatalogConfig(AppConfig):
     name = "apps.catalog"
     label = "catalog"
     verbose_name = "Agents"
+
+    def ready(self) -> None:
+        """Declares the catalog's section before anything can take a snapshot of the configuration without it."""
+        from apps.catalog import registry  # noqa: F401

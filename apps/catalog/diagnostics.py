@@ -124,7 +124,7 @@ def _syntax(error: BaseException, folder: Path) -> Problem | None:
     if not isinstance(error, SyntaxError) or not _is_inside(error.filename or "", folder):
         return None  # a broken installed package is an ordinary import error
     column = f", column {error.offset}" if error.offset else ""
-    source = f": {error.text.strip()}" if error.text else ""
+    source = f": {error.text.strip()[:200]}" if error.text else ""
     return problem(
         "syntax_error",
         f"{error.msg} (line {error.lineno}{column}){source}",
@@ -169,7 +169,7 @@ def _missing_extra(error: BaseException, folder: Path) -> Problem | None:
 
 
 def _missing_name(error: BaseException, folder: Path) -> Problem | None:
-    found = _IMPORT_NAME.search(str(error))
+    found = _IMPORT_NAME.search(_message(error))
     if not found or found[2].partition(".")[0] != "agents":
         return None
     name, module = found[1], found[2]
@@ -271,7 +271,7 @@ def _missing_variable(error: BaseException) -> str | None:
         return str(error.args[0]) if frames[-1:] == [type(os.environ).__getitem__.__code__] else None
     if isinstance(error, NameError | AttributeError | TypeError | ImportError):
         return None
-    text = str(error)
+    text = _message(error)
     found = _VARIABLE.search(text)
     return found[0] if found and _ASKS_FOR_VARIABLE.search(text.lower()) else None
 
@@ -296,5 +296,12 @@ def _is_inside(filename: str, folder: Path) -> bool:
 
 def _text(error: BaseException) -> str:
     """The exception in one line, without the private module names that the loader made up."""
-    message = _PRIVATE_NAME.sub("", " ".join(str(error).split()))[:1000].rstrip(".")
+    message = _PRIVATE_NAME.sub("", " ".join(_message(error).split()))[:1000].rstrip(".")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # the drop-in's own exception class may fail at this too
+        return ""

@@ -57,6 +57,7 @@ class Published:
 
     suffix: str
     export: Export
+    nodes: tuple[graph.Node, ...]  # the export's agents, the entry first
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -81,10 +82,13 @@ def find_exports(module: ModuleType, source: Source, folder: Path) -> Findings:
     if not exports:
         return Findings(problems=(_nothing(names),))
     several = len(exports) > 1
-    published = tuple(
-        Published(one.variable if several else "", one, tuple(_shortcomings(one, names.file))) for one in exports
-    )
+    published = tuple(_publish(one, one.variable if several else "", names.file) for one in exports)
     return Findings(published, (_several(exports, names.file),) if several else ())
+
+
+def _publish(export: Export, suffix: str, file: Path) -> Published:
+    nodes = tuple(graph.describe(agent) for agent in export.agents)
+    return Published(suffix, export, nodes, tuple(_shortcomings(export, file)))
 
 
 @dataclass(slots=True)
@@ -291,7 +295,8 @@ def _several(exports: list[Export], file: Path) -> Problem:
     names = ", ".join(one.variable for one in exports)
     return problem(
         "several_agents",
-        f"The module exports several unrelated agents ({names}); each is published under its variable's name.",
+        f"The module exports several agents ({names}) and does not say which one leads; each is published under its "
+        "variable's name.",
         'To publish one, call it `agent` or name it: `__gateway__ = "variable"`.',
         file,
     )

@@ -17,7 +17,7 @@ from apps.catalog.models import State
 from apps.catalog.packages import Package
 
 if TYPE_CHECKING:  # it imports the SDK, which takes seconds
-    from apps.catalog.exports import Export, Published
+    from apps.catalog.exports import Published
 
 log = structlog.get_logger(__name__)
 
@@ -25,11 +25,13 @@ log = structlog.get_logger(__name__)
 class Generation:
     """A loaded version of one agent. Agents that one folder publishes share a package."""
 
-    def __init__(self, *, agent_id: str, digest: str, export: "Export", package: Package) -> None:
+    def __init__(self, *, agent_id: str, digest: str, published: "Published", package: Package) -> None:
         self.agent_id = agent_id
         self.digest = digest
-        self.export = export
-        self.description = _description(export, package)
+        self.export = published.export
+        # The entry agent in plain values; None for a workflow, which has no single entry.
+        self.node = published.nodes[0] if published.export.agent else None
+        self.description = (self.node and self.node.description) or _first_paragraph(package)
         self._package = package
         self._retired = False
         self._lock = threading.Lock()
@@ -56,11 +58,9 @@ class Generation:
                 self._package.release()
 
 
-def _description(export: "Export", package: Package) -> str:
-    """The agent's handoff_description, else the first paragraph of the module's docstring."""
-    if export.agent and export.agent.handoff_description:
-        return export.agent.handoff_description
-    documentation = inspect.cleandoc(sys.modules[f"{package.name}.agent"].__doc__ or "")
+def _first_paragraph(package: Package) -> str:
+    """Of the module's docstring."""
+    documentation = inspect.cleandoc(str(sys.modules[f"{package.name}.agent"].__doc__ or ""))
     return " ".join(documentation.partition("\n\n")[0].split())
 
 
@@ -219,7 +219,7 @@ def _serving(
     problems = (*loaded.problems, *published.problems)
     if published.is_refused or loaded.package is None:
         return _failed(folder, agent_id, before, problems)
-    generation = Generation(agent_id=agent_id, digest=digest, export=published.export, package=loaded.package)
+    generation = Generation(agent_id=agent_id, digest=digest, published=published, package=loaded.package)
     return Serving(agent_id, folder.path, folder.created, State.LIVE, generation, problems)
 
 

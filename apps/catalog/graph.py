@@ -8,6 +8,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from agents import Agent, FunctionTool, Handoff, OpenAIChatCompletionsModel
@@ -35,15 +36,34 @@ def children(agent: Agent[Any]) -> Iterator[Agent[Any]]:
             yield target
 
 
-def handoff_names(agent: Agent[Any]) -> list[str]:
-    return [one.agent_name if isinstance(one, Handoff) else one.name for one in agent.handoffs]
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One agent in plain values, read once at load: nothing later depends on what a module makes of its objects."""
+
+    name: str
+    model: str  # the name that it asks for, the class of its own Model object, or ""
+    description: str
+    tools: tuple[str, ...]
+    handoffs: tuple[str, ...]
+    mcp_servers: tuple[str, ...]
 
 
-def model_name(agent: Agent[Any]) -> str:
-    """What the agent asks for: a model's name, the class of its own Model object, or nothing."""
+def describe(agent: Agent[Any]) -> Node:
+    """Raises whatever an agent in an impossible state raises."""
+    return Node(
+        name=str(agent.name),
+        model=_model_name(agent),
+        description=str(agent.handoff_description or ""),
+        tools=tuple(str(getattr(tool, "name", type(tool).__name__)) for tool in agent.tools),
+        handoffs=tuple(str(one.agent_name if isinstance(one, Handoff) else one.name) for one in agent.handoffs),
+        mcp_servers=tuple(str(server.name) for server in agent.mcp_servers),
+    )
+
+
+def _model_name(agent: Agent[Any]) -> str:
     if isinstance(agent.model, Model):
         return str(getattr(agent.model, "model", "") or type(agent.model).__name__)
-    return agent.model or ""
+    return str(agent.model or "")
 
 
 def _distinct(agents: Iterable[Agent[Any]]) -> Iterator[Agent[Any]]:

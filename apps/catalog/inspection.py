@@ -80,8 +80,6 @@ def problem_values(one: Problem) -> Report:
 
 
 def _agent(agent_id: str, published: "Published") -> Report:
-    from apps.catalog import graph
-
     export = published.export
     return {
         "id": loader.published_id(agent_id, published),
@@ -91,11 +89,11 @@ def _agent(agent_id: str, published: "Published") -> Report:
         "graph": [
             {
                 "name": one.name,
-                "model": graph.model_name(one),
-                "tools": [getattr(tool, "name", type(tool).__name__) for tool in one.tools],
-                "handoffs": graph.handoff_names(one),
-                "mcp_servers": [server.name for server in one.mcp_servers],
+                "model": one.model,
+                "tools": list(one.tools),
+                "handoffs": list(one.handoffs),
+                "mcp_servers": list(one.mcp_servers),
             }
-            for one in export.agents
+            for one in published.nodes
         ],
     }

@@ -82,20 +82,18 @@ def _write_agents(agents: Mapping[str, Serving]) -> None:
 
 
 def _agent_values(serving: Serving) -> dict[str, Any]:
-    from apps.catalog import graph
-
     values: dict[str, Any] = dict.fromkeys(("description", "export", "model", "digest"), "")
     values |= {"folder": _text(serving.folder, 500), "name": _text(serving.folder.name, 200)}
     values |= {"state": serving.state, "tools": [], "handoffs": []}
     if generation := serving.generation:
-        export = generation.export
-        values |= {"description": _text(generation.description), "export": export.kind, "digest": generation.digest}
-        if agent := export.agent:
+        values |= {"description": _text(generation.description), "digest": generation.digest}
+        values |= {"export": generation.export.kind}
+        if node := generation.node:
             values |= {
-                "name": _text(agent.name, 200),
-                "model": _text(graph.model_name(agent), 200),
-                "tools": [_text(getattr(tool, "name", type(tool).__name__)) for tool in agent.tools],
-                "handoffs": [_text(name) for name in graph.handoff_names(agent)],
+                "name": _text(node.name, 200),
+                "model": _text(node.model, 200),
+                "tools": [_text(name) for name in node.tools],
+                "handoffs": [_text(name) for name in node.handoffs],
             }
     return values
 

@@ -106,10 +106,10 @@ class _Catalog:
 
 def _entry(serving: Serving, setting: _Setting) -> Entry:
     generation = serving.generation
-    agent = generation.export.agent if generation else None
+    node = generation.node if generation else None
     return Entry(
         agent_id=serving.agent_id,
-        name=agent.name if agent else serving.folder.name,
+        name=node.name if node else serving.folder.name,
         description=generation.description if generation else "",
         digest=generation.digest if generation else "",
         created=serving.created,

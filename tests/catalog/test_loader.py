@@ -173,11 +173,14 @@ def test_import_runs_in_a_thread_without_an_event_loop(load: Load) -> None:
         ("input('name? ')", "runs_at_import", 1, "keyboard"),
         ("from helpers import nothing", "import_error", 1, "'helpers'"),
         ("import helpers\nhelpers.fail()", "import_error", 2, "ZeroDivisionError"),
+        ("class E(Exception):\n  def __str__(self): 1 / 0\nraise E", "import_error", 3, "failed: E."),
+        ("from agents import Agent\nagent = Agent(name='x')\nagent.handoffs = ['y']", "import_error", None, "'name'"),
+        ("x = 1\0", "import_error", None, "null bytes"),
         ("x: integer = 1", "import_error", 1, "integer"),
     ],
 )
 def test_failing_import_is_explained(
-    load: Load, folder: DiscoveryFolder, text: str, code: str, line: int, reason: str
+    load: Load, folder: DiscoveryFolder, text: str, code: str, line: int | None, reason: str
 ) -> None:
     before = set(sys.modules)
     problem = the_problem(load(text, helpers="x = 1\ndef fail():\n    1 / 0"))

@@ -315,3 +315,14 @@ def test_variables_that_differ_in_case_alone_publish_the_first(catalog: Discover
 
     assert list(registry.entries()) == ["default/desk.desk", "default/desk.x"]
     assert agent_name("default/desk.desk") == "1"
+
+
+async def test_discovery_may_be_started_on_an_event_loop(catalog: DiscoveryFolder, settings: LazySettings) -> None:
+    settings.GATEWAY_AGENT_AUTO_RELOAD = False
+    catalog.write_agent("Weather", "W")
+    discovery = registry.Discovery()
+    discovery.start()
+    discovery.stop()
+
+    assert registry._found.agents["default/weather"].state == State.LIVE
+    assert await DropIn.objects.acount() == 1
