@@ -99,13 +99,17 @@ class LoopHandler(ASGIHandler):
             request = LoopRequest(scope, receive, await _read_body(scope, receive))
         except ClientLeft:
             return
+        try:
+            await self._serve(request, send)
+        except asyncio.CancelledError:
+            if not request.client_left:
+                raise  # the server is stopping
+
+    async def _serve(self, request: LoopRequest, send: Send) -> None:
         response: HttpResponseBase | None = None
         try:
             response = await self._middleware_chain(request)
             await _send(response, send)
-        except asyncio.CancelledError:
-            if not request.client_left:
-                raise  # the server is stopping
         finally:
             request.stop_listening()
             if isinstance(response, EventStream):
