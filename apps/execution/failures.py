@@ -28,10 +28,10 @@ from apps.core.errors import (
     ToolFailed,
     ToolTimedOut,
     UpstreamError,
-    UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from apps.upstreams.transport import CALLERS_FAULT, refused
 
 _WITHHELD = "withheld by the provider's content filter"  # the SDK's words for an answer its provider filtered away
 
@@ -49,11 +49,12 @@ def judge(error: BaseException, agent_id: str) -> GatewayError | Declined:
     """What `error`, raised by a run of `agent_id`, means to the caller. The original belongs in the log."""
     if declined := _declined(error):
         return declined
-    for cause in _chain(error):
-        if isinstance(cause, GatewayError):
-            return cause
-        if isinstance(cause, openai.APIError):
-            return _of_stock_client(cause)
+    causes = list(_chain(error))
+    # Our own chat client raises openai's errors for the SDK, with the GatewayError behind them.
+    if ours := next((cause for cause in causes if isinstance(cause, GatewayError)), None):
+        return ours
+    if stock := next((cause for cause in causes if isinstance(cause, openai.APIError)), None):
+        return _of_stock_client(stock)
     return _of_sdk(error, agent_id)
 
 
@@ -101,14 +102,14 @@ def _of_sdk(error: BaseException, agent_id: str) -> GatewayError:  # noqa: PLR09
 
 
 def _of_stock_client(error: openai.APIError) -> UpstreamError:
-    """From a client that the module brought itself; ours carries its GatewayError as the cause."""
+    """From a client that the module brought itself."""
     if isinstance(error, openai.APITimeoutError):
         return UpstreamTimeout("The agent's own LLM server did not answer in time.")
     if isinstance(error, openai.APIConnectionError):
         return UpstreamUnreachable("The agent's own LLM server cannot be reached.")
     if isinstance(error, openai.APIStatusError):
-        if error.status_code in (400, 404, 413, 422, 429):
-            return UpstreamRejected(error.message, status=error.status_code)
+        if error.status_code in CALLERS_FAULT:
+            return refused(error.message, error.status_code, error.response.headers.get("retry-after"))
         if error.status_code in (401, 403):
             return UpstreamError("The agent's own LLM server refused its API key.", code="upstream_unauthorised")
     return UpstreamError(f"The agent's own LLM server failed: {error.message}")

@@ -1,5 +1,6 @@
 """The request id and the line that every request leaves behind, for the road that never leaves the event loop."""
 
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -43,7 +44,8 @@ def request_log(
         response = await get_response(request)
         response.headers["x-request-id"] = identifier
         if request.path not in QUIET_PATHS:
-            log.info(
+            log.log(
+                logging.WARNING if response.status_code >= 500 else logging.INFO,
                 "request_finished",
                 method=request.method,
                 path=request.path,

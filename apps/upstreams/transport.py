@@ -20,7 +20,7 @@ from apps.upstreams.models import Kind
 from apps.upstreams.routing import Target
 
 # Statuses that tell the caller something about its own request; everything else of 4xx is between us and the server.
-_CALLERS_FAULT: Final = frozenset({400, 404, 413, 422, 429})
+CALLERS_FAULT: Final = frozenset({400, 404, 413, 422, 429})
 _MAX_LINE = 32 * 1024 * 1024
 _DEMO_PAUSE = 0.012  # seconds between the demo's words, so that streaming can be seen
 
@@ -238,14 +238,16 @@ def _refusal(target: Target, response: aiohttp.ClientResponse, text: str) -> Ups
             f"Upstream '{target.slug}' refused the gateway's secret ({status}). Enter it again in the admin.",
             code="upstream_unauthorised",
         )
-    if status not in _CALLERS_FAULT:
+    if status not in CALLERS_FAULT:
         return UpstreamError(f"Upstream '{target.slug}' failed with status {status}: {said or 'no reason given'}")
-    return UpstreamRejected(
-        f"Upstream '{target.slug}' says: {said or f'status {status}'}",
-        status=status,
-        code="rate_limit_exceeded" if status == 429 else None,
-        retry_after=_seconds(response.headers.get("Retry-After")),
-    )
+    message = f"Upstream '{target.slug}' says: {said or f'status {status}'}"
+    return refused(message, status, response.headers.get("Retry-After"))
+
+
+def refused(message: str, status: int, retry_after: str | None) -> UpstreamRejected:
+    """A server's refusal of the caller's own request, with its status and the header Retry-After."""
+    code = "rate_limit_exceeded" if status == 429 else None
+    return UpstreamRejected(message, status=status, code=code, retry_after=_seconds(retry_after))
 
 
 def _message_in(text: str) -> str:
