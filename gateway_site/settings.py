@@ -4,8 +4,10 @@ Secure without being asked: the secret key is generated into the data folder, DE
 URL turns on secure cookies, HSTS and the redirect. What an operator may set is listed in README.md.
 """
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,17 +35,24 @@ def _secret_key(folder: Path) -> str:
     if given:
         return given
     path = folder / "secret_key"
-    try:
-        # O_EXCL: of two processes that start together on an empty folder, one writes and the other reads.
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+    if not path.exists():
+        # Written beside and then linked: of two processes that start together, both read the first one.
+        descriptor, temporary = tempfile.mkstemp(dir=folder)  # mode 0600
+        with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(64))
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        Path(temporary).unlink()
     return path.read_text().strip()
 
 
-DATA_DIR = _data_dir()
-SECRET_KEY = _secret_key(DATA_DIR)
+try:
+    DATA_DIR = _data_dir()
+    SECRET_KEY = _secret_key(DATA_DIR)
+except OSError as error:
+    raise SystemExit(
+        f"The data folder cannot be used ({error}). Give this user access to it, or name another in GATEWAY_DATA_DIR."
+    ) from error
 
 # --- where it is reached ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 # mypy: disable-error-code="misc, untyped-decorator, type-arg"
 # django-unfold ships no types: its classes and decorators are Any to mypy. ModelForm takes no argument at run time.
 
-import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -21,41 +20,16 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.utils import display_for_label
-from unfold.widgets import UnfoldAdminTextareaWidget
 
 from apps.access.keys import issue_key
 from apps.access.models import ApiKey, ApiKeyQuerySet, all_agents
 from apps.core import clock
+from apps.core.forms import LinesField
+from apps.core.globs import AGENT_GLOB
 
 SOON = timedelta(days=14)
 _STATE_COLOURS = {"active": "success", "soon": "warning", "expired": "warning", "revoked": "danger"}
 EXTENSION = timedelta(days=90)
-AGENT_GLOB = re.compile(r"[A-Za-z0-9._/*-]+")
-
-
-class LinesField(forms.Field):
-    """A JSON list of short texts, edited as one text per line."""
-
-    def __init__(self, *, pattern: re.Pattern[str], wrong: str, **kwargs: Any) -> None:
-        kwargs.setdefault("widget", UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}))
-        super().__init__(**kwargs)
-        self._pattern = pattern
-        self._wrong = wrong
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(map(str, value)) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> list[str]:
-        text = value if isinstance(value, str) else "\n".join(value or [])
-        return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
-
-    def validate(self, value: list[str]) -> None:
-        super().validate(value)
-        if wrong := [line for line in value if not self._pattern.fullmatch(line)]:
-            raise ValidationError([f"“{line}” {self._wrong}" for line in wrong])
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return self.to_python(initial) != self.to_python(data)
 
 
 class ApiKeyForm(forms.ModelForm):

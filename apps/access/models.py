@@ -35,7 +35,7 @@ class ApiKey(ConfigModel):
     agents = models.JSONField(
         default=all_agents,
         blank=True,
-        help_text="The agent ids that this key may use, as globs: `*` is any text, as in `default/*` or `*planner*`.",
+        help_text="The agent ids that this key may use, as globs: * is any text, as in default/* or *planner*.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(

@@ -19,8 +19,8 @@ from django.utils.text import Truncator
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.utils import display_for_label
 
-from apps.access.admin import LinesField
 from apps.catalog.models import AgentSettings, Diagnostic, DropIn, State
+from apps.core.forms import LinesField
 
 _STATE_COLOURS = {State.LIVE: "success", State.STALE: "warning", State.BROKEN: "danger", State.GONE: None}
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+AGENT_GLOB = re.compile(r"[A-Za-z0-9._/*-]+")  # what a glob over agent ids may be made of
+
 
 @lru_cache(maxsize=4096)
 def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:

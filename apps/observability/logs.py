@@ -8,6 +8,9 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
+# Without the frames' local variables: passwords, keys and prompts stand in them.
+_tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 
 def _json(event: EventDict, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
@@ -23,9 +26,9 @@ def configure_logging(options: dict[str, str]) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if on_terminal
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=_json)]
+        else [_tracebacks, structlog.processors.JSONRenderer(serializer=_json)]
     )
     level = logging.getLevelNamesMapping().get(options["level"], logging.INFO)
     structlog.configure(

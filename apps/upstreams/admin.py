@@ -61,14 +61,6 @@ class SuggestingInput(UnfoldAdminTextInputWidget):
 
 
 class UpstreamForm(forms.ModelForm):
-    # Not Django's URL field, which refuses the host names of a compose network, such as http://ollama:11434/v1.
-    base_url = forms.CharField(
-        label="Base URL",
-        required=False,
-        max_length=200,
-        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "url", "spellcheck": "false"}),
-        help_text="With its version, such as http://127.0.0.1:11434/v1. Empty for the demo.",
-    )
     secret = forms.CharField(
         label="API key of the server",
         required=False,
@@ -119,7 +111,7 @@ class UpstreamForm(forms.ModelForm):
     def _get_validation_exclusions(self) -> set[str]:
         # Saving as the default takes it from the one that was, so that there is no second one to refuse.
         exclusions: set[str] = super()._get_validation_exclusions()
-        return exclusions | {"is_default", "base_url"}
+        return exclusions | {"is_default"}
 
 
 class ModelsInline(TabularInline):

@@ -25,11 +25,15 @@ class Upstream(ConfigModel):
         max_length=40,
         unique=True,
         validators=[RegexValidator(r"^[a-z0-9][a-z0-9._-]*$", "Lower-case letters, digits, dots, dashes; no spaces.")],
-        help_text="Short name, such as `openai` or `gpu-box`; a module reaches its models as `name/model`.",
+        help_text="Short name, such as openai or gpu-box; a module reaches its models as name/model.",
     )
     kind = models.CharField(max_length=12, choices=Kind, default=Kind.OTHER)
-    base_url = models.URLField(
-        "base URL", blank=True, help_text="With its version, such as http://127.0.0.1:11434/v1. Empty for the demo."
+    base_url = models.CharField(  # not a URLField, which refuses the host names of a compose network
+        "base URL",
+        max_length=500,
+        blank=True,
+        validators=[RegexValidator(r"^https?://[^/\s]+", "A base URL looks like http://127.0.0.1:11434/v1.")],
+        help_text="With its version, such as http://127.0.0.1:11434/v1. Empty for the demo.",
     )
     encrypted_secret = models.TextField(blank=True, editable=False)
     default_model = models.CharField(

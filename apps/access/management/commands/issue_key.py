@@ -4,9 +4,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from apps.access.admin import AGENT_GLOB
 from apps.access.keys import issue_key
 from apps.core import clock
+from apps.core.globs import AGENT_GLOB
 
 
 class Command(BaseCommand):
