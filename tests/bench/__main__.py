@@ -15,7 +15,7 @@ from tests.bench import processes, report
 from tests.bench.measure import Bench, Effort, Rounds, start
 from tests.bench.processes import BenchFailed
 
-MEASUREMENTS = ("start", "models", "stream", "chunks", "whole", "rest")
+MEASUREMENTS = ("start", "models", "stream", "chunks", "paced", "whole", "rest")
 RESULTS = processes.ROOT / "bench-results"
 _STARTS = 3
 

@@ -56,7 +56,7 @@ def _client(name: str, upstream: str) -> Any:
 
 
 async def _one(order: dict[str, Any], config: RunConfig) -> str:
-    items: Any = [{"role": "user", "content": f"[[words={order['words']}]]"}]
+    items: Any = [{"role": "user", "content": order["message"]}]
     if not order["streamed"]:
         return str((await Runner.run(agent, items, run_config=config)).final_output)
     result = Runner.run_streamed(agent, items, run_config=config)
@@ -69,14 +69,13 @@ async def run(order: dict[str, Any], config: RunConfig) -> dict[str, float]:
     """Runs the agent `count` times, `clients` at a time, after one each to warm up."""
     latencies: list[float] = []
     remaining = iter(range(order["count"]))
-    last_word = f"word{order['words']}"
 
     async def client() -> None:
         for _ in remaining:
             began = perf_counter()
             output = await _one(order, config)
             latencies.append(perf_counter() - began)
-            if not output.endswith(last_word):
+            if not output.endswith(order["last"]):
                 raise ValueError(f"a bare run ended with {output[-80:]!r}")
 
     await asyncio.gather(*(_one(order, config) for _ in range(order["clients"])))

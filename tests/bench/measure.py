@@ -13,6 +13,7 @@ from tests.bench.processes import AGENT, KEY, BenchFailed, Child
 
 WORDS = 100  # of an ordinary answer: one chunk each
 FEW, MANY = 50, 550  # words: what lies between the two is chunks alone
+PACE = 0.002  # seconds between the chunks of an upstream that is not ready before it is asked
 MODELS_PER_RUN = 10  # requests of /v1/models for each run asked for: they cost about a tenth
 
 Batch = Mapping[str, float]
@@ -64,15 +65,29 @@ class Bench:
         }
         return await self._interleave(sides)
 
+    async def paced(self) -> Rounds:
+        """Chunks that come one at a time, as from a real model: each wakes the process up and is written alone."""
+        count = max(self.effort.clients, self.effort.requests // 4)
+        sides = self._sides(WORDS, count, streamed=True, pace=PACE)
+        del sides["stock"]
+        return await self._interleave(sides)
+
     async def rest(self) -> Rounds:
         """After everything else: what the worker holds and does when nobody asks for anything."""
         return [{"gateway": {"rss_mb": resident_mb(self.gateway.pid), "cpu_ms": await self.gateway.cpu_at_rest(2.0)}}]
 
-    def _sides(self, words: int, count: int, *, streamed: bool) -> dict[str, Ask]:
+    def _sides(self, words: int, count: int, *, streamed: bool, pace: float = 0.0) -> dict[str, Ask]:
         """The same run through the gateway and bare, on either client."""
-        order = {"words": words, "count": count, "clients": self.effort.clients, "streamed": streamed}
+        message = _message(words, pace)
+        order = {
+            "message": message,
+            "last": f"word{words}",
+            "count": count,
+            "clients": self.effort.clients,
+            "streamed": streamed,
+        }
         return {
-            "gateway": lambda: self._chat(words, count, streamed=streamed),
+            "gateway": lambda: self._chat(message, words, count, streamed=streamed),
             "fast": lambda: self.bare["fast"].order(**order),
             "stock": lambda: self.bare["stock"].order(**order),
         }
@@ -80,14 +95,15 @@ class Bench:
     async def _list_models(self, server: Child, count: int, *, needle: str) -> Batch:
         return await self._load(server, count, path="/v1/models", needle=needle, needles=1)
 
-    async def _chat(self, words: int, count: int, *, streamed: bool) -> Batch:
+    async def _chat(self, message: str, words: int, count: int, *, streamed: bool) -> Batch:
+        # Not one chunk a word: those that are there at once may leave as one. All words have to be there.
         return await self._load(
             self.gateway,
             count,
             path="/v1/chat/completions",
-            body=_body(words, streamed=streamed),
-            needle='"content":"word' if streamed else f'word{words}"',
-            needles=words if streamed else 1,
+            body=_body(message, streamed=streamed),
+            needle="word",
+            needles=words,
         )
 
     async def _load(self, server: Child, count: int, **order: Any) -> Batch:
@@ -125,12 +141,17 @@ async def start(gateway: Callable[[], Child], times: int) -> Rounds:
 def _answer(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {"x-api-key": KEY, "content-type": "application/json"}
-    connection.request("POST", "/v1/chat/completions", json.dumps(_body(1, streamed=False)), headers)
+    connection.request("POST", "/v1/chat/completions", json.dumps(_body(_message(1), streamed=False)), headers)
     response = connection.getresponse()
     if response.status != 200:
         raise BenchFailed(f"The first answer of the gateway was {response.status}: {response.read(600)!r}")
     connection.close()
 
 
-def _body(words: int, *, streamed: bool) -> dict[str, Any]:
-    return {"model": AGENT, "stream": streamed, "messages": [{"role": "user", "content": f"[[words={words}]]"}]}
+def _message(words: int, pace: float = 0.0) -> str:
+    """What makes the demo upstream say so many words, `pace` seconds apart."""
+    return f"[[words={words}]]" + (f" [[delay={pace:g}]]" if pace else "")
+
+
+def _body(message: str, *, streamed: bool) -> dict[str, Any]:
+    return {"model": AGENT, "stream": streamed, "messages": [{"role": "user", "content": message}]}

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.measure import FEW, MANY, WORDS, Effort, Rounds
+from tests.bench.measure import FEW, MANY, PACE, WORDS, Effort, Rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,11 @@ def _per_chunk(rounds: Rounds, side: str) -> list[float]:
     return [milliseconds * 1000 / (MANY - FEW) for milliseconds in rise]
 
 
+def _paced(rounds: Rounds) -> Iterator[Row]:
+    what = f"streamed run of {WORDS} chunks, {PACE * 1000:g} ms apart"
+    yield Row(f"{what}: gateway / bare Runner, same client", "x", _ratio(rounds, "gateway", "fast"))
+
+
 def _whole(rounds: Rounds) -> Iterator[Row]:
     what = f"whole answer of {WORDS} words"
     yield Row(f"{what}: gateway / bare Runner, same client", "x", _ratio(rounds, "gateway", "fast"))
@@ -88,6 +93,7 @@ _TABLE: Mapping[str, Callable[[Rounds], Iterator[Row]]] = {
     "models": _models,
     "stream": _stream,
     "chunks": _chunks,
+    "paced": _paced,
     "whole": _whole,
     "rest": _rest,
 }
