@@ -9,7 +9,7 @@ import structlog
 from apps.access.keys import key_uses
 from apps.catalog.registry import Discovery
 from apps.core import live_config
-from apps.execution import sdk_runner
+from apps.execution import containment, sdk_runner
 from apps.execution.recording import runs
 from apps.upstreams import transport
 
@@ -35,6 +35,7 @@ class Worker:
                 return
             loop = asyncio.get_running_loop()
             loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
+            containment.contain(loop)
             sdk_runner.install()
             transport.open_session()
             self._config = live_config.Poller()

@@ -9,11 +9,12 @@ from typing import Any
 
 import structlog
 from agents import ModelSettings, Runner, RunResultStreaming
+from agents.exceptions import InputGuardrailTripwireTriggered
 from agents.stream_events import StreamEvent
 from django.conf import settings
 
 from apps.catalog.registry import Generation
-from apps.core.errors import GatewayError, RunFailed, UpstreamTimeout
+from apps.core.errors import GatewayError, UpstreamTimeout
 from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, Usage
 from apps.execution.failures import judge
 from apps.execution.sdk_runner import Forwarding, forwarding, run_config
@@ -93,8 +94,13 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
             told = transcript.read(event)
             if told is not None:
                 yield told
+        _raise_tripped(result)
         deadline.check()
-        for last in (transcript.release(), transcript.final(result.final_output)):
+        for last in (
+            transcript.release(),
+            transcript.final(result.final_output),
+            transcript.say(_approvals_wanted(result)),
+        ):
             if last is not None:
                 yield last
     finally:
@@ -150,6 +156,21 @@ def _watch_guardrails(result: RunResultStreaming) -> asyncio.Task[None]:
     return asyncio.create_task(watch())
 
 
+def _raise_tripped(result: RunResultStreaming) -> None:
+    """Cancelling makes the SDK forget that a guardrail tripped."""
+    for guardrail in result.input_guardrail_results:
+        if guardrail.output.tripwire_triggered:
+            raise InputGuardrailTripwireTriggered(guardrail)
+
+
+def _approvals_wanted(result: RunResultStreaming) -> str:
+    """What to say of a run that ends because it waits for a person's approval; empty of any other."""
+    if not result.interruptions:
+        return ""
+    names = ", ".join(f"'{item.name}'" for item in result.interruptions)
+    return f"The tool {names} needs a person's approval, which cannot be given here. It was not called."
+
+
 async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
     """A function that calls Runner itself, such as Agent Builder's `run_workflow`. Its runs stream to here."""
     current_calls.set(order.calls)
@@ -184,10 +205,7 @@ async def _call_workflow(order: Order) -> Any:
     export = order.generation.export
     assert export.workflow is not None
     argument = export.workflow_input(input_as_text=order.prompt) if export.workflow_input else order.prompt
-    try:
-        return await export.workflow(argument)
-    except SystemExit as error:  # must not reach the event loop, which it would end
-        raise RunFailed(f"The code of the agent '{order.agent_id}' called sys.exit().") from error
+    return await export.workflow(argument)
 
 
 def _answer_of(returned: Any) -> Any:

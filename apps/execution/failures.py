@@ -55,6 +55,8 @@ def judge(error: BaseException, agent_id: str) -> GatewayError | Declined:
         return ours
     if stock := next((cause for cause in causes if isinstance(cause, openai.APIError)), None):
         return _of_stock_client(stock)
+    if any(isinstance(cause, SystemExit | KeyboardInterrupt) for cause in causes):
+        return RunFailed(f"The code of the agent '{agent_id}' called sys.exit().")
     return _of_sdk(error, agent_id)
 
 

@@ -63,6 +63,10 @@ class Transcript:
         text = as_text(output)
         if self._answered and (not self._of_workflow or text.strip() in "".join(self._told)):
             return None
+        return self.say(text)
+
+    def say(self, text: str) -> TextDelta | None:
+        """A message of its own, whoever spoke before."""
         self._hidden = self._holding = False
         self._message_begins = True
         return self._text(text)
