@@ -110,10 +110,12 @@ class GatewayServer(ServerProcess):
             raise
 
     def stop(self, *args: Any) -> int:
+        code = super().stop(*args)
         for client in self._clients:
             client.close()
+        self._clients.clear()
         self.operator._stop()
-        return super().stop(*args)
+        return code
 
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A command in the gateway's environment. Costs two seconds: see `operator` for the frequent ones."""
