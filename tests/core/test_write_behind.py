@@ -1,0 +1,139 @@
+"""Rows written behind the answer: in batches, tried again, and none lost on a stop."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from django.db import OperationalError
+
+from apps.core.write_behind import BatchWriter
+from tests.harness import eventually
+
+
+class Table:
+    """Where the writer writes; `fails` decides whether a batch raises."""
+
+    def __init__(self, fails: Callable[[list[int]], Exception | None] = lambda _: None) -> None:
+        self.rows: list[int] = []
+        self.batches: list[int] = []
+        self.fails = fails
+
+    def write(self, batch: list[int]) -> None:
+        if error := self.fails(batch):
+            raise error
+        self.rows.extend(batch)
+        self.batches.append(len(batch))
+
+
+def test_items_are_written_in_order_and_soon() -> None:
+    table = Table()
+    writer = BatchWriter("tests", table.write)
+    writer.start()
+
+    for number in range(100):
+        assert writer.offer(number)
+
+    eventually(lambda: table.rows, list(range(100)))
+    assert writer.stop() == 0
+
+
+def test_items_that_wait_are_written_in_one_batch() -> None:
+    table = Table()
+    writer = BatchWriter("tests", table.write)
+    for number in range(300):
+        writer.offer(number)
+
+    writer.start()
+
+    assert writer.stop() == 0
+    assert table.batches == [300]
+
+
+def test_stop_writes_what_is_waiting() -> None:
+    table = Table()
+    writer = BatchWriter("tests", table.write)
+    writer.start()
+    for number in range(1200):
+        writer.offer(number)
+
+    lost = writer.stop()
+
+    assert (lost, table.rows) == (0, list(range(1200)))
+
+
+def test_failing_database_is_tried_again_until_it_works() -> None:
+    failures = iter([OperationalError("locked"), OperationalError("locked"), None])
+    table = Table(lambda _: next(failures, None))
+    writer = BatchWriter("tests", table.write)
+    writer.start()
+
+    writer.offer(1)
+    writer.offer(2)
+
+    eventually(lambda: table.rows, [1, 2])
+    assert writer.stop() == 0
+
+
+def test_stop_gives_up_after_its_patience_and_counts_what_is_lost() -> None:
+    table = Table(lambda _: OperationalError("gone"))
+    writer = BatchWriter("tests", table.write)
+    writer.start()
+    for number in range(5):
+        writer.offer(number)
+
+    assert writer.stop(patience=0.3) == 5
+    assert table.rows == []
+
+
+def test_item_that_cannot_be_written_does_not_hold_up_the_others() -> None:
+    """A row that the database refuses for its content is refused every time."""
+    table = Table(lambda batch: ValueError("a NUL character") if 3 in batch else None)
+    writer = BatchWriter("tests", table.write)
+    for number in range(6):
+        writer.offer(number)
+    writer.start()
+
+    eventually(lambda: sorted(table.rows), [0, 1, 2, 4, 5])
+    assert writer.stop(patience=1) == 1
+
+
+def test_full_queue_makes_put_wait_until_there_is_room() -> None:
+    gate = threading.Event()
+    table = Table(lambda _: None)
+
+    def write(batch: list[int]) -> None:
+        gate.wait(10)
+        table.write(batch)
+
+    async def fill() -> bool:
+        for number in range(2):
+            await writer.put(number)
+        waiting = asyncio.ensure_future(writer.put(2))
+        await asyncio.sleep(0)
+        waited = not waiting.done()
+        writer.start()
+        gate.set()
+        await asyncio.wait_for(waiting, 10)
+        return waited
+
+    writer: BatchWriter[int] = BatchWriter("tests", write, capacity=2)
+    assert asyncio.run(fill())
+    assert writer.stop() == 0
+    assert table.rows == [0, 1, 2]
+
+
+def test_full_queue_refuses_what_may_be_dropped() -> None:
+    writer: BatchWriter[int] = BatchWriter("tests", Table().write, capacity=1)
+
+    assert (writer.offer(1), writer.offer(2)) == (True, False)
+
+
+def test_writer_can_be_started_again() -> None:
+    table = Table()
+    writer = BatchWriter("tests", table.write)
+    for number in range(2):
+        writer.start()
+        writer.offer(number)
+        assert writer.stop() == 0
+
+    assert table.rows == [0, 1]
