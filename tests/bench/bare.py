@@ -78,6 +78,7 @@ async def run(order: dict[str, Any], config: RunConfig) -> dict[str, float]:
             if not output.endswith(order["last"]):
                 raise ValueError(f"a bare run ended with {output[-80:]!r}")
 
+    await asyncio.sleep(0.05)  # the loop stood still since the last batch: it has to hear which connections were closed
     await asyncio.gather(*(_one(order, config) for _ in range(order["clients"])))
     cpu, began = process_time(), perf_counter()
     async with asyncio.TaskGroup() as group:
