@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from typing import Generic, TypeVar
 
 import structlog
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -20,9 +20,10 @@ _LONGEST_BACKOFF = 5.0  # seconds
 
 
 class BatchWriter(Generic[T]):
-    """`write` gets lists of items in a thread that may use the database; what it raises is logged and tried again.
+    """`write` gets lists of items in a thread that may use the database.
 
-    Nothing is lost while the process lives: when the queue is full, `put` waits.
+    While the database is away, items wait and `put` waits when the queue is full: nothing is lost while the process
+    lives. An item that cannot be written at all is logged and dropped, so that it does not hold up the others.
     """
 
     def __init__(self, name: str, write: Callable[[list[T]], None], *, capacity: int = 5000) -> None:
@@ -32,6 +33,7 @@ class BatchWriter(Generic[T]):
         self._stopping = threading.Event()
         self._deadline = float("inf")
         self._unwritten = 0
+        self._refused = 0
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -63,7 +65,7 @@ class BatchWriter(Generic[T]):
         self._stopping.set()
         if self._thread:
             self._thread.join(patience + 1)
-        lost = self._queue.qsize() + self._unwritten
+        lost = self._queue.qsize() + self._unwritten + self._refused
         if lost:
             log.error("rows_lost", writer=self._name, count=lost)
         return lost
@@ -87,14 +89,23 @@ class BatchWriter(Generic[T]):
     def _write_until_done(self, batch: list[T]) -> None:
         backoff = 0.1
         self._unwritten = len(batch)
-        while monotonic() < self._deadline:
+        while self._unwritten and monotonic() < self._deadline:
             try:
                 self._write(batch)
-            except Exception as error:  # noqa: BLE001  # a database that is down comes back; rows are kept until then
+                self._unwritten = 0
+            except (OperationalError, InterfaceError) as error:  # the database is away or locked: it comes back
                 log.error("rows_not_written", writer=self._name, count=len(batch), error=str(error), again_in=backoff)
                 connection.close()
                 sleep(0.1 if self._stopping.is_set() else backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF)
-            else:
+            except Exception as error:  # noqa: BLE001  # a row is at fault, and must not hold up the others for ever
                 self._unwritten = 0
-                return
+                self._write_singly(batch, error)
+
+    def _write_singly(self, batch: list[T], error: Exception) -> None:
+        if len(batch) == 1:
+            self._refused += 1
+            log.error("row_refused", writer=self._name, exc_info=error)
+            return
+        for item in batch:
+            self._write_until_done([item])

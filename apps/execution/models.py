@@ -13,7 +13,7 @@ class Outcome(models.TextChoices):
 class Run(models.Model):
     """Written behind the answer, once, when the run has ended. Keys and agents are kept by value: rows outlive them."""
 
-    id = models.CharField(max_length=40, primary_key=True)
+    id = models.CharField(max_length=64, primary_key=True)
     request_id = models.CharField(max_length=128, db_index=True)
     agent_id = models.CharField("agent", max_length=200)
     agent_digest = models.CharField("version", max_length=64, blank=True)
