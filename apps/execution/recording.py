@@ -7,8 +7,8 @@ from apps.execution.models import Run
 
 _TEXTS = {
     field.attname: field.max_length
-    for field in Run._meta.fields
-    if field.get_internal_type() in ("CharField", "TextField")
+    for field in Run._meta.fields  # noqa: SLF001  # Django documents it
+    if isinstance(field, CharField | TextField)
 }
 
 
