@@ -56,6 +56,12 @@ def put_upstream(slug: str, *, models: list[str] | None = None, secret: str | No
         probe.store_models(upstream, models)
 
 
+def delete_upstream(slug: str) -> None:
+    from apps.upstreams.models import Upstream
+
+    Upstream.objects.get(slug=slug).delete()
+
+
 def only_upstreams(slugs: list[str]) -> None:
     from apps.upstreams.models import Upstream
 

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions with `stream: true`."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -158,3 +159,16 @@ def test_stream_says_the_same_as_the_whole_answer_in_several_messages(client: op
     model, asked = "faulty/tool-repeated-ids", "Weather, twice"
 
     assert ask_streamed(client, model, asked) == ask_whole(client, model, asked)
+
+
+async def test_many_streams_at_once_get_each_its_own_answer(gateway: GatewayServer) -> None:
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.key, max_retries=0) as client:
+
+        async def ask(number: int) -> str:
+            messages: Any = [{"role": "user", "content": f"[[say=Answer number {number} of many.]] [[delay=0.01]]"}]
+            stream = await client.chat.completions.create(model="default/plain", messages=messages, stream=True)
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+        answers = await asyncio.gather(*(ask(number) for number in range(150)))
+
+    assert answers == [f"Answer number {number} of many." for number in range(150)]

@@ -430,10 +430,9 @@ def test_request_id_is_given_back_and_stands_in_the_log(gateway: GatewayServer) 
 def test_error_stands_in_the_log_with_its_message(gateway: GatewayServer) -> None:
     gateway.with_key("POST", CHAT, body=json.dumps(chat(n=2)).encode(), x_request_id="test-errors-n-2")
 
-    line = gateway.wait_for_log(request_id="test-errors-n-2", code="unsupported_parameter")
-    assert line["error"] == (
-        "'n' is not supported: an agent gives one answer to a request; send several requests instead."
-    )
+    line = gateway.wait_for_log(event="request_finished", request_id="test-errors-n-2")
+    told = "'n' is not supported: an agent gives one answer to a request; send several requests instead."
+    assert (line["status"], line["error_code"], line["error"]) == (400, "unsupported_parameter", told)
 
 
 @pytest.mark.parametrize("given", ["", "with blanks", "x" * 129, "injected\tfield"])

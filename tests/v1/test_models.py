@@ -68,6 +68,17 @@ def test_model_that_does_not_exist_is_not_found_and_names_near_ones(client: open
     }
 
 
+def test_name_of_several_agents_is_refused_with_their_ids(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("Guarded")
+
+    message = dict(caught.value.body)["message"]  # type: ignore[call-overload]
+    assert message == (
+        "The model 'Guarded' may mean 'default/guardblocking', 'default/guardparallel' or 'default/toolguardinput'. "
+        "Use one id."
+    )
+
+
 def test_model_that_is_disabled_or_broken_says_so(client: openai.OpenAI) -> None:
     with pytest.raises(openai.InternalServerError) as disabled:
         client.models.retrieve("default/disabled")
