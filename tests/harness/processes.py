@@ -45,6 +45,10 @@ class ServerProcess:
         self.stop()
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        return self._environment
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid

@@ -37,9 +37,10 @@ class DemoServer(LLMServer):
 
     announcement = "at "
 
-    def __init__(self, folder: Path, *, delay: float = 0.0005) -> None:
+    def __init__(self, folder: Path, *, port: int = 0, delay: float = 0.0005) -> None:
         environment = clean_environment(GATEWAY_DATA_DIR=str(folder))
-        super().__init__(["manage.py", "demo_upstream", "--port", "0", "--delay", str(delay)], environment)
+        arguments = ["manage.py", "demo_upstream", "--port", str(port), "--delay", str(delay)]
+        super().__init__(arguments, environment)
 
 
 class FaultyServer(LLMServer):

@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.harness import GatewayServer
+from tests.harness import FaultyServer, GatewayServer
 from tests.harness.asking import ask_whole
 
 CHAT = "/v1/chat/completions"
@@ -237,6 +237,11 @@ TOOL_CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "argu
             id="not-utf-8",
         ),
         pytest.param(
+            b'{"model": "default/plain", "messages": [{"role": "user", "content": "Hi"}], "temperature": Infinity}',
+            bad(None, "The request body is not valid JSON: Infinity is no JSON number.", "invalid_json"),
+            id="infinity",
+        ),
+        pytest.param(
             b'{"a":' + b"[" * 100_000,
             bad(None, "The request body is not valid JSON: it is nested too deeply.", "invalid_json"),
             id="nested-too-deeply",
@@ -368,6 +373,12 @@ def test_unknown_members_of_messages_are_accepted(client: openai.OpenAI) -> None
     message = {"role": "user", "content": "[[say=Fine.]]", "name": "Ann", "cache_control": {"type": "ephemeral"}}
 
     assert ask_whole(client, "default/plain", [message]).content == "Fine."
+
+
+def test_reasoning_effort_in_a_servers_own_word_is_passed_on(client: openai.OpenAI, faulty: FaultyServer) -> None:
+    ask_whole(client, "faulty/ok", "Hi", extra_body={"reasoning_effort": "turbo"})
+
+    assert faulty.last()["body"]["reasoning_effort"] == "turbo"
 
 
 @pytest.mark.parametrize("n", [None, 1])

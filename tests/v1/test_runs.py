@@ -1,5 +1,7 @@
 """Run rows: what they say, and that none is lost."""
 
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -93,6 +95,22 @@ def test_run_is_logged_with_the_request_id(gateway: GatewayServer, client: opena
     line = gateway.wait_for_log(event="run_finished", request_id="run-log")
     facts = {name: line[name] for name in ("agent", "upstream", "model", "outcome", "tokens")}
     assert facts == {"agent": "default/plain", "upstream": "llm", "model": "demo", "outcome": "completed", "tokens": 35}
+
+
+def test_chat_needs_no_database_and_its_row_is_written_when_it_can_be(
+    gateway: GatewayServer, client: openai.OpenAI
+) -> None:
+    """Another process holds the database for itself."""
+    other = sqlite3.connect(gateway.folder / "gateway.sqlite3", isolation_level=None)
+    with contextlib.closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        for ask in (ask_whole, ask_streamed):
+            headers = {"x-request-id": f"locked-{ask.__name__}"}
+            assert ask(client, "default/tools", "[[say=Free.]]", extra_headers=headers).content == "Free."
+        other.execute("ROLLBACK")
+
+    for ask in (ask_whole, ask_streamed):
+        assert gateway.wait_for_run(request_id=f"locked-{ask.__name__}")["outcome"] == "completed"
 
 
 def test_runs_survive_a_stop_under_load(start_gateway: Callable[..., GatewayServer]) -> None:

@@ -138,9 +138,40 @@ def test_dropped_in_agent_answers_in_both(workers: GatewayServer) -> None:
     eventually(lambda: set(each(lambda: chat(workers, "default/newcomer", "[[say=New.]]"))), {(200, "New.")}, within=8)
 
 
+def test_agent_that_the_database_cannot_hold_keeps_no_other_from_being_recorded(workers: GatewayServer) -> None:
+    """PostgreSQL refuses NUL in text."""
+    source = 'from agents import Agent\n\nagent = Agent(name="a\\x00b \\ud83d", handoff_description="c\\x00d")\n'
+    write_source(workers.agents / "Unspeakable", source)
+    eventually(lambda: set(each(lambda: chat(workers, "unspeakable", "[[say=I am.]]"))), {(200, "I am.")}, within=8)
+
+    write_agent(workers.agents / "Ordinary", model="demo")
+
+    eventually(lambda: workers.operator.agent_state("default/ordinary"), "live", within=8)
+    eventually(lambda: workers.operator.agent_state("default/unspeakable"), "live")
+
+
 def test_runs_of_both_are_written(workers: GatewayServer) -> None:
     before = workers.operator.count_runs()
 
     assert set(each(lambda: chat(workers, "default/switched", "[[say=Row.]]"))) == {(200, "Row.")}
 
     eventually(workers.operator.count_runs, before + HOW_MANY)
+
+
+def test_lost_database_connections_are_made_anew(workers: GatewayServer) -> None:
+    """As after a restart of the database server: chats go on, rows are written, changes are seen."""
+    if "DATABASE_URL" not in workers.environment:
+        pytest.skip("SQLite has no connections to lose")
+    before = workers.operator.count_runs()
+    with psycopg.connect(workers.environment["DATABASE_URL"], autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    assert set(each(lambda: chat(workers, "default/switched", "[[say=Row.]]"))) == {(200, "Row.")}
+
+    eventually(workers.operator.count_runs, before + HOW_MANY, within=10)
+    key = workers.operator.issue_key("after the loss")
+    headers = {"x-api-key": key["credential"]}
+    eventually(lambda: set(each(lambda: workers.request("GET", "/v1/models", headers=headers).status)), {200})
