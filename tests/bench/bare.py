@@ -33,8 +33,7 @@ MODEL = "demo"
 
 def _client(name: str, upstream: str) -> Any:
     if name == "stock":
-        return AsyncOpenAI(base_url=upstream, api_key="bench", max_retries=0)
-    transport.open_session()
+        return AsyncOpenAI(base_url=upstream, api_key="bench")
     target = Target(
         slug="demo",
         kind="other",
@@ -78,7 +77,9 @@ async def run(order: dict[str, Any], config: RunConfig) -> dict[str, float]:
             if not output.endswith(order["last"]):
                 raise ValueError(f"a bare run ended with {output[-80:]!r}")
 
-    await asyncio.sleep(0.05)  # the loop stood still since the last batch: it has to hear which connections were closed
+    # The loop stood still since the last batch, and the upstream closed what was idle: begin with new connections.
+    await transport.close_session()
+    transport.open_session()
     await asyncio.gather(*(_one(order, config) for _ in range(order["clients"])))
     cpu, began = process_time(), perf_counter()
     async with asyncio.TaskGroup() as group:

@@ -81,7 +81,7 @@ def _check(answer: bytes, order: dict[str, Any]) -> None:
 
 
 async def run(order: dict[str, Any]) -> dict[str, float]:
-    """Sends `count` requests over `clients` connections, after one each to warm up."""
+    """Sends `count` requests over `clients` connections, after two each to warm up."""
     request, loop = _request(order), asyncio.get_running_loop()
     connections = [
         (await loop.create_connection(Connection, "127.0.0.1", order["port"]))[1] for _ in range(order["clients"])
@@ -99,6 +99,8 @@ async def run(order: dict[str, Any]) -> dict[str, float]:
             _check(answer, order)
 
     try:
+        # Not checked: the upstream may be closing a connection of the server's that was idle since the last batch.
+        await asyncio.gather(*(connection.ask(request) for connection in connections))
         for answer in await asyncio.gather(*(connection.ask(request) for connection in connections)):
             _check(answer, order)
         await asyncio.sleep(_SETTLE)
