@@ -98,7 +98,8 @@ async def served(agents: Path) -> AsyncIterator[LoopHandler]:
     try:
         yield handler
     finally:
-        await sync_to_async(live_config.forget)()
+        live_config.forget()
+        await sync_to_async(connection.close)()  # that thread's own; PostgreSQL would count it as a user
 
 
 def _prepare(agents: Path) -> None:

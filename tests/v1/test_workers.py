@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from tests.harness import DemoServer, FaultyServer, GatewayServer, Template, eve
 from tests.harness.gateway import configure_upstreams
 
 REPORTER = (Path(__file__).parents[1] / "fixtures" / "gateway_agents" / "Reporter" / "agent.py").read_text()
-POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
+POSTGRES = "postgresql://postgres@127.0.0.1:5432/"
 HOW_MANY = 40  # requests on connections of their own, sixteen at a time: both processes get some
 
 
@@ -49,15 +50,15 @@ class scratch_database:  # noqa: N801  # a context manager
     """A PostgreSQL database of its own. Skips the test where no server lets us in."""
 
     def __enter__(self) -> str:
-        server = os.environ.get("DATABASE_URL", "")
-        server = server if server.startswith("postgres") else POSTGRES
+        given = os.environ.get("DATABASE_URL", "")
+        server = (given if given.startswith("postgres") else POSTGRES).rpartition("/")[0]
         self._name = f"gateway_tests_{uuid.uuid4().hex[:12]}"
         try:
-            self._admin = psycopg.connect(server, autocommit=True, connect_timeout=3)
+            self._admin = psycopg.connect(f"{server}/postgres", autocommit=True, connect_timeout=3)
             self._admin.execute(f"CREATE DATABASE {self._name}")  # type: ignore[arg-type]
         except psycopg.Error as error:
             pytest.skip(f"no PostgreSQL server to test with: {error}")
-        return server.rpartition("/")[0] + f"/{self._name}"
+        return f"{server}/{self._name}"
 
     def __exit__(self, *_: object) -> None:
         self._admin.execute(f"DROP DATABASE {self._name} WITH (FORCE)")  # type: ignore[arg-type]
@@ -148,6 +149,8 @@ def test_agent_that_the_database_cannot_hold_keeps_no_other_from_being_recorded(
 
     eventually(lambda: workers.operator.agent_state("default/ordinary"), "live", within=8)
     eventually(lambda: workers.operator.agent_state("default/unspeakable"), "live")
+    shutil.rmtree(workers.agents / "Unspeakable")
+    eventually(lambda: set(each(lambda: chat(workers, "unspeakable"))), {(404, "model_not_found")}, within=8)
 
 
 def test_runs_of_both_are_written(workers: GatewayServer) -> None:
