@@ -15,6 +15,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _BATCH = 500
+_MOMENT = 0.2  # seconds
 _PAUSE_WHEN_FULL = 0.02  # seconds
 _LONGEST_BACKOFF = 5.0  # seconds
 
@@ -79,9 +80,11 @@ class BatchWriter(Generic[T]):
             connection.close()
 
     def _next_batch(self) -> list[T]:
+        """Waits for a first item, then a moment for company: a transaction costs more than a row."""
         batch: list[T] = []
         with contextlib.suppress(queue.Empty):
-            batch.append(self._queue.get(timeout=0.2))
+            batch.append(self._queue.get(timeout=_MOMENT))
+            self._stopping.wait(_MOMENT)
             while len(batch) < _BATCH:
                 batch.append(self._queue.get_nowait())
         return batch

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,6 @@ from apps.upstreams.calls import CallLog, ModelCall, current_calls
 
 log = structlog.get_logger(__name__)
 
-_MOST_UNREAD_EVENTS = 2000  # in the SDK's queue; beyond it the model is read more slowly
 _WATCH_SECONDS = 0.05
 
 
@@ -47,7 +46,7 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
 
     Raises GatewayError. The version that is loaded now serves to the end, whatever is edited meanwhile.
     """
-    return _told(order, _workflow(order) if order.generation.export.workflow else _agent(order))
+    return _told(order, _merged(_workflow(order) if order.generation.export.workflow else _agent(order), order.calls))
 
 
 async def _told(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
@@ -73,6 +72,29 @@ async def _told(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGe
         yield Finished(reason, usage_of(order.calls), refused)
 
 
+async def _merged(events: AsyncGenerator[RunEvent, None], calls: CallLog) -> AsyncGenerator[RunEvent, None]:
+    """The same events, with text that is waiting already put into one: a burst costs little more than a word."""
+    text: list[str] = []
+    async with aclosing(events):
+        try:
+            async for event in events:
+                if type(event) is TextDelta:
+                    text.append(event.text)
+                    if calls.backlog():
+                        continue
+                if text:
+                    yield TextDelta("".join(text))
+                    text.clear()
+                if type(event) is not TextDelta:
+                    yield event
+        except Exception:
+            if text:
+                yield TextDelta("".join(text))
+            raise
+        if text:
+            yield TextDelta("".join(text))
+
+
 async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
     export = order.generation.export
     assert export.agent is not None
@@ -86,7 +108,7 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
         run_config=run_config(model_settings=ModelSettings(**order.model_settings) if order.model_settings else None),
     )
     # The SDK's queue has no bound of its own; pinned by tests/execution/test_sdk_contract.py.
-    order.calls.pace = _pace(result._event_queue.qsize)  # noqa: SLF001
+    order.calls.backlog = result._event_queue.qsize  # noqa: SLF001
     deadline = _Deadline(result)
     watcher = _watch_guardrails(result) if export.agent.input_guardrails else None
     try:
@@ -109,16 +131,6 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
         deadline.disarm()
         if watcher:
             watcher.cancel()
-
-
-def _pace(backlog: Callable[[], int]) -> Callable[[], Awaitable[None]]:
-    """Makes a model wait while the reader of its run is far behind."""
-
-    async def wait() -> None:
-        while backlog() > _MOST_UNREAD_EVENTS:  # noqa: ASYNC110  # the SDK's queue offers nothing to wait on
-            await asyncio.sleep(_WATCH_SECONDS)
-
-    return wait
 
 
 class _Deadline:
@@ -175,7 +187,7 @@ async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
     """A function that calls Runner itself, such as Agent Builder's `run_workflow`. Its runs stream to here."""
     current_calls.set(order.calls)
     queue: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
-    order.calls.pace = _pace(queue.qsize)
+    order.calls.backlog = queue.qsize
     forward = Forwarding(queue.put_nowait)
     forwarding.set(forward)
     transcript = Transcript(of_workflow=True)

@@ -5,11 +5,12 @@ import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from time import perf_counter
-from uuid import uuid4
 
 import structlog
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
+
+from apps.core.ids import new_id
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +24,7 @@ def request_id_from(given: str | None) -> str:
     """The caller's id when it is one that may stand in a header and a log line, else a new one."""
     if given and REQUEST_ID.fullmatch(given):
         return given
-    return f"req_{uuid4().hex}"
+    return new_id("req_")
 
 
 @async_only_middleware

@@ -18,6 +18,7 @@ from apps.catalog import registry
 from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
 from apps.core.errors import AccessDenied, AgentUnavailable, GatewayError, Unauthenticated
+from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
 from apps.execution.events import Finished, RunEvent
 from apps.execution.execute import Order, execute, usage_of
@@ -27,7 +28,7 @@ from apps.observability.requests import request_id
 from apps.openai_api.conversation import input_items, last_user_text
 from apps.openai_api.parameters import ignored, model_settings, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
-from apps.openai_api.wire import DONE, ChunkWriter, Fold, new_id
+from apps.openai_api.wire import DONE, ChunkWriter, Fold
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +109,7 @@ def _order(entry: Entry, generation: Generation, body: ChatCompletionRequest) ->
 
 def _run(order: Order, key: Key, *, streamed: bool) -> Run:
     return Run(
-        id=new_id(),
+        id=new_id("chatcmpl-"),
         request_id=request_id.get(),
         agent_id=order.agent_id,
         agent_digest=order.generation.digest,

@@ -7,10 +7,10 @@ that are not listed are accepted and ignored; those that cannot be honoured are 
 from typing import Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
-class Loose(Schema):
+class Loose(BaseModel):
     """Clients add members of their own (`name`, `annotations`, cache hints); they are no reason to refuse."""
 
     model_config = ConfigDict(extra="ignore")

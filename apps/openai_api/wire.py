@@ -5,7 +5,6 @@ The agent's own tool calls and handoffs never appear as `tool_calls`: a client w
 
 from time import time
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -15,10 +14,6 @@ from apps.openai_api.errors import error_body
 
 _encode = msgspec.json.encode
 DONE = b"data: [DONE]\n\n"
-
-
-def new_id() -> str:
-    return f"chatcmpl-{uuid4().hex}"
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -4,9 +4,13 @@ The SDK's own sums miss the runs that a module starts itself and the calls that 
 sees them all, because tasks and worker threads inherit it.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+_MOST_UNREAD = 2000  # events
+_LOOK_AGAIN = 0.05  # seconds
 
 
 @dataclass(slots=True)
@@ -23,12 +27,21 @@ class ModelCall:
     finish_reason: str | None = None
 
 
+def _nothing_waits() -> int:
+    return 0
+
+
 @dataclass(slots=True)
 class CallLog:
-    """The calls of one run, and `pace`: awaited now and then so that a model does not outrun a slow reader."""
+    """The calls of one run, and how many of its events wait to be read."""
 
     calls: list[ModelCall] = field(default_factory=list)
-    pace: Callable[[], Awaitable[None]] | None = None
+    backlog: Callable[[], int] = _nothing_waits
+
+    async def wait_for_reader(self) -> None:
+        """Returns when the run's reader is no longer far behind: a slow client slows its model down."""
+        while self.backlog() > _MOST_UNREAD:  # noqa: ASYNC110  # the SDK's queue offers nothing to wait on
+            await asyncio.sleep(_LOOK_AGAIN)
 
 
 current_calls: ContextVar[CallLog | None] = ContextVar("current_calls", default=None)

@@ -103,8 +103,8 @@ class ChunkStream:
                     continue
                 self._mend(chunk.choices[0])
                 received += 1
-                if log is not None and log.pace is not None and received % _PACE_EVERY == 0:
-                    await log.pace()
+                if log is not None and received % _PACE_EVERY == 0:
+                    await log.wait_for_reader()
                 yield chunk
             if call.finish_reason is None and not self._source.is_complete:
                 raise UpstreamUnreachable(
