@@ -99,7 +99,11 @@ async def served(agents: Path) -> AsyncIterator[LoopHandler]:
         yield handler
     finally:
         live_config.forget()
-        await sync_to_async(connection.close)()  # that thread's own; PostgreSQL would count it as a user
+        await sync_to_async(_close_connection)()
+
+
+def _close_connection() -> None:
+    connection.close()  # the thread's own; PostgreSQL would not let the test database go
 
 
 def _prepare(agents: Path) -> None:
