@@ -6,6 +6,7 @@ loops, and a drop-in may run its own loop in a tool's thread.
 
 import asyncio
 import json
+import math
 import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -264,6 +265,7 @@ def _message_in(text: str) -> str:
 
 def _seconds(retry_after: str | None) -> float | None:
     try:
-        return max(0.0, float(retry_after)) if retry_after else None
+        seconds = float(retry_after or "nan")
     except ValueError:  # the HTTP-date form: rare, and the caller's own back-off will do
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
