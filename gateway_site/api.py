@@ -33,12 +33,16 @@ class StrictParser(Parser):
 def _what_is_wrong(body: bytes) -> str:
     """The standard library explains better than the fast parser, and takes one thing that is not text."""
     try:
-        json.loads(body)
+        json.loads(body, parse_constant=_refuse)
     except RecursionError:
         return "it is nested too deeply"
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         return str(error)
     return r"it contains half of a surrogate pair (such as a lone \ud83d), which is no character"
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
 
 
 api = NinjaAPI(

@@ -7,13 +7,13 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
 import structlog
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from apps.core.errors import GatewayError, InvalidRequest, NotFound, Unauthenticated
+from apps.core.json import encode
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
     """The one place where an exception becomes an answer."""
     told = as_gateway_error(request, error)
     structlog.contextvars.bind_contextvars(error_code=told.code, error=told.message)  # for the line request_finished
-    response = HttpResponse(msgspec.json.encode(error_body(told)), content_type="application/json", status=told.status)
+    response = HttpResponse(encode(error_body(told)), content_type="application/json", status=told.status)
     if told.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if told.retry_after is not None:

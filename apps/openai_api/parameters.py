@@ -43,7 +43,7 @@ def model_settings(request: ChatCompletionRequest) -> dict[str, Any]:
     if (most := request.max_completion_tokens or request.max_tokens) is not None:
         settings["max_tokens"] = most
     if request.reasoning_effort is not None:
-        settings["reasoning"] = Reasoning(effort=request.reasoning_effort)  # type: ignore[arg-type]  # a server's own words pass
+        settings["reasoning"] = Reasoning.model_construct(effort=request.reasoning_effort)  # a server's own words pass
     body = {name: value for name in _PASSED_ON if (value := getattr(request, name)) is not None}
     if isinstance(request.user, str):
         body["user"] = request.user

@@ -157,6 +157,9 @@ async def _frames(
                 yield frame
     except GatewayError as error:
         yield writer.failure(error)
+    except Exception as error:  # a stream must not be cut without a word
+        log.error("stream_crashed", exc_info=error)
+        yield writer.failure(GatewayError("The gateway itself failed. Its log has the details under this request id."))
     yield DONE
 
 

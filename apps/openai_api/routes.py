@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import msgspec
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja import Router
 from ninja.security.base import AuthBase
 
 from apps.access.authorise import Action
 from apps.core.errors import NotFound
+from apps.core.json import encode
 from apps.core.loop_handler import LoopRequest
 from apps.openai_api import pipeline
 from apps.openai_api.models_list import model_object
@@ -32,7 +32,7 @@ router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth())
 
 
 def _json(value: Any) -> HttpResponse:
-    return HttpResponse(msgspec.json.encode(value), content_type="application/json")
+    return HttpResponse(encode(value), content_type="application/json")
 
 
 @router.post("/chat/completions", response={200: ChatCompletion, **REFUSALS}, summary="Chat with an agent")

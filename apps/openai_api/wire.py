@@ -6,13 +6,11 @@ The agent's own tool calls and handoffs never appear as `tool_calls`: a client w
 from time import time
 from typing import Any
 
-import msgspec
-
 from apps.core.errors import GatewayError
+from apps.core.json import encode
 from apps.execution.events import Finished, ReasoningDelta, RefusalDelta, RunEvent, TextDelta, Usage
 from apps.openai_api.errors import error_body
 
-_encode = msgspec.json.encode
 DONE = b"data: [DONE]\n\n"
 
 
@@ -32,7 +30,7 @@ class ChunkWriter:
     def __init__(self, *, id: str, model: str, with_usage: bool) -> None:
         self._with_usage = with_usage
         head = {"id": id, "object": "chat.completion.chunk", "created": int(time()), "model": model}
-        self._head = b"data: " + _encode(head)[:-1]
+        self._head = b"data: " + encode(head)[:-1]
         self._delta = self._head + b',"choices":[{"index":0,"delta":'
         self._tail = b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null' if with_usage else b"") + b"}\n\n"
 
@@ -42,7 +40,7 @@ class ChunkWriter:
     def frame(self, event: RunEvent) -> bytes:
         """The frame for an event; empty for what clients are not told."""
         if type(event) is TextDelta:
-            return self._delta + b'{"content":' + _encode(event.text) + b"}" + self._tail
+            return self._delta + b'{"content":' + encode(event.text) + b"}" + self._tail
         if type(event) is ReasoningDelta:
             return self._frame({"reasoning_content": event.text})
         if type(event) is RefusalDelta:
@@ -53,16 +51,16 @@ class ChunkWriter:
 
     def failure(self, error: GatewayError) -> bytes:
         """An error in mid-stream: the official clients raise APIError for it, chat UIs show its message."""
-        return b"data: " + _encode(error_body(error)) + b"\n\n"
+        return b"data: " + encode(error_body(error)) + b"\n\n"
 
     def _frame(self, delta: dict[str, Any]) -> bytes:
-        return self._delta + _encode(delta) + self._tail
+        return self._delta + encode(delta) + self._tail
 
     def _ending(self, event: Finished) -> bytes:
         nulls = b',"usage":null' if self._with_usage else b""
-        frames = self._delta + b'{},"logprobs":null,"finish_reason":' + _encode(event.reason) + b"}]" + nulls + b"}\n\n"
+        frames = self._delta + b'{},"logprobs":null,"finish_reason":' + encode(event.reason) + b"}]" + nulls + b"}\n\n"
         if self._with_usage:
-            frames += self._head + b',"choices":[],"usage":' + _encode(usage_object(event.usage)) + b"}\n\n"
+            frames += self._head + b',"choices":[],"usage":' + encode(usage_object(event.usage)) + b"}\n\n"
         return frames
 
 
@@ -98,7 +96,7 @@ class Fold:
         if self._reasoning:
             message["reasoning_content"] = "".join(self._reasoning)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finished.reason}
-        return _encode(
+        return encode(
             {
                 "id": self._id,
                 "object": "chat.completion",

@@ -18,6 +18,7 @@ from openai.types.chat import ChatCompletion, chat_completion_chunk
 from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from apps.core.json import encode
 from apps.upstreams import transport
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
 from apps.upstreams.dialect import adapt
@@ -148,7 +149,7 @@ class ChunkStream:
             details = usage.completion_tokens_details
             call.reasoning_tokens = details.reasoning_tokens or 0 if details else 0
         else:
-            call.prompt_tokens = len(msgspec.json.encode(self._body["messages"])) // _CHARACTERS_PER_TOKEN
+            call.prompt_tokens = len(encode(self._body["messages"])) // _CHARACTERS_PER_TOKEN
             call.completion_tokens = received
 
 

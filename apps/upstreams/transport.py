@@ -13,9 +13,9 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import aiohttp
-import msgspec
 
 from apps.core.errors import UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
+from apps.core.json import encode
 from apps.upstreams import demo
 from apps.upstreams.models import Kind
 from apps.upstreams.routing import Target
@@ -35,7 +35,6 @@ def _new_session() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         headers={"Accept-Encoding": "identity", "User-Agent": "agent-gateway"},
-        json_serialize=lambda value: msgspec.json.encode(value).decode(),
     )
 
 
@@ -134,7 +133,7 @@ class _DemoStream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
-            yield msgspec.json.encode(chunk)
+            yield encode(chunk)
             await asyncio.sleep(_DEMO_PAUSE)
 
     async def aclose(self) -> None:
@@ -190,7 +189,7 @@ async def _post(
         async with asyncio.timeout(target.first_event_timeout):
             return await session.post(
                 f"{target.base_url}/chat/completions",
-                data=msgspec.json.encode(body),
+                data=encode(body),
                 headers={**headers, **own},
                 params=query,
                 allow_redirects=False,
