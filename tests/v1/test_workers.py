@@ -71,10 +71,10 @@ def each(asked: Callable[[], Any]) -> list[Any]:
         return list(pool.map(lambda _: asked(), range(HOW_MANY)))
 
 
-def chat(gateway: GatewayServer, model: str, asked: str = "Hi") -> tuple[int, str]:
+def chat(gateway: GatewayServer, model: str, asked: str = "Hi", *, request_id: str = "") -> tuple[int, str]:
     """Status, and the content or the error's code."""
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": asked}]}).encode()
-    answer = gateway.with_key("POST", "/v1/chat/completions", body=body)
+    answer = gateway.with_key("POST", "/v1/chat/completions", body=body, x_request_id=request_id)
     if answer.status != 200:
         return answer.status, answer.error["code"]
     return 200, answer.json()["choices"][0]["message"]["content"]
@@ -154,27 +154,26 @@ def test_agent_that_the_database_cannot_hold_keeps_no_other_from_being_recorded(
 
 
 def test_runs_of_both_are_written(workers: GatewayServer) -> None:
-    before = workers.operator.count_runs()
+    asked = each(lambda: chat(workers, "default/switched", "[[say=Row.]]", request_id="rows"))
 
-    assert set(each(lambda: chat(workers, "default/switched", "[[say=Row.]]"))) == {(200, "Row.")}
-
-    eventually(workers.operator.count_runs, before + HOW_MANY)
+    assert set(asked) == {(200, "Row.")}
+    eventually(lambda: workers.operator.count_runs(request_id="rows"), HOW_MANY)
 
 
 def test_lost_database_connections_are_made_anew(workers: GatewayServer) -> None:
     """As after a restart of the database server: chats go on, rows are written, changes are seen."""
     if "DATABASE_URL" not in workers.environment:
         pytest.skip("SQLite has no connections to lose")
-    before = workers.operator.count_runs()
     with psycopg.connect(workers.environment["DATABASE_URL"], autocommit=True) as admin:
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 
-    assert set(each(lambda: chat(workers, "default/switched", "[[say=Row.]]"))) == {(200, "Row.")}
+    asked = each(lambda: chat(workers, "default/switched", "[[say=Row.]]", request_id="rows-after-loss"))
 
-    eventually(workers.operator.count_runs, before + HOW_MANY, within=10)
+    assert set(asked) == {(200, "Row.")}
+    eventually(lambda: workers.operator.count_runs(request_id="rows-after-loss"), HOW_MANY, within=10)
     key = workers.operator.issue_key("after the loss")
     headers = {"x-api-key": key["credential"]}
     eventually(lambda: set(each(lambda: workers.request("GET", "/v1/models", headers=headers).status)), {200})
