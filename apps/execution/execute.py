@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from agents import ModelSettings, Runner, RunResultStreaming
-from agents.exceptions import InputGuardrailTripwireTriggered
+from agents.exceptions import InputGuardrailTripwireTriggered, ModelBehaviorError
 from agents.stream_events import StreamEvent
 from django.conf import settings
 
@@ -63,12 +63,16 @@ async def _told(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGe
             raise
         except (Exception, SystemExit) as error:  # whatever a module's code raises; some call sys.exit
             verdict = judge(error, order.agent_id)
-            if isinstance(verdict, GatewayError):
+            if isinstance(error, ModelBehaviorError) and _finish_reason(order.calls) == "length":
+                # Cut before there was any text, or in the middle of a structured answer: that is what the client hears.
+                reason, refused = "length", False
+            elif isinstance(verdict, GatewayError):
                 log.warning("run_raised", agent=order.agent_id, code=verdict.code, exc_info=error)
                 raise verdict from error
-            if not told_refusal:
-                yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(verdict.text)
-            reason, refused = "stop" if verdict.by_model else "content_filter", True
+            else:
+                if not told_refusal:
+                    yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(verdict.text)
+                reason, refused = "stop" if verdict.by_model else "content_filter", True
         yield Finished(reason, usage_of(order.calls), refused)
 
 

@@ -124,10 +124,10 @@ def _run(order: Order, key: Key, *, streamed: bool) -> Run:
 async def stream(
     events: AsyncGenerator[RunEvent, None], id: str, model: str, body: ChatCompletionRequest
 ) -> EventStream:
-    """An event stream. A failure before the first event, within a second, is raised instead."""
+    """An event stream. A failure before there is anything to tell, within a second, is raised instead."""
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
     writer = ChunkWriter(id=id, model=model, with_usage=with_usage)
-    first = asyncio.ensure_future(anext(events))
+    first = asyncio.ensure_future(_first_frame(events, writer))
 
     async def close() -> None:
         if not first.done():
@@ -145,13 +145,19 @@ async def stream(
     return EventStream(_frames(first, events, writer), close)
 
 
+async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: ChunkWriter) -> bytes:
+    """Of the first event that clients are told; a run ends with one at the latest."""
+    while not (frame := writer.frame(await anext(events))):
+        pass
+    return frame
+
+
 async def _frames(
-    first: asyncio.Future[RunEvent], events: AsyncGenerator[RunEvent, None], writer: ChunkWriter
+    first: asyncio.Future[bytes], events: AsyncGenerator[RunEvent, None], writer: ChunkWriter
 ) -> AsyncGenerator[bytes, None]:
     yield writer.opening()
     try:
-        if frame := writer.frame(await first):
-            yield frame
+        yield await first
         async for event in events:
             if frame := writer.frame(event):
                 yield frame

@@ -22,11 +22,6 @@ def failure(client: openai.OpenAI, ask: Ask, agent: str, asked: Any, **options: 
     return getattr(caught.value, "status_code", None), caught.value.body
 
 
-def after_the_first_event(ask: Ask, status: int) -> int | None:
-    """The status of a failure that comes when the model has been heard."""
-    return status if ask is ask_whole else None
-
-
 def error(message: str, code: str, kind: str = "server_error") -> dict[str, Any]:
     return {"message": message, "type": kind, "param": None, "code": code}
 
@@ -87,7 +82,7 @@ def test_tool_guardrail_that_raises_blocks_the_run(client: openai.OpenAI, ask: A
     status, told = failure(client, ask, agent, asked)
 
     expected = error(f"A tool guardrail of the agent '{agent}' stopped the run.", "tool_blocked", "permission_error")
-    assert (status, told) == (after_the_first_event(ask, 403), expected)
+    assert (status, told) == (403, expected)
 
 
 def test_max_turns_are_told(client: openai.OpenAI, ask: Ask) -> None:
@@ -96,7 +91,7 @@ def test_max_turns_are_told(client: openai.OpenAI, ask: Ask) -> None:
     status, told = failure(client, ask, agent, WEATHER)
 
     expected = error(f"The agent '{agent}' reached its limit of turns without an answer.", "max_turns")
-    assert (status, told) == (after_the_first_event(ask, 500), expected)
+    assert (status, told) == (500, expected)
 
 
 def test_refusal_is_the_messages_refusal(client: openai.OpenAI, ask: Ask) -> None:
@@ -160,7 +155,7 @@ def test_tool_whose_failure_ends_the_run_is_told_without_its_words(
     status, told = failure(client, ask, "default/failingtool", WEATHER, extra_headers={"x-request-id": identifier})
 
     expected = error(f"A tool of the agent 'default/failingtool' failed. {IN_LOG}.", "tool_error")
-    assert (status, told) == (after_the_first_event(ask, 500), expected)
+    assert (status, told) == (500, expected)
     line = gateway.wait_for_log(event="run_raised", request_id=identifier)
     assert "hunter2" in json.dumps(line)  # the details are in the log
 
@@ -169,7 +164,7 @@ def test_tool_that_takes_too_long_is_a_time_out(client: openai.OpenAI, ask: Ask)
     status, told = failure(client, ask, "default/tooltimeout", WEATHER)
 
     expected = error("A tool of the agent 'default/tooltimeout' did not answer in time.", "tool_timeout")
-    assert (status, told) == (after_the_first_event(ask, 504), expected)
+    assert (status, told) == (504, expected)
 
 
 def test_workflow_that_raises_is_told_without_its_words(client: openai.OpenAI, ask: Ask) -> None:
@@ -198,10 +193,16 @@ def test_finish_reason_is_length_when_max_tokens_cut_the_answer(client: openai.O
     assert (told.content, told.finish_reason) == ("word1 word2 word3 word4 word5", "length")
 
 
-def test_finish_reason_length_without_any_text_is_an_upstream_error(client: openai.OpenAI, ask: Ask) -> None:
-    status, told = failure(client, ask, "default/plain", "[[words=0]] [[finish=length]]")
+def test_finish_reason_length_without_any_text_is_an_empty_answer(client: openai.OpenAI, ask: Ask) -> None:
+    told = ask(client, "default/plain", "[[words=0]] [[finish=length]]")
 
-    assert (status, told["type"], told["code"]) == (502, "upstream_error", "invalid_model_output")
+    assert (told.content, told.finish_reason) == ("", "length")
+
+
+def test_structured_answer_that_was_cut_is_told_as_far_as_it_came(client: openai.OpenAI, ask: Ask) -> None:
+    told = ask(client, "default/outputtype", '[[say={"city": "Oslo"}]]', max_tokens=1)
+
+    assert (told.content, told.finish_reason) == ('{"city":', "length")
 
 
 def test_content_filter_without_any_text_is_a_refusal(client: openai.OpenAI, ask: Ask) -> None:
