@@ -139,6 +139,8 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
 
 
 async def _send(response: HttpResponseBase, send: Send) -> None:
+    if isinstance(response, HttpResponse):
+        response.headers["Content-Length"] = str(len(response.content))
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     if isinstance(response, EventStream):

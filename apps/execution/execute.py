@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from agents import ModelSettings, Runner, RunResultStreaming
@@ -20,6 +20,8 @@ from apps.execution.failures import judge
 from apps.execution.sdk_runner import Forwarding, forwarding, run_config
 from apps.execution.transcript import Transcript
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
+
+Events = AsyncGenerator[StreamEvent, None]
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +48,10 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
 
     Raises GatewayError. The version that is loaded now serves to the end, whatever is edited meanwhile.
     """
-    return _told(order, _merged(_workflow(order) if order.generation.export.workflow else _agent(order), order.calls))
+    return _judged(order, _workflow(order) if order.generation.export.workflow else _agent(order))
 
 
-async def _told(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
+async def _judged(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
     """The same events, with failures judged and the end told."""
     told_refusal = False
     with order.generation.hold():
@@ -76,27 +78,32 @@ async def _told(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGe
         yield Finished(reason, usage_of(order.calls), refused)
 
 
-async def _merged(events: AsyncGenerator[RunEvent, None], calls: CallLog) -> AsyncGenerator[RunEvent, None]:
-    """The same events, with text that is waiting already put into one: a burst costs little more than a word."""
+async def _told_by(transcript: Transcript, events: Events, calls: CallLog) -> AsyncGenerator[RunEvent, None]:
+    """What the transcript makes of the SDK's events.
+
+    Text that waits already is put into one event: a burst costs little more than a word. Nothing is held back: after
+    every event, whether clients are told of it or not, the text so far leaves unless more waits.
+    """
     text: list[str] = []
     async with aclosing(events):
         try:
             async for event in events:
-                if type(event) is TextDelta:
-                    text.append(event.text)
-                    if calls.backlog():
-                        continue
-                if text:
-                    yield TextDelta("".join(text))
+                told = transcript.read(event)
+                if type(told) is TextDelta:
+                    text.append(told.text)
+                    told = None
+                if text and (told is not None or not calls.backlog()):
+                    joined = TextDelta("".join(text))
                     text.clear()
-                if type(event) is not TextDelta:
-                    yield event
+                    yield joined
+                if told is not None:
+                    yield told
         except Exception:
             if text:
                 yield TextDelta("".join(text))
             raise
-        if text:
-            yield TextDelta("".join(text))
+    if text:
+        yield TextDelta("".join(text))
 
 
 async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
@@ -115,11 +122,10 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
     order.calls.backlog = result._event_queue.qsize  # noqa: SLF001
     deadline = _Deadline(result)
     watcher = _watch_guardrails(result) if export.agent.input_guardrails else None
+    told = _told_by(transcript, cast("Events", result.stream_events()), order.calls)
     try:
-        async for event in result.stream_events():
-            told = transcript.read(event)
-            if told is not None:
-                yield told
+        async for event in told:
+            yield event
         _raise_tripped(result)
         deadline.check()
         for last in (
@@ -132,6 +138,7 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
     finally:
         # Always first: leaving the loop alone would let the run and its upstream stream go on in the background.
         result.cancel()
+        await told.aclose()
         deadline.disarm()
         if watcher:
             watcher.cancel()
@@ -198,11 +205,10 @@ async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
     task = asyncio.create_task(_call_workflow(order))
     task.add_done_callback(lambda _: queue.put_nowait(None))
     deadline = _Deadline(task)
+    told = _told_by(transcript, _until_none(queue), order.calls)
     try:
-        while (event := await queue.get()) is not None:
-            told = transcript.read(event)
-            if told is not None:
-                yield told
+        async for event in told:
+            yield event
         deadline.check()
         returned = _answer_of(await task)
         answer = forward.last_output if returned is None else returned
@@ -210,11 +216,17 @@ async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
             if last is not None:
                 yield last
     finally:
+        await told.aclose()
         deadline.disarm()
         if not task.done():
             task.cancel()
             with contextlib.suppress(BaseException):
                 await task
+
+
+async def _until_none(queue: asyncio.Queue[StreamEvent | None]) -> Events:
+    while (event := await queue.get()) is not None:
+        yield event
 
 
 async def _call_workflow(order: Order) -> Any:

@@ -28,7 +28,7 @@ from apps.observability.requests import request_id
 from apps.openai_api.conversation import input_items, last_user_text
 from apps.openai_api.parameters import ignored, model_settings, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
-from apps.openai_api.wire import DONE, ChunkWriter, Fold
+from apps.openai_api.wire import ChunkWriter, Fold
 
 log = structlog.get_logger(__name__)
 
@@ -155,9 +155,12 @@ async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: ChunkWrit
 async def _frames(
     first: asyncio.Future[bytes], events: AsyncGenerator[RunEvent, None], writer: ChunkWriter
 ) -> AsyncGenerator[bytes, None]:
-    yield writer.opening()
+    opening = writer.opening()
+    if not first.done():
+        yield opening
+        opening = b""
     try:
-        yield await first
+        yield opening + await first
         async for event in events:
             if frame := writer.frame(event):
                 yield frame
@@ -166,7 +169,6 @@ async def _frames(
     except Exception as error:  # a stream must not be cut without a word
         log.error("stream_crashed", exc_info=error)
         yield writer.failure(GatewayError("The gateway itself failed. Its log has the details under this request id."))
-    yield DONE
 
 
 async def whole(
@@ -228,15 +230,6 @@ def _log_end(run: Run) -> None:
         tokens=run.total_tokens,
         **facts,
     )
-
-
-def visible_entries(key: Key) -> list[Entry]:
-    """What `/v1/models` lists for this key: agents that are enabled, serve, and are allowed."""
-    return [
-        entry
-        for entry in registry.entries().values()
-        if entry.enabled and entry.generation is not None and key.may_use(entry.agent_id)
-    ]
 
 
 def request_key(request: HttpRequest) -> Key:

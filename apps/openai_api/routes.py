@@ -11,7 +11,7 @@ from apps.core.errors import NotFound
 from apps.core.json import encode
 from apps.core.loop_handler import LoopRequest
 from apps.openai_api import pipeline
-from apps.openai_api.models_list import model_object
+from apps.openai_api.models_list import model_list, model_object
 from apps.openai_api.schemas import ChatCompletion, ChatCompletionRequest, ErrorBody, Model, ModelList
 
 REFUSALS = dict.fromkeys((400, 401, 403, 404, 413, 429, 502, 503, 504), ErrorBody)
@@ -31,10 +31,6 @@ class ApiKeyAuth(AuthBase):
 router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth())
 
 
-def _json(value: Any) -> HttpResponse:
-    return HttpResponse(encode(value), content_type="application/json")
-
-
 @router.post("/chat/completions", response={200: ChatCompletion, **REFUSALS}, summary="Chat with an agent")
 async def create_chat_completion(request: LoopRequest, body: ChatCompletionRequest) -> HttpResponseBase:
     """Whole, or with `stream: true` as server-sent `chat.completion.chunk` events that end with `data: [DONE]`."""
@@ -45,7 +41,7 @@ async def create_chat_completion(request: LoopRequest, body: ChatCompletionReque
 async def list_models(request: HttpRequest) -> HttpResponse:
     key = pipeline.request_key(request)
     pipeline.authorise(key, Action.LIST, "")
-    return _json({"object": "list", "data": [model_object(entry) for entry in pipeline.visible_entries(key)]})
+    return HttpResponse(model_list(key), content_type="application/json")
 
 
 @router.get("/models/{path:model}", response={200: Model, **REFUSALS}, summary="One agent")
@@ -55,7 +51,7 @@ async def retrieve_model(request: HttpRequest, model: str) -> HttpResponse:
     entry = pipeline.resolve(key, model)
     pipeline.authorise(key, Action.LIST, entry.agent_id)
     pipeline.serving(entry)
-    return _json(model_object(entry))
+    return HttpResponse(encode(model_object(entry)), content_type="application/json")
 
 
 @router.api_operation(

@@ -11,7 +11,7 @@ from apps.core.json import encode
 from apps.execution.events import Finished, ReasoningDelta, RefusalDelta, RunEvent, TextDelta, Usage
 from apps.openai_api.errors import error_body
 
-DONE = b"data: [DONE]\n\n"
+_DONE = b"data: [DONE]\n\n"
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class ChunkWriter:
         return self._frame({"role": "assistant", "content": ""})
 
     def frame(self, event: RunEvent) -> bytes:
-        """The frame for an event; empty for what clients are not told."""
+        """The frames for an event; empty for what clients are not told. Those of Finished end the stream."""
         if type(event) is TextDelta:
             return self._delta + b'{"content":' + encode(event.text) + b"}" + self._tail
         if type(event) is ReasoningDelta:
@@ -50,8 +50,8 @@ class ChunkWriter:
         return b""
 
     def failure(self, error: GatewayError) -> bytes:
-        """An error in mid-stream: the official clients raise APIError for it, chat UIs show its message."""
-        return b"data: " + encode(error_body(error)) + b"\n\n"
+        """An error ends the stream: the official clients raise APIError for it, chat UIs show its message."""
+        return b"data: " + encode(error_body(error)) + b"\n\n" + _DONE
 
     def _frame(self, delta: dict[str, Any]) -> bytes:
         return self._delta + encode(delta) + self._tail
@@ -61,7 +61,7 @@ class ChunkWriter:
         frames = self._delta + b'{},"logprobs":null,"finish_reason":' + encode(event.reason) + b"}]" + nulls + b"}\n\n"
         if self._with_usage:
             frames += self._head + b',"choices":[],"usage":' + encode(usage_object(event.usage)) + b"}\n\n"
-        return frames
+        return frames + _DONE
 
 
 class Fold:

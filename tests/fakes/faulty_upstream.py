@@ -322,6 +322,14 @@ async def hang(exchange: Exchange) -> None:
     await exchange.wait(None)
 
 
+async def hang_in_arguments(exchange: Exchange) -> None:
+    """A word and the beginning of a tool call in one write, then silence."""
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{"}}
+    await exchange.begin_stream()
+    await exchange.part(frame(chunk({"role": "assistant", "content": "Hello"})) + frame(chunk({"tool_calls": [call]})))
+    await exchange.wait(None)
+
+
 async def error_in_stream(exchange: Exchange) -> None:
     error = openai_error("The model crashed.")
     if not exchange.is_stream:
@@ -396,6 +404,7 @@ FAULTS: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "cut-clean": cut_clean,  # three pieces, then a proper end of the body; no finish_reason, no [DONE]
     "no-done": no_done,  # finish_reason, no [DONE]
     "hang": hang,  # three pieces, then silence
+    "hang-in-arguments": hang_in_arguments,  # a word, the beginning of a tool call, then silence
     "error-in-stream": error_in_stream,  # a piece, then data: {"error": ...}; whole: 200 with an error
     "detail-error": detail_error,  # 422 in FastAPI's shape
     "text-error": text_error,  # 500 in plain text

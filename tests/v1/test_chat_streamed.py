@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.harness import DemoServer, GatewayServer, eventually
+from tests.harness import DemoServer, FaultyServer, GatewayServer, eventually
 from tests.harness.asking import ask_streamed, ask_whole, deltas, read_stream
 
 
@@ -178,3 +178,16 @@ async def test_many_streams_at_once_get_each_its_own_answer(gateway: GatewayServ
         answers = await asyncio.gather(*(ask(number) for number in range(150)))
 
     assert answers == [f"Answer number {number} of many." for number in range(150)]
+
+
+def test_stream_does_not_hold_text_back_while_a_tool_call_is_under_way(
+    client: openai.OpenAI, faulty: FaultyServer
+) -> None:
+    asked: Any = [{"role": "user", "content": "Hi"}]
+
+    with client.chat.completions.create(model="faulty/hang-in-arguments", messages=asked, stream=True) as stream:
+        first = next(piece for chunk in stream if (piece := chunk.choices[0].delta.content))
+        active = faulty.stats()["active"]
+
+    assert (first, active) == ("Hello", 1)
+    eventually(lambda: faulty.stats()["active"], 0)
