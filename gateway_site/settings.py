@@ -157,7 +157,7 @@ MIDDLEWARE = [
 # The /v1 road runs on the event loop and takes nothing synchronous (apps/core/loop_handler.py).
 LOOP_MIDDLEWARE = [
     "apps.observability.requests.request_log",
-    "corsheaders.middleware.CorsMiddleware",
+    *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "apps.openai_api.errors.openai_errors",
 ]
 

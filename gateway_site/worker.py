@@ -20,6 +20,14 @@ log = structlog.get_logger(__name__)
 _TOOL_THREADS = 64
 
 
+def _tame_collector() -> None:
+    """What is loaded now stays, so it need not be walked again; and a run makes thousands of short-lived objects that
+    are freed without the collector, which at Python's 700 would look for cycles some fifty times a run."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
 class Worker:
     """The background services of one server process."""
 
@@ -44,9 +52,7 @@ class Worker:
             await asyncio.to_thread(self._discovery.start)
             runs.start()
             key_uses.start()
-            # What is loaded now stays: the collector need not walk it again at every full collection.
-            gc.collect()
-            gc.freeze()
+            _tame_collector()
             self.is_running = True
             log.info("worker_started")
 

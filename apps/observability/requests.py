@@ -38,9 +38,8 @@ def request_log(
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         started = perf_counter()
-        identifier = request_id_from(request.headers.get("x-request-id"))
+        identifier = request_id_from(request.META.get("HTTP_X_REQUEST_ID"))  # `headers` parses them all
         request_id.set(identifier)
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=identifier)
         response = await get_response(request)
         response.headers["x-request-id"] = identifier

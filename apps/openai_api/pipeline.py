@@ -51,11 +51,14 @@ async def chat(request: LoopRequest, key: Key, body: ChatCompletionRequest) -> H
     return response
 
 
-def authenticate(headers: Mapping[str, str]) -> Key:
-    """The key behind `Authorization: Bearer KEY` or `x-api-key: KEY`. Memory only. Raises Unauthenticated."""
-    scheme, _, credential = headers.get("authorization", "").partition(" ")
+def authenticate(environ: Mapping[str, str]) -> Key:
+    """The key behind `Authorization: Bearer KEY` or `x-api-key: KEY`. Memory only. Raises Unauthenticated.
+
+    `environ` is Django's `request.META`: its `request.headers` would parse every header for these two.
+    """
+    scheme, _, credential = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
-        credential = headers.get("x-api-key", "")
+        credential = environ.get("HTTP_X_API_KEY", "")
     credential = credential.strip()
     if not credential:
         raise Unauthenticated("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")

@@ -25,7 +25,7 @@ class ApiKeyAuth(AuthBase):
     is_async = True
 
     async def __call__(self, request: HttpRequest) -> Any:
-        return pipeline.authenticate(request.headers)
+        return pipeline.authenticate(request.META)
 
 
 router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth())
