@@ -48,7 +48,7 @@ def failure(gateway: GatewayServer, ask: Ask, agent: str, asked: str = "Hi") -> 
 def test_run_that_needs_more_turns_than_allowed_is_told(limited: GatewayServer, ask: Ask) -> None:
     status, told, _ = failure(limited, ask, "default/persistent")
 
-    assert status == (500 if ask is ask_whole else None)
+    assert status == 500
     assert told == {
         "message": "The agent 'default/persistent' reached its limit of turns without an answer.",
         "type": "server_error",
