@@ -24,6 +24,7 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+_LISTEN_AFTER = 0.05  # seconds
 _KEEPALIVE_SECONDS = 10.0
 _KEEPALIVE = b": keepalive\n\n"
 
@@ -40,7 +41,7 @@ class LoopRequest(ASGIRequest):
         self.client_left = False
         self._receive = receive
         self._content = body
-        self._listener: asyncio.Task[None] | None = None
+        self._listener: asyncio.TimerHandle | asyncio.Task[None] | None = None
 
     @property
     def body(self) -> bytes:
@@ -53,11 +54,17 @@ class LoopRequest(ASGIRequest):
         return self._content
 
     def cancel_when_client_leaves(self) -> None:
-        """From now on the task of this request is cancelled as soon as its client has closed the connection."""
+        """From now on the task of this request is cancelled as soon as its client has closed the connection.
+
+        Listening begins a moment later: an answer that is there by then is spared the task.
+        """
         if self._listener is None:
-            task = asyncio.current_task()
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
             assert task is not None
-            self._listener = asyncio.create_task(self._listen(task))
+            self._listener = loop.call_later(_LISTEN_AFTER, self._begin_to_listen, task)
+
+    def _begin_to_listen(self, task: asyncio.Task[Any]) -> None:
+        self._listener = asyncio.create_task(self._listen(task))
 
     async def _listen(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
