@@ -15,7 +15,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _BATCH = 500
-_MOMENT = 0.2  # seconds
+_IDLE_LOOK = 0.2  # seconds between two looks at an empty queue
+_COMPANY = 0.5  # seconds that a first item waits for others
 _PAUSE_WHEN_FULL = 0.02  # seconds
 _LONGEST_BACKOFF = 5.0  # seconds
 
@@ -83,8 +84,8 @@ class BatchWriter(Generic[T]):
         """Waits for a first item, then a moment for company: a transaction costs more than a row."""
         batch: list[T] = []
         with contextlib.suppress(queue.Empty):
-            batch.append(self._queue.get(timeout=_MOMENT))
-            self._stopping.wait(_MOMENT)
+            batch.append(self._queue.get(timeout=_IDLE_LOOK))
+            self._stopping.wait(_COMPANY)
             while len(batch) < _BATCH:
                 batch.append(self._queue.get_nowait())
         return batch

@@ -33,7 +33,7 @@ def request_log(
 ) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
     """Binds `x-request-id` to every log line of the request, returns it, and logs the request's end.
 
-    A stream is logged when its status line is ready; how it ended stands in its `run_finished` line.
+    A stream has not ended when its status line is ready: its line is `run_finished`.
     """
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
@@ -43,7 +43,7 @@ def request_log(
         structlog.contextvars.bind_contextvars(request_id=identifier)
         response = await get_response(request)
         response.headers["x-request-id"] = identifier
-        if request.path not in QUIET_PATHS:
+        if not response.streaming and request.path not in QUIET_PATHS:
             log.log(
                 logging.WARNING if response.status_code >= 500 else logging.INFO,
                 "request_finished",

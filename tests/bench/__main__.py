@@ -24,7 +24,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=_number(1, 100), default=7, help="paired rounds; default %(default)s")
     parser.add_argument("--requests", type=_number(8, 10_000), default=200, help="runs a batch; default %(default)s")
-    parser.add_argument("--clients", type=_number(1, 64), default=8, help="runs at once; default %(default)s")
+    parser.add_argument("--clients", type=_number(1, 64), default=2, help="runs at once; default %(default)s")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 60 runs: an impression, not a result")
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, metavar="NAME", help="one of %(choices)s")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
