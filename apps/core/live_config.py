@@ -35,7 +35,6 @@ class _State:
     snapshot: Snapshot | None = None
     checked_at: float = 0.0  # monotonic seconds of the last successful look at the version row
     loaders: dict[str, Callable[[], Any]] = field(default_factory=dict)
-    listeners: list[Callable[[Snapshot], None]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -60,11 +59,6 @@ def section(name: str, load: Callable[[], T]) -> Section[T]:
     return Section(name)
 
 
-def on_change(listener: Callable[[Snapshot], None]) -> None:
-    """`listener` is called in the poller's thread after each swap."""
-    _state.listeners.append(listener)
-
-
 def current() -> Snapshot:
     """The snapshot in force; loads it first in a process that has no poller (commands, tests, the shell)."""
     return _state.snapshot or refresh()
@@ -77,19 +71,14 @@ def seconds_since_check() -> float:
 
 def refresh() -> Snapshot:
     """Look at the version row and load a new snapshot if it moved. Uses the database; raises DatabaseError."""
-    changed = False
     with _state.lock:
         snapshot = _state.snapshot
         # Asked again after loading: a change in between may have torn the sections apart.
         while snapshot is None or snapshot.version != ConfigVersion.current():
             version = ConfigVersion.current()
             snapshot = Snapshot(version, MappingProxyType({name: load() for name, load in _state.loaders.items()}))
-            changed = True
         _state.snapshot = snapshot
         _state.checked_at = monotonic()
-    if changed:
-        for listener in _state.listeners:
-            listener(snapshot)
     return snapshot
 
 

@@ -100,18 +100,6 @@ def test_snapshot_holds_every_section() -> None:
     assert isinstance(snapshot.sections["access.keys"], MappingProxyType)
 
 
-def test_listener_is_called_once_for_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    monkeypatch.setattr(live_config._state, "listeners", [lambda snapshot: seen.append(snapshot.version)])
-
-    live_config.refresh()
-    live_config.refresh()
-    ApiKeyFactory()
-    snapshot = live_config.refresh()
-
-    assert seen == [seen[0], snapshot.version]
-
-
 def test_age_is_known() -> None:
     live_config.forget()
     before = live_config.seconds_since_check()
