@@ -6,7 +6,7 @@ is the loop's task factory.
 """
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any
 
 from apps.upstreams.calls import current_calls
@@ -22,31 +22,16 @@ def contain(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-    if current_calls.get() is not None:
-        coroutine = _Contained(coroutine)
-    return asyncio.Task(coroutine, loop=loop, **options)
+    if current_calls.get() is None:
+        return asyncio.Task(coroutine, loop=loop, **options)
+    task = asyncio.Task(_contained(coroutine), loop=loop, **options)
+    # Cancelled before its first step, a task never gets to the coroutine inside, and Python warns of that.
+    task.add_done_callback(lambda _: coroutine.close())
+    return task
 
 
-class _Contained(Coroutine[Any, Any, Any]):
-    """A coroutine that raises Exited where the one inside would end the process."""
-
-    def __init__(self, inside: Coroutine[Any, Any, Any]) -> None:
-        self._inside = inside
-
-    def send(self, value: Any) -> Any:
-        try:
-            return self._inside.send(value)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise Exited from error
-
-    def throw(self, *exception: Any) -> Any:
-        try:
-            return self._inside.throw(*exception)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise Exited from error
-
-    def close(self) -> None:
-        self._inside.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._inside.__await__()
+async def _contained(inside: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await inside
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise Exited from error

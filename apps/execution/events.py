@@ -22,6 +22,10 @@ class RunEvent(msgspec.Struct, frozen=True, gc=False):
     """The base of all events."""
 
 
+class UnderWay(RunEvent, frozen=True):
+    """A second has passed, perhaps with nothing to tell. A renderer that waited for a failure waits no longer."""
+
+
 class TextDelta(RunEvent, frozen=True, gc=False):
     text: str
 

@@ -15,17 +15,18 @@ from django.conf import settings
 
 from apps.catalog.registry import Generation
 from apps.core.errors import GatewayError, UpstreamTimeout
-from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, Usage
+from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, UnderWay, Usage
 from apps.execution.failures import judge
 from apps.execution.sdk_runner import Forwarding, forwarding, run_config
 from apps.execution.transcript import Transcript
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
 
-Events = AsyncGenerator[StreamEvent, None]
+Events = AsyncGenerator[StreamEvent | UnderWay, None]
 
 log = structlog.get_logger(__name__)
 
 _WATCH_SECONDS = 0.05
+_UNDER_WAY_AFTER = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,10 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
         max_turns=settings.GATEWAY_MAX_TURNS,
         run_config=run_config(model_settings=ModelSettings(**order.model_settings) if order.model_settings else None),
     )
-    # The SDK's queue has no bound of its own; pinned by tests/execution/test_sdk_contract.py.
-    order.calls.backlog = result._event_queue.qsize  # noqa: SLF001
+    # The SDK's queue has no public name; pinned by tests/execution/test_sdk_contract.py.
+    queue: asyncio.Queue[Any] = result._event_queue  # noqa: SLF001
+    order.calls.backlog = queue.qsize
+    under_way = _when_under_way(queue)
     deadline = _Deadline(result)
     watcher = _watch_guardrails(result) if export.agent.input_guardrails else None
     told = _told_by(transcript, cast("Events", result.stream_events()), order.calls)
@@ -139,9 +142,14 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
         # Always first: leaving the loop alone would let the run and its upstream stream go on in the background.
         result.cancel()
         await told.aclose()
+        under_way.cancel()
         deadline.disarm()
         if watcher:
             watcher.cancel()
+
+
+def _when_under_way(queue: "asyncio.Queue[Any]") -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(_UNDER_WAY_AFTER, queue.put_nowait, UnderWay())
 
 
 class _Deadline:
@@ -197,13 +205,14 @@ def _approvals_wanted(result: RunResultStreaming) -> str:
 async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
     """A function that calls Runner itself, such as Agent Builder's `run_workflow`. Its runs stream to here."""
     current_calls.set(order.calls)
-    queue: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
+    queue: asyncio.Queue[StreamEvent | UnderWay | None] = asyncio.Queue()
     order.calls.backlog = queue.qsize
     forward = Forwarding(queue.put_nowait)
     forwarding.set(forward)
     transcript = Transcript(of_workflow=True)
     task = asyncio.create_task(_call_workflow(order))
     task.add_done_callback(lambda _: queue.put_nowait(None))
+    under_way = _when_under_way(queue)
     deadline = _Deadline(task)
     told = _told_by(transcript, _until_none(queue), order.calls)
     try:
@@ -217,6 +226,7 @@ async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
                 yield last
     finally:
         await told.aclose()
+        under_way.cancel()
         deadline.disarm()
         if not task.done():
             task.cancel()
@@ -224,7 +234,7 @@ async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
                 await task
 
 
-async def _until_none(queue: asyncio.Queue[StreamEvent | None]) -> Events:
+async def _until_none(queue: asyncio.Queue[StreamEvent | UnderWay | None]) -> Events:
     while (event := await queue.get()) is not None:
         yield event
 

@@ -19,6 +19,7 @@ from apps.execution.events import (
     TextDelta,
     ToolFinished,
     ToolStarted,
+    UnderWay,
 )
 
 _BETWEEN_MESSAGES = "\n\n"
@@ -39,14 +40,14 @@ class Transcript:
         self._any_text = False
         self._answered = False  # the newest text comes from a message, not from before a tool call
 
-    def read(self, event: StreamEvent) -> RunEvent | None:
+    def read(self, event: StreamEvent | UnderWay) -> RunEvent | None:
         if type(event) is RawResponsesStreamEvent:
             return self._raw(event.data)
         if type(event) is RunItemStreamEvent:
             return self._item(event)
         if type(event) is AgentUpdatedStreamEvent:
             return self._agent(event.new_agent)
-        return None
+        return event if type(event) is UnderWay else None
 
     def release(self) -> TextDelta | None:
         """The text that was held back, once the guardrails have passed it."""

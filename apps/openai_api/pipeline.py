@@ -3,7 +3,6 @@
 Each word is one call. Streamed and whole answers read the same events; only the last step differs.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from time import perf_counter
@@ -20,7 +19,7 @@ from apps.core.clock import now
 from apps.core.errors import AccessDenied, AgentUnavailable, GatewayError, Unauthenticated
 from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
-from apps.execution.events import Finished, RunEvent
+from apps.execution.events import Finished, RunEvent, UnderWay
 from apps.execution.execute import Order, execute, usage_of
 from apps.execution.models import Outcome, Run
 from apps.execution.recording import runs
@@ -31,8 +30,6 @@ from apps.openai_api.schemas import ChatCompletionRequest
 from apps.openai_api.wire import ChunkWriter, Fold
 
 log = structlog.get_logger(__name__)
-
-_FIRST_EVENT_PATIENCE = 1.0  # seconds; then headers leave, because a client's Stop only works once bytes flow
 
 
 async def chat(request: LoopRequest, key: Key, body: ChatCompletionRequest) -> HttpResponseBase:
@@ -130,40 +127,25 @@ async def stream(
     """An event stream. A failure before there is anything to tell, within a second, is raised instead."""
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
     writer = ChunkWriter(id=id, model=model, with_usage=with_usage)
-    first = asyncio.ensure_future(_first_frame(events, writer))
-
-    async def close() -> None:
-        if not first.done():
-            first.cancel()
-            await asyncio.wait({first})
-        await events.aclose()
-
-    try:
-        await asyncio.wait({first}, timeout=_FIRST_EVENT_PATIENCE)
-        if first.done():
-            first.result()
-    except BaseException:
-        await close()
-        raise
-    return EventStream(_frames(first, events, writer), close)
+    return EventStream(_frames(await _first_frame(events, writer), events, writer), events.aclose)
 
 
 async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: ChunkWriter) -> bytes:
     """Of the first event that clients are told; a run ends with one at the latest."""
-    while not (frame := writer.frame(await anext(events))):
-        pass
-    return frame
+    frame = b""
+    async for event in events:
+        frame = writer.frame(event)
+        # Headers leave after a second in any case, because a client's Stop only works once bytes flow.
+        if frame or type(event) is UnderWay:
+            break
+    return writer.opening() + frame
 
 
 async def _frames(
-    first: asyncio.Future[bytes], events: AsyncGenerator[RunEvent, None], writer: ChunkWriter
+    first: bytes, events: AsyncGenerator[RunEvent, None], writer: ChunkWriter
 ) -> AsyncGenerator[bytes, None]:
-    opening = writer.opening()
-    if not first.done():
-        yield opening
-        opening = b""
     try:
-        yield opening + await first
+        yield first
         async for event in events:
             if frame := writer.frame(event):
                 yield frame
@@ -193,7 +175,7 @@ async def record(events: AsyncGenerator[RunEvent, None], order: Order, run: Run)
     try:
         async with contextlib.aclosing(events):
             async for event in events:
-                if run.first_event_ms is None:
+                if run.first_event_ms is None and type(event) is not UnderWay:
                     run.first_event_ms = (perf_counter() - began) * 1000
                 if type(event) is Finished:
                     run.outcome = Outcome.REFUSED if event.refused else Outcome.COMPLETED

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import agents.run
 import pytest
@@ -35,6 +35,7 @@ from openai.types.responses import (
 )
 
 from apps.execution import sdk_runner
+from apps.execution.events import UnderWay
 from apps.execution.sdk_runner import PROVIDER, GatewayRunner, run_config
 
 
@@ -198,6 +199,13 @@ async def test_streamed_result_has_what_the_gateway_reads() -> None:
     async for _ in result.stream_events():
         pass
     assert result._event_queue.qsize() == 0
+
+
+async def test_streamed_result_passes_on_what_the_gateway_puts_into_its_queue() -> None:
+    result = Runner.run_streamed(Agent(name="A", model=ScriptedModel(text("one"))), "Hi")
+    result._event_queue.put_nowait(cast("Any", UnderWay()))
+
+    assert UnderWay in [type(event) async for event in result.stream_events()]
 
 
 async def test_streamed_result_can_stand_for_a_whole_one() -> None:
