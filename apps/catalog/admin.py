@@ -36,7 +36,7 @@ class SettingsForm(forms.ModelForm):
 
     class Meta:
         model = AgentSettings
-        fields = ["enabled", "aliases"]
+        fields = ["enabled", "aliases", "dry_run", "build_per_run", "own_client"]
 
     def clean_aliases(self) -> list[str]:
         aliases: list[str] = self.cleaned_data["aliases"]
@@ -49,7 +49,7 @@ class SettingsForm(forms.ModelForm):
 class SettingsInline(StackedInline):
     model = AgentSettings
     form = SettingsForm
-    fields = ["enabled", "aliases"]
+    fields = ["enabled", "aliases", "dry_run", "build_per_run", "own_client"]
     can_delete = False
     extra = 1
     max_num = 1

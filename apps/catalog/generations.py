@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,10 +15,13 @@ import structlog
 from apps.catalog import loader, scan
 from apps.catalog.diagnostics import Problem
 from apps.catalog.models import State
+from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
 
 if TYPE_CHECKING:  # it imports the SDK, which takes seconds
     from apps.catalog.exports import Published
+
+_NO_OPTIONS: Mapping[str, LoadOptions] = MappingProxyType({})
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +109,7 @@ class _Slot:
     digest: str  # of the last attempt, whether it loaded or not
     failed: bool
     agents: dict[str, Serving]
+    options: LoadOptions
 
 
 class Generations:
@@ -115,19 +120,28 @@ class Generations:
         self._others: tuple[tuple[str, Problem], ...] = ()
         self._retiring: list[Generation] = []
 
-    def follow(self, seen: scan.Scan) -> Changes:
-        """Load what changed since the last scan. The versions that were replaced serve until `retire_replaced`."""
+    def follow(self, seen: scan.Scan, options: Mapping[str, LoadOptions] = _NO_OPTIONS) -> Changes:
+        """Load what changed since the last scan, in a folder or in the options of its id.
+
+        The versions that were replaced serve until `retire_replaced`.
+        """
         folders = {folder.agent_id: folder for folder in seen.folders}
         before = self._agents()
         for agent_id in self._slots.keys() - folders.keys():
             self._retiring += _generations(self._slots.pop(agent_id).agents)
-        touched = [agent_id for agent_id, folder in folders.items() if self._follow_folder(folder)]
+        touched = [
+            agent_id
+            for agent_id, folder in folders.items()
+            if self._follow_folder(folder, options.get(agent_id, DEFAULT))
+        ]
         self._others = seen.problems
         return self._changes(before, touched)
 
-    def is_current(self, seen: scan.Scan) -> bool:
+    def is_current(self, seen: scan.Scan, options: Mapping[str, LoadOptions] = _NO_OPTIONS) -> bool:
         followed = {agent_id: slot.folder for agent_id, slot in self._slots.items()}
-        return self._others == seen.problems and followed == {folder.agent_id: folder for folder in seen.folders}
+        same_options = all(slot.options == options.get(id, DEFAULT) for id, slot in self._slots.items())
+        same_folders = followed == {folder.agent_id: folder for folder in seen.folders}
+        return same_options and same_folders and self._others == seen.problems
 
     def settled(self, first: scan.Scan, second: scan.Scan) -> scan.Scan:
         """The second of two scans, with the folders that changed between them as they were followed before."""
@@ -173,23 +187,25 @@ class Generations:
             gone=tuple(sorted(before.keys() - after.keys())),
         )
 
-    def _follow_folder(self, folder: scan.Folder) -> bool:
+    def _follow_folder(self, folder: scan.Folder, options: LoadOptions) -> bool:
         """Whether it was loaded, or an attempt was made."""
         slot = self._slots.get(folder.agent_id)
-        if slot and slot.folder == folder:
+        if slot and slot.folder == folder and slot.options == options:
             return False
         digest = scan.digest(folder)
         # Equal content is no new version. A failed one is tried again on a touch: what it lacked may be there now.
-        if slot and slot.folder.path == folder.path and slot.digest == digest and not slot.failed:
+        same = slot and slot.folder.path == folder.path and slot.digest == digest and slot.options == options
+        if slot and same and not slot.failed:
             slot.folder = folder
             return False
-        self._slots[folder.agent_id] = self._load(folder, digest, slot.agents if slot else {})
+        self._slots[folder.agent_id] = self._load(folder, digest, options, slot)
         return True
 
-    def _load(self, folder: scan.Folder, digest: str, before: Mapping[str, Serving]) -> _Slot:
-        if reverted := _reverted(folder, digest, before):
-            return _Slot(folder, digest, failed=False, agents=reverted)
-        loaded = loader.load(folder.agent_id, folder.path)
+    def _load(self, folder: scan.Folder, digest: str, options: LoadOptions, slot: _Slot | None) -> _Slot:
+        before = slot.agents if slot else {}
+        if slot and slot.options == options and (reverted := _reverted(folder, digest, before)):
+            return _Slot(folder, digest, failed=False, agents=reverted, options=options)
+        loaded = loader.load(folder.agent_id, folder.path, options)
         agents = {}
         for published in loaded.published:
             agent_id = loader.published_id(folder.agent_id, published)
@@ -205,7 +221,8 @@ class Generations:
         kept = set(map(id, _generations(agents)))
         self._retiring += [one for one in _generations(before) if id(one) not in kept]
         _log(agents.values())
-        return _Slot(folder, digest, failed=any(one.state != State.LIVE for one in agents.values()), agents=agents)
+        failed = any(one.state != State.LIVE for one in agents.values())
+        return _Slot(folder, digest, failed, agents, options)
 
 
 def _serving(

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from apps.catalog import diagnostics, surroundings
 from apps.catalog.diagnostics import Problem
+from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
 from apps.catalog.scan import AGENT_FILE
 
@@ -42,7 +43,7 @@ class Loaded:
     problems: tuple[Problem, ...]
 
 
-def load(agent_id: str, folder: Path) -> Loaded:
+def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT) -> Loaded:  # noqa: ARG001
     """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults."""
     from apps.catalog import exports, tracing  # noqa: F401  # the SDK comes before any module, and outside the timeout
 

@@ -43,6 +43,21 @@ class AgentSettings(ConfigModel):
     aliases = models.JSONField(
         default=list, blank=True, help_text='Further model names it answers to, as a list: ["helpdesk"].'
     )
+    dry_run = models.BooleanField(
+        "run main() to find it",
+        default=False,
+        help_text="For a module that builds its agent inside main(): calls main() when it is loaded, with no model to "
+        "talk to, and takes the agent that it wants to run. What main() does before that really happens.",
+    )
+    build_per_run = models.BooleanField(
+        "build for every run", default=False, help_text="Calls the module's factory for every run, not once at load."
+    )
+    own_client = models.BooleanField(
+        "use the module's own client",
+        default=False,
+        help_text="Its models go to the client that the module sets with set_default_openai_client(), past the "
+        "gateway's upstreams.",
+    )
 
     class Meta:
         verbose_name = verbose_name_plural = "settings"

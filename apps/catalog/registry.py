@@ -20,6 +20,7 @@ from apps.catalog import recording, scan
 from apps.catalog.diagnostics import Problem
 from apps.catalog.generations import Changes, Found, Generation, Generations, Serving
 from apps.catalog.models import AgentSettings, State
+from apps.catalog.options import DEFAULT, LoadOptions
 from apps.core import live_config
 from apps.core.errors import ModelNotFound
 
@@ -67,11 +68,17 @@ class Entry:
 class _Setting:
     enabled: bool = True
     aliases: tuple[str, ...] = ()
+    load: LoadOptions = DEFAULT
 
 
 def _load_settings() -> Mapping[str, _Setting]:
-    rows = AgentSettings.objects.values_list("drop_in__agent_id", "enabled", "aliases")
-    return MappingProxyType({agent_id: _Setting(enabled, _texts(aliases)) for agent_id, enabled, aliases in rows})
+    rows = AgentSettings.objects.select_related("drop_in")
+    return MappingProxyType({one.drop_in.agent_id: _setting(one) for one in rows})
+
+
+def _setting(row: AgentSettings) -> _Setting:
+    options = LoadOptions(dry_run=row.dry_run, build_per_run=row.build_per_run, own_client=row.own_client)
+    return _Setting(row.enabled, _texts(row.aliases), options)
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -221,10 +228,14 @@ def _scan() -> scan.Scan:
     )
 
 
+def _load_options() -> Mapping[str, LoadOptions]:
+    return {agent_id: setting.load for agent_id, setting in SETTINGS.current().items()}
+
+
 def _take(seen: scan.Scan) -> Changes:
     global _found  # noqa: PLW0603  # swapped whole
     with _refreshing:
-        changes = _generations.follow(seen)
+        changes = _generations.follow(seen, _load_options())
         found = _generations.found()
         if changes or found.others != _found.others or found.agents != _found.agents:
             _found = found
@@ -274,7 +285,7 @@ class Discovery:
     def _refresh_settled(self) -> None:
         """Folders that change while we look are left as they were until the next time."""
         seen = _scan()
-        if _generations.is_current(seen):
+        if _generations.is_current(seen, _load_options()):
             recording.record_if_new(_found)
             return
         self._stopping.wait(SETTLE_SECONDS)
