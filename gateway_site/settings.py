@@ -117,6 +117,7 @@ GATEWAY_DEFAULT_UPSTREAM = env.str("GATEWAY_DEFAULT_UPSTREAM", default="")
 GATEWAY_DEFAULT_MODEL = env.str("GATEWAY_DEFAULT_MODEL", default="")
 GATEWAY_MAX_BODY_BYTES = env.int("GATEWAY_MAX_BODY_BYTES", default=16 * 1024 * 1024)
 GATEWAY_MAX_TURNS = env.int("GATEWAY_MAX_TURNS", default=10)  # as the SDK's own
+GATEWAY_APPROVAL_TTL = env.float("GATEWAY_APPROVAL_TTL", default=86_400.0)  # seconds that a run waits for a person
 GATEWAY_RUN_TIMEOUT = env.float("GATEWAY_RUN_TIMEOUT", default=900.0)  # seconds
 GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()
 GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | json | console

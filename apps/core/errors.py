@@ -2,7 +2,8 @@
 
 GatewayError
 ├── InvalidRequest            400  the request cannot be served as it is
-│   └── BodyTooLarge          413
+│   ├── BodyTooLarge          413
+│   └── ApprovalClosed        409  decided already, expired, or another's
 ├── Unauthenticated           401  no key, or one that does not count
 ├── AccessDenied              403  the key is good, the access is not
 │   └── ToolBlocked           403  a tool guardrail of the agent stopped the run
@@ -59,6 +60,11 @@ class InvalidRequest(GatewayError):
 class BodyTooLarge(InvalidRequest):
     status = 413
     code = "request_too_large"
+
+
+class ApprovalClosed(InvalidRequest):
+    status = 409
+    code = "approval_closed"
 
 
 class Unauthenticated(GatewayError):

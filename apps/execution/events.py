@@ -56,6 +56,21 @@ class HandedOff(RunEvent, frozen=True):
     target: str
 
 
+class WantedCall(msgspec.Struct, frozen=True):
+    """A tool call that waits for a person. `arguments` are JSON text as the model wrote them."""
+
+    name: str
+    arguments: str
+
+
+class ApprovalWanted(RunEvent, frozen=True):
+    """The run ends here and goes on when a later request decides about `reference`."""
+
+    reference: str
+    calls: tuple[WantedCall, ...]
+    follows_text: bool  # the client has been told something before
+
+
 class Finished(RunEvent, frozen=True):
     """The last event of a run that was not cut short by an error."""
 

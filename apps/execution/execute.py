@@ -15,6 +15,7 @@ from django.conf import settings
 
 from apps.catalog.registry import Generation
 from apps.core.errors import GatewayError, UpstreamTimeout
+from apps.execution.approvals import Asker, Resumption, ask, resumed
 from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, UnderWay, Usage
 from apps.execution.failures import judge
 from apps.execution.sdk_runner import Forwarding, forwarding, run_config
@@ -41,6 +42,8 @@ class Order:
     input: list[Any]
     prompt: str
     model_settings: Mapping[str, Any] = field(default_factory=dict)
+    resumption: Resumption | None = None  # the stored run to go on with, instead of `input`
+    key_id: int = 0
     calls: CallLog = field(default_factory=CallLog)
 
 
@@ -114,8 +117,8 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
     transcript = Transcript()
     result = Runner.run_streamed(
         export.agent,
-        order.input,
-        context=export.context_type() if export.context_type else None,
+        await resumed(export.agent, order.resumption, export.context_type) if order.resumption else order.input,
+        context=export.context_type() if export.context_type and not order.resumption else None,
         max_turns=settings.GATEWAY_MAX_TURNS,
         run_config=run_config(model_settings=ModelSettings(**order.model_settings) if order.model_settings else None),
     )
@@ -131,13 +134,12 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
             yield event
         _raise_tripped(result)
         deadline.check()
-        for last in (
-            transcript.release(),
-            transcript.final(result.final_output),
-            transcript.say(_approvals_wanted(result)),
-        ):
+        for last in (transcript.release(), transcript.final(result.final_output)):
             if last is not None:
                 yield last
+        if result.interruptions:
+            asker = Asker(order.key_id, order.agent_id, order.generation.digest)
+            yield await ask(result, asker, follows_text=transcript.has_told)
     finally:
         # Always first: leaving the loop alone would let the run and its upstream stream go on in the background.
         result.cancel()
@@ -194,14 +196,6 @@ def _raise_tripped(result: RunResultStreaming) -> None:
             raise InputGuardrailTripwireTriggered(guardrail)
 
 
-def _approvals_wanted(result: RunResultStreaming) -> str:
-    """What to say of a run that ends because it waits for a person's approval; empty of any other."""
-    if not result.interruptions:
-        return ""
-    names = ", ".join(f"'{item.name}'" for item in result.interruptions)
-    return f"The tool {names} needs a person's approval, which cannot be given here. It was not called."
-
-
 async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
     """A function that calls Runner itself, such as Agent Builder's `run_workflow`. Its runs stream to here."""
     current_calls.set(order.calls)
@@ -221,6 +215,8 @@ async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
         deadline.check()
         returned = _answer_of(await task)
         answer = forward.last_output if returned is None else returned
+        if answer is None and forward.wants_approval:
+            answer = _cannot_wait(forward.wants_approval)
         for last in (transcript.release(), transcript.final(answer)):
             if last is not None:
                 yield last
@@ -244,6 +240,12 @@ async def _call_workflow(order: Order) -> Any:
     assert export.workflow is not None
     argument = export.workflow_input(input_as_text=order.prompt) if export.workflow_input else order.prompt
     return await export.workflow(argument)
+
+
+def _cannot_wait(tools: tuple[str, ...]) -> str:
+    """A workflow is a function half-way through, which cannot be stored as a run's state is."""
+    names = ", ".join(f"'{name}'" for name in tools)
+    return f"The tool {names} needs a person's approval, for which a workflow cannot wait. It was not called."
 
 
 def _answer_of(returned: Any) -> Any:

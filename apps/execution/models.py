@@ -1,6 +1,9 @@
-"""What was run: one row per request that reached an agent."""
+"""What was run: one row per request that reached an agent, and the runs that wait for a person."""
+
+from collections.abc import Sequence
 
 from django.db import models
+from django.utils import timezone
 
 
 class Outcome(models.TextChoices):
@@ -8,6 +11,7 @@ class Outcome(models.TextChoices):
     REFUSED = "refused", "Refused"  # a guardrail or the model declined
     FAILED = "failed", "Failed"
     CANCELLED = "cancelled", "Cancelled"  # the client left
+    WAITING = "waiting", "Waits for approval"  # its next message decides; that is a run of its own
 
 
 class Run(models.Model):
@@ -50,3 +54,38 @@ class Run(models.Model):
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+
+class Approval(models.Model):
+    """Tool calls that a run wants to make and may not without a person. The run's state is gone once it is decided."""
+
+    id = models.CharField("reference", max_length=40, primary_key=True)
+    agent_id = models.CharField("agent", max_length=200)
+    agent_digest = models.CharField("version", max_length=64, blank=True)
+    key_id = models.BigIntegerField("key")
+    calls = models.JSONField(default=list, help_text="Objects with `name` and `arguments` (JSON text).")
+    encrypted_state = models.TextField(blank=True, editable=False)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    approved = models.JSONField(null=True, blank=True, help_text="The numbers of the approved calls, from 1.")
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.id
+
+    def decide(self, *, approved: Sequence[int]) -> bool:
+        """Whether this was the one decision; of two at once, in whichever workers, one gets False."""
+        self.decided_at, self.approved = timezone.now(), list(approved)
+        undecided = Approval.objects.filter(pk=self.pk, decided_at__isnull=True)
+        return bool(undecided.update(decided_at=self.decided_at, approved=self.approved, encrypted_state=""))
+
+    def state(self) -> str:
+        """`open`, `approved`, `partly approved`, `rejected` or `expired`."""
+        if self.decided_at is None:
+            return "open" if self.expires_at > timezone.now() else "expired"
+        if not self.approved:
+            return "rejected"
+        return "approved" if len(self.approved) == len(self.calls) else "partly approved"

@@ -48,6 +48,7 @@ class Forwarding:
         self._loop = asyncio.get_running_loop()
         self._emit = emit
         self.last_output: Any = None  # of the newest run that ended: the answer of a workflow that returns nothing
+        self.wants_approval: tuple[str, ...] = ()  # the tools for which the newest run waits
 
     def event(self, event: StreamEvent) -> None:
         if asyncio.get_running_loop() is self._loop:
@@ -98,6 +99,7 @@ class GatewayRunner(AgentRunner):
             finally:
                 result.cancel()
             forward.last_output = result.final_output
+            forward.wants_approval = tuple(item.name or "" for item in result.interruptions)
         finally:
             forwarding.reset(token)
         return cast("RunResult", result)  # serves final_output, new_items and to_input_list alike

@@ -40,6 +40,10 @@ class Transcript:
         self._any_text = False
         self._answered = False  # the newest text comes from a message, not from before a tool call
 
+    @property
+    def has_told(self) -> bool:
+        return self._any_text
+
     def read(self, event: StreamEvent | UnderWay) -> RunEvent | None:
         if type(event) is RawResponsesStreamEvent:
             return self._raw(event.data)

@@ -19,11 +19,13 @@ from apps.core.clock import now
 from apps.core.errors import AccessDenied, AgentUnavailable, GatewayError, Unauthenticated
 from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
-from apps.execution.events import Finished, RunEvent, UnderWay
+from apps.execution.approvals import Asker, take
+from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import Order, execute, usage_of
 from apps.execution.models import Outcome, Run
 from apps.execution.recording import runs
 from apps.observability.requests import request_id
+from apps.openai_api.approvals import decision_in
 from apps.openai_api.conversation import input_items, last_user_text
 from apps.openai_api.parameters import ignored, model_settings, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
@@ -37,7 +39,7 @@ async def chat(request: LoopRequest, key: Key, body: ChatCompletionRequest) -> H
     refuse_what_cannot_be_honoured(body)
     entry = resolve(key, body.model)
     authorise(key, Action.CHAT, entry.agent_id)
-    order = _order(entry, serving(entry), body)
+    order = await _order(key, entry, serving(entry), body)
     run = _run(order, key, streamed=bool(body.stream))
     request.cancel_when_client_leaves()
     events = record(execute(order), order, run)
@@ -97,13 +99,18 @@ def serving(entry: Entry) -> Generation:
     return entry.generation
 
 
-def _order(entry: Entry, generation: Generation, body: ChatCompletionRequest) -> Order:
+async def _order(key: Key, entry: Entry, generation: Generation, body: ChatCompletionRequest) -> Order:
+    """Raises ApprovalClosed when the last message decides about a run that waits no longer."""
+    decision = decision_in(body.messages)
+    asker = Asker(key.id, entry.agent_id, generation.digest)
     return Order(
         agent_id=entry.agent_id,
         generation=generation,
         input=input_items(body.messages),
         prompt=last_user_text(body.messages),
         model_settings=model_settings(body),
+        resumption=await take(decision, asker) if decision else None,
+        key_id=key.id,
     )
 
 
@@ -172,13 +179,16 @@ async def whole(
 async def record(events: AsyncGenerator[RunEvent, None], order: Order, run: Run) -> AsyncGenerator[RunEvent, None]:
     """The same events; when they end, however they end, the Run is written behind."""
     began = perf_counter()
+    completed = Outcome.COMPLETED
     try:
         async with contextlib.aclosing(events):
             async for event in events:
                 if run.first_event_ms is None and type(event) is not UnderWay:
                     run.first_event_ms = (perf_counter() - began) * 1000
-                if type(event) is Finished:
-                    run.outcome = Outcome.REFUSED if event.refused else Outcome.COMPLETED
+                if type(event) is ApprovalWanted:
+                    completed = Outcome.WAITING
+                elif type(event) is Finished:
+                    run.outcome = Outcome.REFUSED if event.refused else completed
                     run.finish_reason = event.reason
                 yield event
     except GatewayError as error:

@@ -8,7 +8,8 @@ from typing import Any
 
 from apps.core.errors import GatewayError
 from apps.core.json import encode
-from apps.execution.events import Finished, ReasoningDelta, RefusalDelta, RunEvent, TextDelta, Usage
+from apps.execution.events import ApprovalWanted, Finished, ReasoningDelta, RefusalDelta, RunEvent, TextDelta, Usage
+from apps.openai_api.approvals import request_text
 from apps.openai_api.errors import error_body
 
 _DONE = b"data: [DONE]\n\n"
@@ -47,6 +48,8 @@ class ChunkWriter:
             return self._frame({"refusal": event.text})
         if type(event) is Finished:
             return self._ending(event)
+        if type(event) is ApprovalWanted:
+            return self._frame({"content": request_text(event)})
         return b""
 
     def failure(self, error: GatewayError) -> bytes:
@@ -83,6 +86,8 @@ class Fold:
                 self._reasoning.append(event.text)
             case RefusalDelta():
                 self._refusal.append(event.text)
+            case ApprovalWanted():
+                self._text.append(request_text(event))
             case Finished():
                 self._finished = event
 

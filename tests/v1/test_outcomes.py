@@ -174,14 +174,6 @@ def test_workflow_that_raises_is_told_without_its_words(client: openai.OpenAI, a
     assert (status, told) == (500, error(message, "agent_error"))
 
 
-def test_tool_that_wants_an_approval_says_so_instead_of_answering_nothing(client: openai.OpenAI, ask: Ask) -> None:
-    told = ask(client, "default/approval", '[[tool=launch]] [[args={"city": "Oslo"}]]')
-
-    assert "launch" in told.content
-    assert "approv" in told.content
-    assert "Launched" not in told.content
-
-
 def test_finish_reason_of_the_model_is_kept(client: openai.OpenAI, ask: Ask) -> None:
     for reason in ("length", "content_filter", "stop"):
         assert ask(client, "default/plain", f"[[words=3]] [[finish={reason}]]").finish_reason == reason

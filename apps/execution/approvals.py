@@ -1,0 +1,168 @@
+"""Runs that wait for a person: a tool with `needs_approval` ends its run, and the next message decides.
+
+The state of such a run stays here, encrypted; the client holds a reference. A reference counts once, for the key that
+got it, for the version of the agent that asked, until GATEWAY_APPROVAL_TTL seconds have passed.
+"""
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import structlog
+from agents import Agent, RunResultStreaming, RunState
+from django.conf import settings
+from django.db import Error, connection
+from django.utils import timezone
+from pydantic import BaseModel, TypeAdapter
+
+from apps.core.errors import ApprovalClosed, Unavailable
+from apps.core.secrets import SecretUnreadable, decrypt, encrypt
+from apps.execution.events import ApprovalWanted, WantedCall
+from apps.execution.models import Approval
+
+log = structlog.get_logger(__name__)
+
+_database = ThreadPoolExecutor(max_workers=1, thread_name_prefix="approvals")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person said about the calls that a run wants to make: `only` numbers the approved ones, from 1.
+
+    `only` None approves all, `()` rejects all, and the model is told `reason`.
+    """
+
+    reference: str
+    only: tuple[int, ...] | None
+    reason: str = ""
+
+    def approves(self, number: int) -> bool:
+        return self.only is None or number in self.only
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose run it is: a reference is good for nobody and nothing else."""
+
+    key_id: int
+    agent_id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A stored run and what was decided about it."""
+
+    state: str
+    decision: Decision
+
+
+async def ask(result: RunResultStreaming, asker: Asker, *, follows_text: bool) -> ApprovalWanted:
+    """Store the run and say what it waits for. Raises Unavailable when that is not possible."""
+    calls = tuple(WantedCall(item.name or "", item.arguments or "") for item in result.interruptions)
+    state = result.to_state().to_string(context_serializer=_context_values)
+    reference = f"apr_{secrets.token_hex(8)}"
+    await _in_database(_store, reference, asker, calls, state)
+    return ApprovalWanted(reference, calls, follows_text)
+
+
+async def take(decision: Decision, asker: Asker) -> Resumption:
+    """The run that a decision is about; nobody can take it again. Raises ApprovalClosed."""
+    state = await _in_database(_take, decision, asker)
+    return Resumption(state, decision)
+
+
+async def resumed(agent: Agent[Any], resumption: Resumption, context_type: Callable[[], Any] | None) -> RunState[Any]:
+    """The state to run on with. Raises the SDK's UserError when the agent is not the one that was stored."""
+    state: RunState[Any] = await RunState.from_string(
+        agent, resumption.state, context_deserializer=lambda values: _context_of(context_type, values)
+    )
+    for number, item in enumerate(state.get_interruptions(), start=1):
+        if resumption.decision.approves(number):
+            state.approve(item)
+        else:
+            state.reject(item, rejection_message=_rejection(resumption.decision.reason))
+    return state
+
+
+def _rejection(reason: str) -> str:
+    return f"A person rejected this tool call: {reason}" if reason else "A person rejected this tool call."
+
+
+async def _in_database(function: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(_database, _closing, function, *arguments)
+
+
+def _closing(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except Error as error:
+        raise Unavailable("The approval cannot be stored or read: the database does not answer. Try again.") from error
+    finally:
+        connection.close()  # approvals are rare: no connection is kept for them
+
+
+def _store(reference: str, asker: Asker, calls: tuple[WantedCall, ...], state: str) -> None:
+    now = timezone.now()
+    Approval.objects.filter(expires_at__lt=now).delete()
+    Approval.objects.create(
+        id=reference,
+        agent_id=asker.agent_id,
+        agent_digest=asker.digest,
+        key_id=asker.key_id,
+        calls=[{"name": call.name, "arguments": call.arguments} for call in calls],
+        encrypted_state=encrypt(state),
+        created_at=now,
+        expires_at=now + timedelta(seconds=settings.GATEWAY_APPROVAL_TTL),
+    )
+    log.info("approval_wanted", reference=reference, agent=asker.agent_id, tools=[call.name for call in calls])
+
+
+def _take(decision: Decision, asker: Asker) -> str:
+    row = Approval.objects.filter(
+        id=decision.reference, key_id=asker.key_id, agent_id=asker.agent_id, expires_at__gt=timezone.now()
+    ).first()
+    if row is None:
+        raise ApprovalClosed(f"There is no open approval {decision.reference} here: it has expired, or is not yours.")
+    if row.agent_digest != asker.digest:
+        raise ApprovalClosed("The agent has been changed since it asked for this approval. Ask it again.")
+    numbers = range(1, len(row.calls) + 1)
+    if wrong := [number for number in decision.only or () if number not in numbers]:
+        raise ApprovalClosed(f"There is no call {wrong[0]} to approve; there are {len(row.calls)}.")
+    if not row.decide(approved=[number for number in numbers if decision.approves(number)]):
+        raise ApprovalClosed(f"The approval {decision.reference} has been decided already.")
+    log.info("approval_decided", reference=row.id, agent=row.agent_id, approved=row.approved)
+    try:
+        return decrypt(row.encrypted_state)
+    except SecretUnreadable as error:
+        raise ApprovalClosed("The stored run cannot be read: the gateway's secret key is another one.") from error
+
+
+# --- the run's context, when it is one that the gateway built ---------------------------------------------------------
+
+
+def _context_values(context: Any) -> Mapping[str, Any]:
+    """What of a context can be stored. One that cannot is built anew, as at the beginning of every run."""
+    if isinstance(context, Mapping):
+        return context
+    if not isinstance(context, BaseModel) and not dataclasses.is_dataclass(context):
+        return {}
+    try:
+        values: dict[str, Any] = TypeAdapter(type(context)).dump_python(context, mode="json")
+    except Exception as error:  # noqa: BLE001  # a field of any class of the module's
+        log.warning("context_not_stored", context=type(context).__name__, reason=str(error))
+        return {}
+    return values
+
+
+def _context_of(context_type: Callable[[], Any] | None, values: Mapping[str, Any]) -> Any:
+    if context_type is None:
+        return dict(values)
+    if not values:
+        return context_type()
+    return TypeAdapter[Any](cast("Any", context_type)).validate_python(values)
