@@ -9,6 +9,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.parser import Parser
 
+from apps.admin_api.routes import router as admin_router
 from apps.core.errors import GatewayError, InvalidRequest
 from apps.openai_api.errors import error_response
 from apps.openai_api.routes import router as openai_router
@@ -55,6 +56,7 @@ api = NinjaAPI(
     urls_namespace="gateway",
 )
 api.add_router("/v1", openai_router)
+api.add_router("/admin", admin_router)
 api.add_router("", health_router)
 
 

@@ -6,6 +6,6 @@ from gateway_site.api import api
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
-    path("admin/", admin.site.urls),
     path("", api.urls),
+    path("admin/", admin.site.urls),  # after the API, which has /admin/agents/errors
 ]

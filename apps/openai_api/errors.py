@@ -70,9 +70,10 @@ def _of_validation(errors: list[dict[str, Any]]) -> InvalidRequest:
 
 
 def _place(location: Sequence[Any]) -> str:
-    """Without ninja's two leading words, and without pydantic's names for the members of unions."""
+    """Without ninja's leading words (`query`, or `body` and the argument's name), and without pydantic's names for the
+    members of unions."""
     place, previous = "", None
-    for part in location[2:]:
+    for part in location[2 if location[0] == "body" else 1 :]:
         is_member = part in _UNION_TAGS if isinstance(previous, int) else part == "str" or "[" in str(part)
         if isinstance(part, int):
             place += f"[{part}]"

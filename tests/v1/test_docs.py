@@ -38,6 +38,7 @@ def test_openapi_describes_the_endpoints(described: Any) -> None:
         ("/v1/models/{model}", "get"),
         ("/health", "get"),
         ("/ready", "get"),
+        ("/admin/agents/errors", "get"),
     }
 
 
@@ -77,11 +78,12 @@ def test_openapi_describes_the_request_with_every_parameter_that_is_honoured(des
 def test_openapi_says_how_a_key_is_given(described: Any) -> None:
     schemes = described["components"]["securitySchemes"]
 
-    assert list(schemes.values()) == [{"type": "http", "scheme": "bearer"}]
+    assert list(schemes.values()) == [{"type": "http", "scheme": "bearer"}] * 2  # clients' keys and operators' keys
     secured = {path: "security" in item[method] for path, item in described["paths"].items() for method in item}
     assert secured == {
         "/v1/chat/completions": True,
         "/v1/models": True,
+        "/admin/agents/errors": True,
         "/v1/models/{model}": True,
         "/health": False,
         "/ready": False,
