@@ -6,7 +6,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,42 +57,162 @@ class _Found:
     problems: list[tuple[str, Problem]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A folder that is an agent, or looks like one."""
+
+    agent_id: str
+    path: Path
+    folder: Folder | None  # None without agent.py
+    has_links: bool  # files of it may change elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A folder directly in a discovery folder: an agent, a namespace of several, or neither."""
+
+    path: Path
+    is_link: bool
+    places: Mapping[Path, _Place]
+
+
 def scan(roots: Iterable[Path], allow: Sequence[str] = (), deny: Sequence[str] = ()) -> Scan:
     """Look once. Of folders with the same id the first serves (in the order of the roots, then by name)."""
-    found = _Found()
-    for root in roots:
-        if not root.is_dir():
-            found.problems.append((EVERYWHERE, _no_discovery_folder(root)))
-            continue
-        if (root / "__init__.py").exists():
-            found.problems.append((EVERYWHERE, _hides_sdk(root)))
-        for id, path in candidates(root):
-            _judge(found, id, path, allow, deny)
-    return Scan(tuple(found.folders.values()), tuple(found.problems))
+    return Scanner(roots, allow, deny).look()
+
+
+class Scanner:
+    """Looks at the discovery folders again and again, each time only where something may have changed.
+
+    Not thread-safe: one caller at a time.
+    """
+
+    def __init__(self, roots: Iterable[Path], allow: Sequence[str] = (), deny: Sequence[str] = ()) -> None:
+        self._roots = tuple(map(_Root, roots))
+        self._allow, self._deny = allow, deny
+        self._seen: Scan | None = None
+
+    def look(self, changed: Collection[Path] | None = None) -> Scan:
+        """Look at the agents that the `changed` files and folders belong to, or everywhere. The whole picture."""
+        if self._seen is None or changed is None or changed:
+            for root in self._roots:
+                root.look(None if self._seen is None else changed)
+            self._seen = self._judged()
+        return self._seen
+
+    def folders(self) -> dict[Path, Folder]:
+        """The agents' folders as they were when they were looked at last."""
+        return {path: one.folder for root in self._roots for path, one in root.places().items() if one.folder}
+
+    def linked(self) -> set[Path]:
+        """Where files change that lie elsewhere, behind symbolic links."""
+        return {path for root in self._roots for path in root.linked()}
+
+    def _judged(self) -> Scan:
+        found = _Found()
+        for root in self._roots:
+            if not root.path.is_dir():
+                found.problems.append((EVERYWHERE, _no_discovery_folder(root.path)))
+                continue
+            if (root.path / "__init__.py").exists():
+                found.problems.append((EVERYWHERE, _hides_sdk(root.path)))
+            for place in root.places().values():
+                _judge(found, place, self._allow, self._deny)
+        return Scan(tuple(found.folders.values()), tuple(found.problems))
+
+
+class _Root:
+    """What one discovery folder contained when it was looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: dict[str, _Entry] = {}
+
+    def look(self, changed: Collection[Path] | None) -> None:
+        if changed is None or self.path in changed:
+            self._entries = {path.name: _entry(path) for path in _subfolders(self.path)}
+            return
+        for name, touched in self._touched(changed).items():
+            known = self._entries.pop(name, None)
+            path = self.path / name
+            if _is_entered(path):
+                self._entries[name] = _entry_again(known, touched) if known else _entry(path)
+
+    def places(self) -> Mapping[Path, _Place]:
+        return {path: place for _, entry in sorted(self._entries.items()) for path, place in entry.places.items()}
+
+    def linked(self) -> Iterator[Path]:
+        for entry in self._entries.values():
+            if entry.is_link:
+                yield entry.path
+            else:
+                yield from (path for path, place in entry.places.items() if place.has_links)
+
+    def _touched(self, changed: Iterable[Path]) -> Mapping[str, set[Path]]:
+        """The changed paths by the entry that they lie in, cut where a namespace has its agents."""
+        touched: dict[str, set[Path]] = defaultdict(set)
+        for path in changed:
+            if path.is_relative_to(self.path):
+                parts = path.relative_to(self.path).parts[:2]
+                touched[parts[0]].add(self.path.joinpath(*parts))
+        return touched
+
+
+def _entry(path: Path) -> _Entry:
+    places = {inner: _place(id, inner) for id, inner in _inside(path)}
+    return _Entry(path, path.is_symlink(), places)
+
+
+def _entry_again(known: _Entry, touched: set[Path]) -> _Entry:
+    """Of a namespace only the touched folders are looked at, and its list only when one came or went."""
+    places = dict(known.places)
+    if all(path in places and places[path].folder and _is_agent(path) for path in touched):
+        places |= {path: _place(places[path].agent_id, path) for path in touched}
+    elif known.path in touched or known.path in places:
+        return _entry(known.path)
+    else:
+        places = {
+            path: places[path] if path in places and path not in touched else _place(id, path)
+            for id, path in _inside(known.path)
+        }
+    return _Entry(known.path, known.is_link, places)
+
+
+def _place(agent_id: str, path: Path) -> _Place:
+    if not _is_agent(path):
+        return _Place(agent_id, path, None, has_links=path.is_symlink())
+    links: list[str] = []
+    stats = tuple(sorted(_stats(str(path), "", set(), links)))
+    return _Place(agent_id, path, Folder(agent_id, path, stats), has_links=bool(links) or path.is_symlink())
 
 
 def candidates(root: Path) -> Iterator[tuple[str, Path]]:
     """Every folder that is an agent, or looks like one, with the id that it has."""
     for path in _subfolders(root):
-        if _is_agent(path):
-            yield agent_id(DEFAULT_NAMESPACE, path.name), path
-            continue
-        inner = list(_subfolders(path))
-        if any(map(_is_agent, inner)):
-            yield from ((agent_id(path.name, one.name), one) for one in inner if _is_agent(one) or _has_code(one))
-        elif _has_code(path):
-            yield agent_id(DEFAULT_NAMESPACE, path.name), path
+        yield from _inside(path)
 
 
-def _judge(found: _Found, id: str, path: Path, allow: Sequence[str], deny: Sequence[str]) -> None:
-    if (allow and not globs.matches(id, allow)) or globs.matches(id, deny):
+def _inside(path: Path) -> Iterator[tuple[str, Path]]:
+    if _is_agent(path):
+        yield agent_id(DEFAULT_NAMESPACE, path.name), path
+        return
+    inner = list(_subfolders(path))
+    if any(map(_is_agent, inner)):
+        yield from ((agent_id(path.name, one.name), one) for one in inner if _is_agent(one) or _has_code(one))
+    elif _has_code(path):
+        yield agent_id(DEFAULT_NAMESPACE, path.name), path
+
+
+def _judge(found: _Found, place: _Place, allow: Sequence[str], deny: Sequence[str]) -> None:
+    id, path = place.agent_id, place.path
+    if (allow and not globs.matches(id, allow)) or (deny and globs.matches(id, deny)):
         found.problems.append((id, _denied(id, path)))
-    elif not _is_agent(path):
+    elif not place.folder:
         found.problems.append((id, _no_agent_file(path)))
     elif id in found.folders:
         found.problems.append((id, _duplicate(id, path, found.folders[id].path)))
     else:
-        found.folders[id] = Folder(id, path, fingerprint(path))
+        found.folders[id] = place.folder
 
 
 def agent_id(namespace: str, name: str) -> str:
@@ -99,7 +220,7 @@ def agent_id(namespace: str, name: str) -> str:
 
 
 def _is_agent(path: Path) -> bool:
-    return (path / AGENT_FILE).is_file()
+    return os.path.isfile(f"{path}/{AGENT_FILE}")  # noqa: PTH113  # asked a thousand times a look: twice as fast
 
 
 def _has_code(path: Path) -> bool:
@@ -108,20 +229,26 @@ def _has_code(path: Path) -> bool:
 
 def _subfolders(path: Path) -> Iterator[Path]:
     for entry in _list(path):
-        if _is_folder(entry) and not _is_skipped(entry):
-            yield Path(entry.path)
+        one = path / entry.name
+        if _is_entered(one):
+            yield one
 
 
-def _is_skipped(entry: os.DirEntry[str]) -> bool:
-    name = entry.name
-    return name.startswith(".") or name in _SKIPPED_FOLDERS or Path(entry.path, "pyvenv.cfg").exists()
+def _is_entered(path: Path) -> bool:
+    return os.path.isdir(path) and not _is_skipped(path.name, path)  # noqa: PTH112  # False for a link to itself
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a symbolic link to itself
-        return False
+def _is_skipped(name: str, path: Path | str) -> bool:
+    return _is_skipped_name(name) or os.path.exists(f"{path}/pyvenv.cfg")  # noqa: PTH110  # as in _is_agent
+
+
+def _is_skipped_name(name: str) -> bool:
+    return name.startswith(".") or name in _SKIPPED_FOLDERS
+
+
+def never_counts(parts: Sequence[str]) -> bool:
+    """Whether nothing that happens at this path, below a discovery folder, makes a new version of an agent."""
+    return any(map(_is_skipped_name, parts[:-1])) or bool(_SKIPPED_FILES.search(parts[-1]))
 
 
 def _list(path: Path | str) -> list[os.DirEntry[str]]:
@@ -137,23 +264,29 @@ def _list(path: Path | str) -> list[os.DirEntry[str]]:
 
 def fingerprint(path: Path) -> Fingerprint:
     """Changes whenever a file of the folder may have changed. Costs one stat per file."""
-    return tuple(sorted(_stats(str(path), "", set())))
+    return tuple(sorted(_stats(str(path), "", set(), [])))
 
 
-def _stats(folder: str, prefix: str, above: set[tuple[int, int]]) -> Iterator[tuple[str, int, int, int]]:
+def _stats(
+    folder: str, prefix: str, above: set[tuple[int, int]], links: list[str]
+) -> Iterator[tuple[str, int, int, int]]:
+    """Puts the symbolic links that it follows into `links`."""
     for entry in _list(folder):
         try:
-            if entry.is_dir():
-                # A link may lead to a folder that contains it: no folder is entered twice on one way down.
-                status = entry.stat()
-                place = (status.st_dev, status.st_ino)
-                if not _is_skipped(entry) and place not in above:
-                    yield from _stats(entry.path, f"{prefix}{entry.name}/", above | {place})
-            elif not _SKIPPED_FILES.search(entry.name):
-                status = entry.stat()
-                yield f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns, status.st_ino
+            is_folder, status = entry.is_dir(), entry.stat()
         except OSError:  # vanished while we looked, or a broken link
             continue
+        if _is_skipped(entry.name, entry.path) if is_folder else _SKIPPED_FILES.search(entry.name):
+            continue
+        if entry.is_symlink():
+            links.append(entry.path)
+        if is_folder:
+            # A link may lead to a folder that contains it: no folder is entered twice on one way down.
+            place = (status.st_dev, status.st_ino)
+            if place not in above:
+                yield from _stats(entry.path, f"{prefix}{entry.name}/", above | {place}, links)
+        else:
+            yield f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def digest(folder: Folder) -> str:
