@@ -56,7 +56,7 @@ api = NinjaAPI(
     urls_namespace="gateway",
 )
 api.add_router("/v1", openai_router)
-api.add_router("/admin", admin_router)
+api.add_router("", admin_router)
 api.add_router("", health_router)
 
 

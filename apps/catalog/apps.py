@@ -7,5 +7,8 @@ class CatalogConfig(AppConfig):
     verbose_name = "Agents"
 
     def ready(self) -> None:
-        """Declares the catalog's section before anything can take a snapshot of the configuration without it."""
-        from apps.catalog import registry  # noqa: F401
+        """Declares the catalog's section, before anything can take a snapshot of the configuration without it."""
+        from apps.catalog.metrics import CatalogCollector
+        from apps.observability.metrics import REGISTRY
+
+        REGISTRY.register(CatalogCollector())

@@ -39,6 +39,7 @@ def test_openapi_describes_the_endpoints(described: Any) -> None:
         ("/health", "get"),
         ("/ready", "get"),
         ("/admin/agents/errors", "get"),
+        ("/metrics/prometheus", "get"),
     }
 
 
@@ -84,6 +85,7 @@ def test_openapi_says_how_a_key_is_given(described: Any) -> None:
         "/v1/chat/completions": True,
         "/v1/models": True,
         "/admin/agents/errors": True,
+        "/metrics/prometheus": True,
         "/v1/models/{model}": True,
         "/health": False,
         "/ready": False,

@@ -1,0 +1,11 @@
+"""The one registry of metrics. Whoever measures something registers it here."""
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+REGISTRY = CollectorRegistry()
+
+
+def exposition() -> tuple[bytes, str]:
+    """Everything in Prometheus's text format, and its content type."""
+    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
