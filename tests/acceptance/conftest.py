@@ -16,6 +16,15 @@ from tests.acceptance.stock import Ran, run_module
 from tests.harness import GatewayServer, Template
 from tests.harness.asking import Ask, Told
 
+# An upstream that takes whatever it is sent, so that nothing which an agent asks for is dropped on the way.
+_TAKES = [
+    "takes_reasoning_effort",
+    "takes_verbosity",
+    "takes_strict",
+    "takes_parallel_tool_calls",
+    "takes_developer_role",
+    "takes_several_system_messages",
+]
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dropin_agents"
 
 
@@ -41,15 +50,11 @@ def dropins(
 ) -> Iterator[GatewayServer]:
     server = GatewayServer(tmp_path_factory.mktemp("acceptance") / "data", agents=folder, template=template)
     operator = server.operator
-    operator.put_upstream(
-        "first",
-        kind="other",
-        base_url=upstream.base_url("first"),
-        models=["demo"],
-        default_model="demo",
-        is_default=True,
-    )
-    operator.put_upstream("second", kind="other", base_url=upstream.base_url("second"), models=["second-model"])
+    everything = dict.fromkeys(_TAKES, True)
+    for name, model in (("first", "demo"), ("second", "second-model")):
+        url = upstream.base_url(name)
+        operator.put_upstream(name, kind="other", base_url=url, models=[model], default_model=model, **everything)
+    operator.put_upstream("first", models=["demo"], is_default=True)
     with server:
         yield server
 
@@ -64,7 +69,7 @@ Runs = Callable[..., tuple[Ran, list[Asked]]]
 
 @pytest.fixture(scope="session")
 def under_runner(folder: Path, upstream: RecordingUpstream) -> Iterator[Runs]:
-    """What the SDK's own Runner makes of a fixture: `under_runner("Name", "question")`, and what its model was asked."""
+    """What the SDK's own Runner makes of a fixture, and what its model is asked: `under_runner("Name", "question")`."""
     known: dict[str, tuple[Ran, list[Asked]]] = {}
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["tests.acceptance.stock"])
@@ -102,15 +107,21 @@ Alike = Callable[..., tuple[Told, list[Asked]]]
 @pytest.fixture
 def alike(ask_agent: AskAgent, under_runner: Runs) -> Alike:
     """Asks a fixture through the gateway and under Runner, and holds that the answer is the same and that the model was
-    asked the same, word for word, tool for tool, turn for turn. Returns what the gateway told."""
+    asked the same, word for word, tool for tool, turn for turn. Returns what the gateway told, and asked.
 
-    def asking(name: str, asked: Any, *, variable: str = "agent", context: str = "") -> tuple[Told, list[Asked]]:
+    `alone`: the variable is the module's only export, and so no part of the id. `ordered=False`: turns run in parallel.
+    """
+
+    def asking(
+        name: str, asked: Any, *, variable: str = "agent", context: str = "", alone: bool = False, ordered: bool = True
+    ) -> tuple[Told, list[Asked]]:
         expected, expected_calls = under_runner(name, asked, variable=variable, context=context)
         assert expected.error == "", expected.message
-        told, calls = ask_agent(model_id(name, variable), asked)
+        told, calls = ask_agent(model_id(name, "agent" if alone else variable), asked)
         assert told.content == expected.content
         assert calls
-        assert comparable(calls) == comparable(expected_calls)
+        order = list if ordered else sorted
+        assert order(comparable(calls)) == order(comparable(expected_calls))
         return told, calls
 
     return asking

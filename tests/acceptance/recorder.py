@@ -5,10 +5,11 @@ server: the first part of the path tells them apart.
 """
 
 import json
+import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -91,15 +92,19 @@ class RecordingUpstream:
 
 def comparable(asked: Iterable[Asked]) -> list[str]:
     """The requests in a form that is equal for equal runs: tool calls are told apart by their order, not their ids."""
-    return [_comparable(one.body) for one in asked]
+    bodies = [one.body for one in asked]
+    calls = [call for body in bodies for message in body["messages"] for call in message.get("tool_calls") or ()]
+    # Nested histories tell ids in prose, of calls that no request has as such.
+    ids = [call["id"] for call in calls] + re.findall(r"call_demo_\w+", json.dumps(bodies))
+    names = {id: f"<call {number}>" for number, id in enumerate(dict.fromkeys(ids))}
+    return [_renamed(body, names) for body in bodies]
 
 
-def _comparable(body: dict[str, Any]) -> str:
+def _renamed(body: dict[str, Any], names: Mapping[str, str]) -> str:
     kept = {name: value for name, value in body.items() if name not in _TRANSPORT}
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
-    ids = [call["id"] for message in body["messages"] for call in message.get("tool_calls") or ()]
-    for number, id in enumerate(ids):
-        text = text.replace(id, f"<call {number}>")
+    for id, name in names.items():
+        text = text.replace(id, name)
     return text
 
 

@@ -15,8 +15,8 @@ from tests.harness.asking import Ask
         ("fetch_weather", '{"location": {"lat": 1.5, "long": 2}}', "Sunny at 1.5, 2."),
         (
             "ship_order",
-            '{"items": [{"name": "pen", "quantity": 2}], "address": {"street": "A", "zip_code": "12345"},'
-            ' "express": true, "note": null}',
+            """{"items": [{"name": "pen", "quantity": 2}], "address": {"street": "A", "zip_code": "12345"},
+            "express": true, "note": null}""",
             "{'items': {'pen': 2}, 'street': 'A', 'express': True, 'note': None}",
         ),
         ("search", '{"query": "pen", "filters": {"color": "red"}, "limit": 1}', "[\"pen 0 {'color': 'red'}\"]"),

@@ -1,0 +1,119 @@
+"""Guardrails on what goes in and what comes out."""
+
+import pytest
+
+from tests.acceptance.conftest import Alike, AskAgent, Runs
+from tests.acceptance.recorder import RecordingUpstream
+from tests.harness import eventually
+
+# The demo sets a boolean when the text has all words of its name.
+HOMEWORK = "Is this math homework? Solve 2x = 4"
+ENDLESS = "my secret [[words=1000]] [[delay=0.05]]"  # 50 s, were it not stopped
+
+
+def test_input_guardrail_asks_an_agent_of_its_own_and_lets_pass(ask_agent: AskAgent) -> None:
+    told, calls = ask_agent("default/guardinput", "When do you open?")
+
+    assert "My instructions are: “Help customers.”. You said: “When do you open?”" in told.content
+    assert sorted(call.system.split()[0] for call in calls) == ["Check", "Help"]
+
+
+def test_input_guardrail_in_parallel_trips(ask_agent: AskAgent, under_runner: Runs) -> None:
+    assert under_runner("GuardInput", HOMEWORK)[0].error == "InputGuardrailTripwireTriggered"
+
+    told, _ = ask_agent("default/guardinput", HOMEWORK)
+
+    assert told.finish_reason == "content_filter"
+    assert told.content.endswith("This request was stopped by the agent's guardrail 'math_guardrail'.")
+
+
+@pytest.mark.parametrize(("asked", "name"), [("my secret", "no_secrets"), ("damn it", "polite")])
+def test_blocking_input_guardrail_asks_no_model(ask_agent: AskAgent, under_runner: Runs, asked: str, name: str) -> None:
+    assert under_runner("GuardBlocking", asked)[0].error == "InputGuardrailTripwireTriggered"
+
+    told, calls = ask_agent("default/guardblocking", asked)
+
+    assert (told.content, told.finish_reason) == (
+        f"This request was stopped by the agent's guardrail '{name}'.",
+        "content_filter",
+    )
+    assert calls == []
+
+
+def test_blocking_input_guardrails_let_others_pass(alike: Alike) -> None:
+    alike("GuardBlocking", "Nothing to hide")
+
+
+@pytest.mark.parametrize(
+    ("variable", "asked", "name"),
+    [
+        ("text", "[[say=The code is 1234.]]", "no_digits"),
+        ("structured", '[[say={"reply": "hm", "digits": 4}]]', "few_digits"),
+        ("handing", "[[tool=transfer_to_guarded]] [[say=The code is 1234.]]", "no_digits"),
+    ],
+)
+def test_output_guardrail_trips_before_anything_is_told(
+    ask_agent: AskAgent, under_runner: Runs, variable: str, asked: str, name: str
+) -> None:
+    assert under_runner("GuardOutput", asked, variable=variable)[0].error == "OutputGuardrailTripwireTriggered"
+
+    told, _ = ask_agent(f"default/guardoutput.{variable}", asked)
+
+    assert told.content == f"This answer was stopped by the agent's guardrail '{name}'."
+    assert told.finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("variable", "asked"),
+    [
+        ("text", "[[say=Nothing to count.]]"),
+        ("structured", '[[say={"reply": "hm", "digits": 3}]]'),
+        ("handing", "[[tool=transfer_to_guarded]] [[say=Nothing to count.]]"),
+    ],
+)
+def test_output_guardrail_that_passes_releases_the_answer(alike: Alike, variable: str, asked: str) -> None:
+    alike("GuardOutput", asked, variable=variable)
+
+
+@pytest.mark.parametrize(
+    ("asked", "content"),
+    [
+        ("[[say=Fine.]]", "Fine."),
+        pytest.param(
+            "[[say=The code is 1234.]]",
+            "I had better not say.",
+            marks=pytest.mark.xfail(strict=True, reason="features-1: text of RunConfig.output_guardrails is not held"),
+        ),
+    ],
+)
+def test_workflow_may_catch_its_output_guardrails(alike: Alike, asked: str, content: str) -> None:
+    told, _ = alike("GuardWorkflow", asked, variable="run_workflow")
+
+    assert told.content == content
+
+
+@pytest.mark.xfail(strict=True, reason="features-2: held text is released after the trip")
+def test_workflow_may_catch_the_output_guardrails_of_its_agents(alike: Alike) -> None:
+    told, _ = alike("GuardWorkflowAgents", "[[say=The code is 1234.]]", variable="run_workflow")
+
+    assert told.content == "I had better not say."
+
+
+@pytest.mark.xfail(strict=True, reason="features-3: no watcher on runs of workflows")
+def test_workflow_may_catch_its_input_guardrails_at_once(ask_agent: AskAgent, upstream: RecordingUpstream) -> None:
+    cut = upstream.cut_count()
+
+    told, _ = ask_agent("default/guardworkflow", ENDLESS, timeout=5)
+
+    assert told.content.endswith("I will not hear of that (secret word).")
+    eventually(upstream.cut_count, cut + 1)
+
+
+def test_parallel_input_guardrail_stops_the_model_at_once(ask_agent: AskAgent, upstream: RecordingUpstream) -> None:
+    cut = upstream.cut_count()
+
+    told, _ = ask_agent("default/guardparallel", ENDLESS, timeout=5)
+
+    assert told.content.endswith("This request was stopped by the agent's guardrail 'no_secrets'.")
+    assert told.finish_reason == "content_filter"
+    eventually(upstream.cut_count, cut + 1)
