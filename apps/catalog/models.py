@@ -1,8 +1,12 @@
-"""What discovery found (DropIn, Diagnostic: state, written by the workers) and what operators set (AgentSettings)."""
+"""What discovery found (DropIn, Diagnostic, AgentVersion, ServingWorker: state, written by the workers) and what
+operators set (AgentSettings, PinnedVersion)."""
 
+from django.conf import settings
 from django.db import models
 
 from apps.core.models import ConfigModel
+
+SHORT = 12  # hexadecimal digits of a digest that people are shown
 
 
 class State(models.TextChoices):
@@ -17,6 +21,9 @@ class DropIn(models.Model):
 
     agent_id = models.CharField("id", max_length=200, unique=True)
     folder = models.CharField(max_length=500)
+    folder_id = models.CharField(
+        max_length=200, blank=True, db_index=True, help_text="Agents that one folder publishes have this in common."
+    )
     name = models.CharField(max_length=200, blank=True, help_text="The SDK agent's own name.")
     description = models.TextField(blank=True)
     state = models.CharField(max_length=8, choices=State, default=State.BROKEN)
@@ -25,7 +32,8 @@ class DropIn(models.Model):
     tools = models.JSONField(default=list, blank=True)
     handoffs = models.JSONField(default=list, blank=True)
     digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 over the folder that serves.")
-    loaded_at = models.DateTimeField(null=True, blank=True)
+    disk_digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 over the folder as it lies there.")
+    loaded_at = models.DateTimeField(null=True, blank=True, help_text="Since when this version serves.")
 
     class Meta:
         ordering = ["agent_id"]
@@ -64,6 +72,65 @@ class AgentSettings(ConfigModel):
 
     def __str__(self) -> str:
         return f"settings of {self.drop_in_id}"
+
+
+class AgentVersion(models.Model):
+    """A version of a folder that loaded, with its files, so that an operator can put it back."""
+
+    folder_id = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the folder.")
+    archive = models.BinaryField(null=True, help_text="A gzipped tar; null when the folder is too large to be kept.")
+    size = models.PositiveBigIntegerField(help_text="Bytes of all files together.")
+    file_count = models.PositiveIntegerField()
+    first_loaded_at = models.DateTimeField()
+    last_loaded_at = models.DateTimeField(help_text="Later than the first time when the folder came back to it.")
+
+    class Meta:
+        ordering = ["-first_loaded_at", "-pk"]
+        constraints = [models.UniqueConstraint(fields=["folder_id", "digest"], name="one_row_per_version")]
+
+    def __str__(self) -> str:
+        return f"{self.folder_id} {self.short}"
+
+    @property
+    def short(self) -> str:
+        return self.digest[:SHORT]
+
+
+class PinnedVersion(ConfigModel):
+    """A former version that an operator put back: it serves in place of what lies in the folder."""
+
+    folder_id = models.CharField(max_length=200, unique=True)
+    digest = models.CharField(max_length=64)
+    pinned_at = models.DateTimeField(auto_now=True)
+    pinned_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    def __str__(self) -> str:
+        return f"{self.folder_id} {self.short}"
+
+    @property
+    def short(self) -> str:
+        return self.digest[:SHORT]
+
+
+class ServingWorker(models.Model):
+    """A server process and the versions that it serves. The row goes when the process does."""
+
+    worker_id = models.CharField(max_length=40, unique=True)
+    host = models.CharField(max_length=200)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+    discovery = models.CharField(max_length=20, help_text="How it learns of edits.")
+    versions = models.JSONField(default=dict, help_text='{agent id: short digest}; "" when no version of it loads.')
+
+    class Meta:
+        ordering = ["host", "started_at", "pid"]
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.pid}"
 
 
 class Diagnostic(models.Model):

@@ -1,24 +1,32 @@
-"""Writes what discovery found into DropIn and Diagnostic rows, for the admin and the API.
+"""Writes what discovery found into DropIn and Diagnostic rows, for the admin and the API; keeps what loaded.
 
 Every worker does this for itself: the rows are compared first, so that the same find written twice is one write.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
 from django.db import Error, connection, transaction
 from django.utils import timezone
 
+from apps.catalog import scan, versions
 from apps.catalog.diagnostics import Problem
 from apps.catalog.generations import Found, Serving
 from apps.catalog.models import Diagnostic, DropIn, State
+from apps.catalog.pinned_folders import pinned_folders
+from apps.catalog.serving_workers import this_worker
 
 _WRITER_LOCK = 0x0A6E17CA  # any number that is only ours: PostgreSQL's advisory lock
-_FIELDS = ("folder", "name", "description", "state", "export", "model", "tools", "handoffs", "digest")
+_FIELDS = (
+    "folder", "folder_id", "name", "description", "state", "export", "model", "tools", "handoffs", "digest",
+    "disk_digest",
+)  # fmt: skip
 _PROBLEM_FIELDS = ("agent_id", "code", "severity", "file", "line", "reason", "remedy")
 
 log = structlog.get_logger(__name__)
+
+_keeper = versions.Keeper()
 
 
 class _Recorded:
@@ -29,21 +37,34 @@ class _Recorded:
 
 
 def record_if_new(found: Found) -> None:
-    """Write `found` unless it is what was written last. A failing database is logged once, and tried again next time.
+    """Write `found` unless it is what was written last; keep the next few versions; say that this worker lives.
 
-    Discovery goes on without a database: requests are served from memory.
+    A failing database is logged once, and tried again next time. Discovery goes on without a database: requests are
+    served from memory.
     """
-    if found is _Recorded.found:
-        return
     try:
-        record(found)
-        _Recorded.found, _Recorded.failing = found, False
+        if found is not _Recorded.found:
+            record(found)
+            _keeper.look_at(_loaded(found))
+            _Recorded.found = found
+        this_worker.tell(found)
+        _keeper.work()
+        _Recorded.failing = False
     except Error as error:
         if not _Recorded.failing:
             log.error("discovery_not_recorded", error=str(error))
         _Recorded.failing = True
         if not connection.in_atomic_block:
             connection.close()
+    pinned_folders.tidy()
+
+
+def _loaded(found: Found) -> Iterator[versions.Loaded]:
+    """What loads from its own folder: a pinned version is kept already."""
+    for agent_id, serving in found.agents.items():
+        if serving.generation and serving.state == State.LIVE and not pinned_folders.replaced(serving.folder):
+            folder_id = versions.folder_id(agent_id, serving.folder)
+            yield versions.Loaded(folder_id, serving.folder, serving.generation.digest)
 
 
 def record(found: Found) -> None:
@@ -64,29 +85,36 @@ def _become_only_writer() -> None:
 
 
 def _write_agents(agents: Mapping[str, Serving]) -> None:
-    rows = {row["agent_id"]: row for row in DropIn.objects.values("agent_id", *_FIELDS)}
+    rows = {row["agent_id"]: row for row in DropIn.objects.values("agent_id", "loaded_at", *_FIELDS)}
     changed = []
     for agent_id, serving in agents.items():
         values = _agent_values(serving)
         row = rows.get(agent_id)
         if row is None or any(row[name] != value for name, value in values.items()):
-            loaded_at = timezone.now() if serving.generation else None
-            changed.append(DropIn(agent_id=agent_id, loaded_at=loaded_at, **values))
+            changed.append(DropIn(agent_id=agent_id, loaded_at=_loaded_at(serving, row), **values))
     if changed:
         DropIn.objects.bulk_create(
             changed, update_conflicts=True, unique_fields=["agent_id"], update_fields=[*_FIELDS, "loaded_at"]
         )
     gone = [agent_id for agent_id, row in rows.items() if agent_id not in agents and row["state"] != State.GONE]
     for one in gone:
-        DropIn.objects.filter(agent_id=one).update(state=State.GONE, digest="")
+        DropIn.objects.filter(agent_id=one).update(state=State.GONE, digest="", disk_digest="")
+
+
+def _loaded_at(serving: Serving, row: Mapping[str, Any] | None) -> Any:
+    """Since when the version serves; a restart is no new version."""
+    if serving.generation is None or serving.state == State.BROKEN:
+        return None
+    return row["loaded_at"] if row and row["digest"] == serving.generation.digest else timezone.now()
 
 
 def _agent_values(serving: Serving) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(("description", "export", "model", "digest"), "")
-    values |= {"folder": _text(serving.folder, 500), "name": _text(serving.folder.name, 200)}
+    values |= {"name": _text(serving.folder.name, 200), **_folder_values(serving)}
     values |= {"state": serving.state, "tools": [], "handoffs": []}
     if generation := serving.generation:
-        values |= {"description": _text(generation.description), "digest": generation.digest}
+        serves = serving.state != State.BROKEN  # a version may load, and no upstream have what it needs
+        values |= {"description": _text(generation.description), "digest": generation.digest if serves else ""}
         values |= {"export": generation.export.kind}
         if node := generation.node:
             values |= {
@@ -96,6 +124,20 @@ def _agent_values(serving: Serving) -> dict[str, Any]:
                 "handoffs": [_text(name) for name in node.handoffs],
             }
     return values
+
+
+def _folder_values(serving: Serving) -> dict[str, Any]:
+    """Of the folder in the discovery folder, whether it serves or a pinned version does in its place."""
+    folder_id = versions.folder_id(serving.agent_id, serving.folder)
+    pinned = pinned_folders.replaced(serving.folder)
+    if pinned:
+        path, digest = pinned.live.path, pinned.live_digest
+    elif serving.generation and serving.state == State.LIVE:
+        path, digest = serving.folder, serving.generation.digest
+    else:  # the newest edit did not load
+        path = serving.folder
+        digest = scan.digest(scan.Folder(folder_id, path, scan.fingerprint(path)))
+    return {"folder": _text(path, 500), "folder_id": folder_id, "disk_digest": digest}
 
 
 def _write_problems(problems: Iterable[tuple[str, Problem]]) -> None:
