@@ -101,15 +101,16 @@ def serving(entry: Entry) -> Generation:
 
 async def _order(key: Key, entry: Entry, generation: Generation, body: ChatCompletionRequest) -> Order:
     """Raises ApprovalClosed when the last message decides about a run that waits no longer."""
-    decision = decision_in(body.messages)
-    asker = Asker(key.id, entry.agent_id, generation.digest)
+    resumption = None
+    if decision := decision_in(body.messages):
+        resumption = await take(decision, Asker(key.id, entry.agent_id, generation.digest))
     return Order(
         agent_id=entry.agent_id,
         generation=generation,
         input=input_items(body.messages),
         prompt=last_user_text(body.messages),
         model_settings=model_settings(body),
-        resumption=await take(decision, asker) if decision else None,
+        resumption=resumption,
         key_id=key.id,
     )
 
