@@ -53,7 +53,7 @@ def dropins(
     everything = dict.fromkeys(_TAKES, True)
     for name, model in (("first", "demo"), ("second", "second-model")):
         url = upstream.base_url(name)
-        operator.put_upstream(name, kind="other", base_url=url, models=[model], default_model=model, **everything)
+        operator.put_upstream(name, kind="openai", base_url=url, models=[model], default_model=model, **everything)
     operator.put_upstream("first", models=["demo"], is_default=True)
     with server:
         yield server
@@ -92,10 +92,12 @@ AskAgent = Callable[..., tuple[Told, list[Asked]]]
 
 @pytest.fixture
 def ask_agent(client: openai.OpenAI, ask: Ask, upstream: RecordingUpstream) -> AskAgent:
-    """The gateway's answer and what the model was asked: `ask_agent("default/name", "question")`."""
+    """The gateway's answer and what the model was asked: `ask_agent("default/name", "question")`. The first requests to
+    the model fail with the statuses `failures`."""
 
-    def asking(model: str, asked: Any, **options: Any) -> tuple[Told, list[Asked]]:
+    def asking(model: str, asked: Any, *, failures: tuple[int, ...] = (), **options: Any) -> tuple[Told, list[Asked]]:
         upstream.taken()
+        upstream.fail_next(*failures)
         return ask(client, model, asked, **options), upstream.taken()
 
     return asking
@@ -110,15 +112,23 @@ def alike(ask_agent: AskAgent, under_runner: Runs) -> Alike:
     asked the same, word for word, tool for tool, turn for turn. Returns what the gateway told, and asked.
 
     `alone`: the variable is the module's only export, and so no part of the id. `ordered=False`: turns run in parallel.
+    `told_before`: a workflow's agents have spoken, and were heard, before it returns what Runner's caller gets to see.
     """
 
     def asking(
-        name: str, asked: Any, *, variable: str = "agent", context: str = "", alone: bool = False, ordered: bool = True
+        name: str,
+        asked: Any,
+        *,
+        variable: str = "agent",
+        context: str = "",
+        alone: bool = False,
+        ordered: bool = True,
+        told_before: bool = False,
     ) -> tuple[Told, list[Asked]]:
         expected, expected_calls = under_runner(name, asked, variable=variable, context=context)
         assert expected.error == "", expected.message
         told, calls = ask_agent(model_id(name, "agent" if alone else variable), asked)
-        assert told.content == expected.content
+        assert expected.content == (told.content[-len(expected.content) :] if told_before else told.content)
         assert calls
         order = list if ordered else sorted
         assert order(comparable(calls)) == order(comparable(expected_calls))

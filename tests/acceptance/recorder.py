@@ -26,6 +26,7 @@ class Asked:
     """One request for a completion."""
 
     upstream: str
+    query: str
     headers: dict[str, str]
     body: dict[str, Any]
 
@@ -84,8 +85,9 @@ class RecordingUpstream:
         return self._orders.cut
 
     def taken(self) -> list[Asked]:
-        """The requests since the last call."""
+        """The requests since the last call. Failures that nobody met are called off."""
         with self._orders.lock:
+            self._orders.failures.clear()
             asked, self._orders.asked[:] = list(self._orders.asked), []
         return asked
 
@@ -124,8 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
+        path, _, query = self.path.partition("?")
         with self.orders.lock:
-            self.orders.asked.append(Asked(self.path.split("/")[1], headers, body))
+            self.orders.asked.append(Asked(path.split("/")[1], query, headers, body))
             failure = self.orders.failures.pop(0) if self.orders.failures else None
         if failure:
             return self._send(failure, {"error": {"message": f"Failing with {failure}, as ordered."}})
