@@ -9,20 +9,26 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery, Value
+from django.db.models import Count, Exists, IntegerField, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
-from django.template.loader import render_to_string
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import path
+from django.utils.html import format_html_join
 from django.utils.text import Truncator
+from django.views.decorators.http import require_GET, require_POST
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.utils import display_for_label
 
-from apps.catalog.models import AgentSettings, Diagnostic, DropIn, State
+from apps.catalog import serving_workers, version_page, versions
+from apps.catalog.models import AgentSettings, Diagnostic, DropIn, PinnedVersion, State
+from apps.catalog.versions import CannotPutBack
+from apps.core import clock
 from apps.core.forms import LinesField
 
-_STATE_COLOURS = {State.LIVE: "success", State.STALE: "warning", State.BROKEN: "danger", State.GONE: None}
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")
 
 
@@ -81,21 +87,20 @@ class DropInAdmin(ModelAdmin):
     search_fields = ["agent_id", "name", "description"]
     actions = ["enable", "disable"]
     inlines = [SettingsInline]
+    change_form_outer_before_template = "admin/catalog/dropin/page.html"
     fieldsets = [
-        ("State", {"fields": ["state_shown", "problems"]}),
         (
             "Agent",
             {
                 "fields": [
                     ("agent_id", "name"), "description", "folder", ("export", "model"),
-                    ("tools_shown", "handoffs_shown"), ("loaded_at", "version"),
+                    ("tools_shown", "handoffs_shown"),
                 ]
             },
         ),
     ]  # fmt: skip
     readonly_fields = [
-        "state_shown", "problems", "agent_id", "name", "description", "folder", "export", "model", "tools_shown",
-        "handoffs_shown", "loaded_at", "version",
+        "agent_id", "name", "description", "folder", "export", "model", "tools_shown", "handoffs_shown",
     ]  # fmt: skip
     empty_title = "No agents yet"
 
@@ -109,8 +114,8 @@ class DropInAdmin(ModelAdmin):
         )
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        found = Diagnostic.objects.filter(agent_id=OuterRef("agent_id"))
-        count = found.order_by().values("agent_id").annotate(number=Count("pk")).values("number")
+        found = Diagnostic.objects.filter(Q(agent_id=OuterRef("agent_id")) | Q(agent_id=OuterRef("folder_id")))
+        count = found.order_by().annotate(all=Value(1)).values("all").annotate(number=Count("pk")).values("number")
         return (
             super()
             .get_queryset(request)
@@ -118,21 +123,29 @@ class DropInAdmin(ModelAdmin):
             .annotate(
                 diagnostic_count=Coalesce(Subquery(count, output_field=IntegerField()), Value(0)),
                 first_reason=Subquery(found.order_by("severity", "pk").values("reason")[:1]),
+                is_pinned=Exists(PinnedVersion.objects.filter(folder_id=OuterRef("folder_id"))),
             )
         )
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The rows know whether the workers serve the same version of them."""
+        shown = super().get_changelist_instance(request)
+        disputed = serving_workers.disputed(serving_workers.answering(clock.now()))
+        for drop_in in shown.result_list:
+            drop_in.is_disputed = drop_in.agent_id in disputed
+        return shown
+
     @admin.display(description="State", ordering="state")
-    def state_shown(self, drop_in: DropIn) -> str:
-        state = (drop_in.state, drop_in.get_state_display())
-        return str(display_for_label(state, "-", _STATE_COLOURS))
+    def state_shown(self, drop_in: Any) -> str:
+        labels = [version_page.state_label(drop_in, is_pinned=drop_in.is_pinned)]
+        if drop_in.is_disputed:
+            labels.append(("Workers disagree", "danger"))
+        shown = ((display_for_label((words, words), "-", {words: colour}),) for words, colour in labels)
+        return format_html_join(" ", "{}", shown)
 
     @admin.display(description="Enabled", boolean=True)
     def enabled(self, drop_in: DropIn) -> bool:
         return not hasattr(drop_in, "settings") or drop_in.settings.enabled
-
-    @admin.display(description="Version")
-    def version(self, drop_in: DropIn) -> str:
-        return drop_in.digest[:12] or "-"
 
     @admin.display(description="Tools")
     def tool_count(self, drop_in: DropIn) -> int:
@@ -144,11 +157,6 @@ class DropInAdmin(ModelAdmin):
             return None
         more = f" (and {drop_in.diagnostic_count - 1} more)" if drop_in.diagnostic_count > 1 else ""
         return Truncator(drop_in.first_reason).chars(90) + more
-
-    @admin.display(description="Problems")
-    def problems(self, drop_in: DropIn) -> str:
-        found = Diagnostic.objects.filter(agent_id=drop_in.agent_id)
-        return render_to_string("admin/catalog/dropin/problems.html", {"diagnostics": found, "drop_in": drop_in})
 
     @admin.display(description="Tools")
     def tools_shown(self, drop_in: DropIn) -> str:
@@ -172,6 +180,70 @@ class DropInAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: DropIn | None = None) -> bool:
         is_gone = isinstance(obj, DropIn) and obj.state == State.GONE
         return is_gone and bool(super().has_delete_permission(request, obj))
+
+    def delete_model(self, request: HttpRequest, obj: DropIn) -> None:
+        super().delete_model(request, obj)
+        if not DropIn.objects.filter(folder_id=obj.folder_id).exists():
+            versions.forget(obj.folder_id)
+
+    # --- versions ----------------------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[Any]:
+        staff_only = self.admin_site.admin_view
+        return [
+            path("<int:pk>/serving/", require_GET(self.serving_view), name="catalog_dropin_serving"),
+            path("<int:pk>/put-back/", staff_only(require_POST(self.put_back_view)), name="catalog_dropin_put_back"),
+            path("<int:pk>/follow/", staff_only(require_POST(self.follow_view)), name="catalog_dropin_follow"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        drop_in = self.get_object(request, object_id)
+        more = self._page(request, drop_in) if drop_in else {}
+        shown: HttpResponse = super().change_view(request, object_id, form_url, more | (extra_context or {}))
+        return shown
+
+    def serving_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What serves, by itself: the open page asks for it again and again.
+
+        Whose session has ended is refused, not led to the login page: that would appear in the middle of the old one.
+        """
+        drop_in = get_object_or_404(DropIn, pk=pk)
+        if not (self.admin_site.has_permission(request) and self.has_view_permission(request, drop_in)):
+            raise PermissionDenied
+        return TemplateResponse(request, "admin/catalog/dropin/serving.html", self._page(request, drop_in))
+
+    def put_back_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        drop_in = self._changeable(request, pk)
+        try:
+            version = versions.put_back(drop_in.folder_id, request.POST.get("digest", ""), by=request.user)
+        except CannotPutBack as error:
+            messages.error(request, error.message)
+        else:
+            self.log_change(request, drop_in, f"Version {version.short} put back.")
+            messages.success(request, f"Version {version.short} serves in all workers within about a second.")
+        return redirect("admin:catalog_dropin_change", pk)
+
+    def follow_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        drop_in = self._changeable(request, pk)
+        if versions.follow_folder(drop_in.folder_id):
+            self.log_change(request, drop_in, "Follows its folder again.")
+            messages.success(request, "What lies in the folder serves in all workers within about a second.")
+        else:
+            messages.warning(request, "It follows its folder already.")
+        return redirect("admin:catalog_dropin_change", pk)
+
+    def _changeable(self, request: HttpRequest, pk: int) -> DropIn:
+        drop_in = get_object_or_404(DropIn, pk=pk)
+        if not self.has_change_permission(request, drop_in):
+            raise PermissionDenied
+        return drop_in
+
+    def _page(self, request: HttpRequest, drop_in: DropIn) -> dict[str, Any]:
+        may_change = self.has_change_permission(request, drop_in)
+        return {"page": version_page.page(drop_in), "may_change": may_change}
 
 
 @transaction.atomic

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from apps.access.models import ApiKey
+from apps.catalog import serving_workers
 from apps.catalog.models import Diagnostic, DropIn, State
 from apps.core import clock
 from apps.execution.admin import OUTCOME_COLOURS, time_shown
@@ -81,11 +82,24 @@ def _cards(upstreams: list[Upstream], now: datetime) -> Iterator[Card]:
     keys = ApiKey.objects.in_force(now).count()
     yield Card("Agents", agents["live"], _or_all_well(agents["broken"], "with a problem"), _url("catalog_dropin"),
                bool(agents["broken"]))  # fmt: skip
+    yield _workers_card(now)
     yield Card("Upstreams", len(upstreams), f"default: {default}" + (f", {failing} failing" if failing else ""),
                _url("upstreams_upstream"), bool(failing))  # fmt: skip
     yield Card("API keys", keys, "in force", _url("access_apikey"))
     yield Card("Runs in 24 h", runs["all"], _or_all_well(runs["failed"], "failed"), _url("execution_run"),
                bool(runs["failed"]))  # fmt: skip
+
+
+def _workers_card(now: datetime) -> Card:
+    workers = list(serving_workers.answering(now))
+    disputed = serving_workers.disputed(workers)
+    if not workers:
+        text = "none answers"
+    elif disputed:
+        text = f"disagree about {len(disputed)} {'agent' if len(disputed) == 1 else 'agents'}"
+    else:
+        text = "serve the same versions" if len(workers) > 1 else "answers"
+    return Card("Workers", len(workers), text, _url("catalog_dropin"), bool(disputed) or not workers)
 
 
 def _or_all_well(count: int, what: str) -> str:

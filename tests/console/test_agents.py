@@ -1,10 +1,20 @@
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from apps.catalog.models import AgentSettings, Diagnostic, DropIn, State
+from apps.catalog.models import (
+    AgentSettings,
+    AgentVersion,
+    Diagnostic,
+    DropIn,
+    PinnedVersion,
+    ServingWorker,
+    State,
+)
+from apps.core import clock
 from apps.core.models import ConfigVersion
 
 LIST = "/admin/catalog/dropin/"
@@ -13,14 +23,28 @@ pytestmark = pytest.mark.django_db
 
 
 def agent(name: str, state: State = State.LIVE, **fields: Any) -> DropIn:
-    return DropIn.objects.create(
-        agent_id=f"default/{name}", folder=f"/agents/{name}", name=name, state=state, tools=["clock"], **fields
-    )
+    found = {"folder_id": f"default/{name}", "folder": f"/agents/{name}", "name": name, "tools": ["clock"]}
+    return DropIn.objects.create(agent_id=f"default/{name}", state=state, **found | fields)
 
 
 def diagnose(row: DropIn, reason: str = "No module named 'requests'", **fields: Any) -> None:
     found = {"code": "import_error", "severity": "error", "remedy": "Install it.", "file": "agent.py", "line": 7}
     Diagnostic.objects.create(agent_id=row.agent_id, reason=reason, **found | fields)
+
+
+def version(row: DropIn, digest: str, **fields: Any) -> AgentVersion:
+    now = clock.now()
+    kept = {"archive": b"files", "size": 10, "file_count": 1, "first_loaded_at": now, "last_loaded_at": now}
+    return AgentVersion.objects.create(folder_id=row.folder_id, digest=digest, **kept | fields)
+
+
+def worker(versions: dict[str, str], *, silent_for: float = 0) -> ServingWorker:
+    now = clock.now()
+    number = ServingWorker.objects.count() + 1
+    return ServingWorker.objects.create(
+        worker_id=f"w{number}", host="box", pid=100 + number, started_at=now, discovery="watch",
+        seen_at=now - timedelta(seconds=silent_for), versions=versions,
+    )  # fmt: skip
 
 
 def settings_form(row: DropIn, aliases: str = "", enabled: bool = True) -> dict[str, Any]:
@@ -44,7 +68,9 @@ class TestList:
             row = agent(f"a{number}")
             AgentSettings(drop_in=row).save()
             diagnose(row)
-        assert count_queries(lambda: admin_client.get(LIST)) == 5
+            worker({row.agent_id: "a1"})
+            PinnedVersion(folder_id=row.folder_id, digest="a1").save()
+        assert count_queries(lambda: admin_client.get(LIST)) == 6
 
     def test_shows_state_and_first_problem_in_words(self, admin_client: Client) -> None:
         agent("good")
@@ -60,6 +86,19 @@ class TestList:
         page = admin_client.get(LIST).content.decode()
         assert "/Weather/agent.py" in page
         assert "manage.py check_agent" in page
+
+    def test_says_what_was_put_back_and_where_workers_disagree(self, admin_client: Client) -> None:
+        pinned, other = agent("pinned"), agent("other")
+        PinnedVersion(folder_id=pinned.folder_id, digest="a1").save()
+        worker({pinned.agent_id: "a1", other.agent_id: "a1"})
+        worker({pinned.agent_id: "a1", other.agent_id: "b2"})
+        rows = {row.agent_id: row for row in admin_client.get(LIST).context["cl"].result_list}
+        assert {id: (row.is_pinned, row.is_disputed) for id, row in rows.items()} == {
+            "default/pinned": (True, False),
+            "default/other": (False, True),
+        }
+        page = admin_client.get(LIST).content.decode()
+        assert page.count("Put back") == page.count("Workers disagree") == 1
 
     def test_nothing_is_added_by_hand(self, admin_client: Client) -> None:
         assert admin_client.get(f"{LIST}add/").status_code == 403
@@ -91,7 +130,8 @@ class TestActions:
 
 class TestDetail:
     def test_shows_reason_place_and_remedy(self, admin_client: Client) -> None:
-        row = agent("bad", State.STALE)
+        row = agent("bad", State.STALE, digest="a" * 64, loaded_at=clock.now())
+        version(row, "a" * 64)
         diagnose(row, "<b>No module</b>")
         page = admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
         for text in (

@@ -12,7 +12,7 @@ from apps.core import clock
 from apps.execution.models import Outcome
 from apps.upstreams.detect import add_demo
 from apps.upstreams.models import Kind
-from tests.console.test_agents import agent, diagnose
+from tests.console.test_agents import agent, diagnose, worker
 from tests.console.test_runs import run
 from tests.console.test_upstreams import upstream
 
@@ -63,10 +63,29 @@ def test_cards_count_what_serves(admin_client: Client) -> None:
     cards = {card.title: (card.number, card.text) for card in admin_client.get("/admin/").context["cards"]}
     assert cards == {
         "Agents": (2, "2 with a problem"),
+        "Workers": (0, "none answers"),
         "Upstreams": (1, "default: box"),
         "API keys": (1, "in force"),
         "Runs in 24 h": (2, "1 failed"),
     }
+
+
+@pytest.mark.parametrize(
+    ("served", "text", "is_alarming"),
+    [
+        (["a1"], "answers", False),
+        (["a1", "a1"], "serve the same versions", False),
+        (["a1", "b2"], "disagree about 1 agent", True),
+    ],
+)
+def test_workers_are_counted_and_compared(
+    admin_client: Client, served: list[str], text: str, is_alarming: bool
+) -> None:
+    for version in served:
+        worker({"default/a": version})
+    worker({"default/a": "c3"}, silent_for=40)
+    (card,) = [card for card in admin_client.get("/admin/").context["cards"] if card.title == "Workers"]
+    assert (card.number, card.text, card.is_alarming) == (len(served), text, is_alarming)
 
 
 def test_first_chat_names_an_agent_that_serves(admin_client: Client) -> None:
@@ -84,7 +103,7 @@ def test_costs_the_same_for_any_number_of_rows(
         upstream(f"box-{number}", last_error="x")
         issue_key(f"k{number}", expires_at=clock.now() + timedelta(days=3))
         run(number)
-    assert count_queries(lambda: admin_client.get("/admin/")) == 11
+    assert count_queries(lambda: admin_client.get("/admin/")) == 12
 
 
 def test_staff_without_permissions_sees_no_figures(django_user_model: Any) -> None:
