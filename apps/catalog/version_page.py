@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.template.defaultfilters import filesizeformat
+from django.utils.timesince import timesince
 
 from apps.catalog import archives, serving_workers
 from apps.catalog.models import SHORT, AgentVersion, Diagnostic, DropIn, PinnedVersion, ServingWorker, State
@@ -39,6 +40,10 @@ class VersionRow:
     why_not: str = ""
 
     @property
+    def known_for(self) -> str:
+        return age(self.first_loaded_at)
+
+    @property
     def short(self) -> str:
         return self.digest[:SHORT]
 
@@ -47,10 +52,14 @@ class VersionRow:
 class WorkerRow:
     worker: ServingWorker
     version: str  # short; "" when it serves none
-    colour: str | None
+    colour: str
     discovery: str
     silence: int  # seconds since its last sign of life
     is_silent: bool  # for so long that it does not count any more
+
+    @property
+    def runs_for(self) -> str:
+        return age(self.worker.started_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,19 @@ class Page:
     @property
     def serves(self) -> str:
         return self.drop_in.digest[:SHORT]
+
+    @property
+    def serves_for(self) -> str:
+        return age(self.drop_in.loaded_at)
+
+    @property
+    def problems(self) -> list[tuple[Diagnostic, str]]:
+        """Each with its age."""
+        return [(one, age(one.found_at)) for one in self.diagnostics]
+
+    @property
+    def pinned_for(self) -> str:
+        return age(self.pin.pinned_at) if self.pin else ""
 
     @property
     def in_folder(self) -> str:
@@ -111,6 +133,16 @@ def state_label(drop_in: DropIn, *, is_pinned: bool) -> Label:
 def diagnostics_of(drop_in: DropIn) -> list[Diagnostic]:
     """Those of its folder too: a folder may publish several agents."""
     return list(Diagnostic.objects.filter(agent_id__in={drop_in.agent_id, drop_in.folder_id}))
+
+
+def age(since: datetime | None) -> str:
+    """For people: `12 seconds`, `3 hours`; empty when there is no beginning."""
+    if since is None:
+        return ""
+    seconds = max(0, round((clock.now() - since).total_seconds()))
+    if seconds < 60:  # Django says "0 minutes"
+        return f"{seconds} {'second' if seconds == 1 else 'seconds'}"
+    return timesince(since, depth=1)
 
 
 # --- versions --------------------------------------------------------------------------------------------------------
@@ -158,8 +190,7 @@ def _labels(digest: str, drop_in: DropIn, pin: PinnedVersion | None) -> tuple[La
 
 def _worker_row(worker: ServingWorker, drop_in: DropIn, now: datetime) -> WorkerRow:
     version = str(worker.versions.get(drop_in.agent_id, ""))
-    as_recorded = version == drop_in.digest[:SHORT]
-    colour = "success" if as_recorded and version else "warning" if version else "danger"
+    colour = "danger" if not version else "success" if version == drop_in.digest[:SHORT] else "warning"
     silence = max(0, round((now - worker.seen_at).total_seconds()))
     return WorkerRow(worker, version, colour, _DISCOVERY[worker.discovery], silence, _is_silent(worker, now))
 
