@@ -7,6 +7,7 @@ URL turns on secure cookies, HSTS and the redirect. What an operator may set is 
 import contextlib
 import os
 import secrets
+import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -114,6 +115,7 @@ GATEWAY_AGENT_DISCOVERY_DENYLIST = env.list("GATEWAY_AGENT_DISCOVERY_DENYLIST", 
 GATEWAY_AGENT_AUTO_RELOAD = env.bool("GATEWAY_AGENT_AUTO_RELOAD", default=True)
 GATEWAY_AGENT_WATCH = env.bool("GATEWAY_AGENT_WATCH", default=GATEWAY_AGENT_AUTO_RELOAD)
 GATEWAY_AGENT_IMPORT_TIMEOUT = env.float("GATEWAY_AGENT_IMPORT_TIMEOUT", default=30.0)  # seconds
+GATEWAY_AGENT_DRY_RUN = env.bool("GATEWAY_AGENT_DRY_RUN", default=False)  # as every agent's own setting
 GATEWAY_DEFAULT_UPSTREAM = env.str("GATEWAY_DEFAULT_UPSTREAM", default="")
 GATEWAY_DEFAULT_MODEL = env.str("GATEWAY_DEFAULT_MODEL", default="")
 GATEWAY_MAX_BODY_BYTES = env.int("GATEWAY_MAX_BODY_BYTES", default=16 * 1024 * 1024)
@@ -251,3 +253,9 @@ UNFOLD = {
 # An agent without a model must not carry the SDK's gpt-5 settings (reasoning effort, verbosity) to a local server. The
 # SDK reads this name whenever an Agent is built; it is never sent anywhere, because the gateway resolves "no model".
 os.environ.setdefault("OPENAI_DEFAULT_MODEL", "gateway-default")
+
+# As in an activated virtual environment: what a drop-in starts by the name of `python`, such as an MCP server, is the
+# Python that has the gateway's packages.
+_bin = str(Path(sys.executable).parent)
+if not os.environ.get("PATH", "").startswith(f"{_bin}{os.pathsep}"):
+    os.environ["PATH"] = os.pathsep.join([_bin, os.environ.get("PATH", os.defpath)])

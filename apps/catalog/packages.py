@@ -2,20 +2,26 @@
 
 The private name keeps two drop-ins with a `tools.py` each apart, two versions of one drop-in apart, and everything out
 of the names that `import` sees elsewhere. Relative imports and sub-packages work by themselves; `import tools` is led
-to the file beside the module by an `__import__` of the package's own.
+to the file beside the module by an `__import__` of the package's own, `importlib.import_module("tools")` by a view of
+importlib.
+
+A package looks for its modules in its roots: its own folder, `src/` in it, and what it adds to sys.path within the
+discovery folder. All of these are private to it.
 """
 
 import builtins
 import importlib
 import importlib.util
 import itertools
+import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
-from importlib.abc import MetaPathFinder
+from functools import cached_property, partial, wraps
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
     SOURCE_SUFFIXES,
@@ -24,18 +30,32 @@ from importlib.machinery import (
     ModuleSpec,
     SourceFileLoader,
 )
+from importlib.resources.abc import TraversableResources
+from importlib.resources.readers import MultiplexedPath
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from django.conf import settings
+
+from apps.catalog import program
+
 PREFIX = "_dropin"
 
 # A drop-in folder never stands in for these, whatever it contains.
-_RESERVED = frozenset(sys.stdlib_module_names) | {"agents", "openai"}
+_RESERVED = frozenset({"agents", "openai"})
+# What imports by name in the standard library: a module, and its functions whose first argument is such a name.
+_BY_NAME: Mapping[str, frozenset[str]] = {
+    "importlib": frozenset({"import_module"}),
+    "importlib.util": frozenset({"find_spec"}),
+    "importlib.resources": frozenset({"files", "open_binary", "open_text", "path", "read_binary", "read_text"}),
+    "pkgutil": frozenset({"get_data"}),
+}
 
 _numbers = itertools.count(1)
 _lock = threading.RLock()
 _packages: dict[str, "Package"] = {}
+_lent: Counter[str] = Counter()  # entries of sys.path, by the packages that need them
 
 
 class Package:
@@ -45,9 +65,15 @@ class Package:
         self.number = next(_numbers)
         self.name = f"{PREFIX}.{re.sub(r'[^a-z0-9_]', '_', agent_id.replace('/', '__'))}__g{self.number}"
         self.folder = folder
+        self.roots = [str(folder), *_source_root(folder)]
+        self.ended_by: BaseException | None = None  # what ended agent.py before its last line
+        self._namespace = None if agent_id.startswith("default/") else folder.parent
+        self._usual_path: frozenset[str] | None = None  # sys.path as it was before; None unless it is being loaded
+        self._outside: list[str] = []  # what it added to sys.path outside the discovery folder
         self._retained = 0
+        self._on_leave: set[Callable[[str], None]] = set()
         self._modules: dict[str, ModuleType] = {}
-        self._is_sibling: dict[str, bool] = {}
+        self._located: dict[str, str | None] = {}
 
     def import_module(self, name: str) -> ModuleType:
         return importlib.import_module(f"{self.name}.{name}")
@@ -78,23 +104,87 @@ class Package:
         finally:
             self.release()
 
+    def on_leave(self, callback: Callable[[str], None]) -> None:
+        """Call it with the package's name when the last one has let go, in the thread where that happens.
+
+        It may happen again: a run that begins on a version retired a moment before retains it anew.
+        """
+        self._on_leave.add(callback)
+
     def _enter(self) -> None:
         _prepare()
         _packages[self.name] = self
         # Filled when a run begins on a version that was retired a moment before: it gets its modules back.
         sys.modules.update(self._modules)
+        self._lend_path()
 
     def _leave(self) -> None:
+        self._take_path_back()
         self._modules = self.modules
         for name in self._modules:
             sys.modules.pop(name, None)
         _packages.pop(self.name, None)
         # Importing a sub-module binds it in its parent; that reference would keep every version alive.
         vars(sys.modules[PREFIX]).pop(self.name.rpartition(".")[2], None)
+        for callback in self._on_leave:
+            callback(self.name)
+
+    # --- where it looks for modules ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """What is added to sys.path inside is for this package's imports, now and later."""
+        self._usual_path = frozenset(sys.path)
+        try:
+            yield
+        finally:
+            self._adopt_path()
+            self._usual_path = None
+
+    def keep_path(self) -> None:
+        """Call after loading: folders outside the discovery folder stay at the end of sys.path while it is retained."""
+        with _lock:
+            self._lend_path()
+
+    def _lend_path(self) -> None:
+        _lent.update(self._outside)
+        sys.path += [entry for entry in self._outside if entry not in sys.path]
+
+    def _take_path_back(self) -> None:
+        _lent.subtract(self._outside)
+        for entry in self._outside:
+            if not _lent[entry] and entry in sys.path:
+                sys.path.remove(entry)
+
+    def _adopt_path(self) -> None:
+        """Take over what was added to sys.path: before the own folder what was put first there, the rest behind it."""
+        if self._usual_path is None or self._usual_path.issuperset(sys.path):
+            return
+        front: list[str] = []
+        back: list[str] = []
+        added = front
+        for entry in sys.path:
+            if entry in self._usual_path:
+                added = back
+            elif Path(path := os.path.normpath(self.folder / entry)).is_dir():
+                added.append(path)
+        if {*front, *back} <= {*self.roots, *self._outside}:
+            return
+        self._outside = [path for path in (*front, *back) if not self._is_private(path)]
+        own = [path for path in self.roots if path not in front]
+        self.roots[:] = dict.fromkeys(path for path in (*front, *own, *back) if self._is_private(path))
+        self._located.clear()
+
+    def _is_private(self, path: str) -> bool:
+        """Code in the discovery folder belongs to the drop-in that imports it, code elsewhere to the process."""
+        homes = (root for root in settings.GATEWAY_AGENT_DISCOVERY_PATH if self.folder.is_relative_to(root))
+        return Path(path).is_relative_to(next(homes, self.folder.parent))
+
+    # --- import statements -------------------------------------------------------------------------------------------
 
     @cached_property
     def builtins(self) -> dict[str, Any]:
-        return {**vars(builtins), "__import__": self._import}
+        return {**vars(builtins), "__import__": self._import, "input": program.ask, "print": program.say}
 
     def _import(
         self,
@@ -105,34 +195,62 @@ class Package:
         level: int = 0,
     ) -> ModuleType:
         """The `import` statement of this package's modules (lazy ones inside functions too)."""
-        top = name.partition(".")[0]
-        if level or not self._has_sibling(top):
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
-        private = f"{self.name}.{name}"
+        private = None if level else self.private_name(name, fromlist or ())
+        if private is None:
+            return self.view(builtins.__import__(name, globals, locals, fromlist or (), level))
         if fromlist:
             return builtins.__import__(private, globals, locals, fromlist, 0)
         importlib.import_module(private)
-        return sys.modules[f"{self.name}.{top}"]
+        _, dot, rest = name.partition(".")
+        return sys.modules[private.removesuffix(dot + rest)]
 
-    def _has_sibling(self, top: str) -> bool:
-        if top not in self._is_sibling:
-            self._is_sibling[top] = top not in _RESERVED and self._finds(top)
-        return self._is_sibling[top]
+    def private_name(self, name: str, fromlist: Sequence[str] = ()) -> str | None:
+        """The full name of the package's own module that `name` means; None when it means another one."""
+        top, dot, rest = name.partition(".")
+        self._adopt_path()
+        if top not in self._located:
+            self._located[top] = self._locate(top)
+        found = self._located[top]
+        if found is None or (top in sys.stdlib_module_names and _offers(name, fromlist)):
+            return None
+        return found + dot + rest
 
-    def _finds(self, top: str) -> bool:
-        beside = self.folder / top
-        if beside.with_name(f"{top}.py").is_file() or (beside / "__init__.py").is_file():
-            return True
-        # A folder without __init__.py gives way to an installed package, as it does everywhere in Python.
-        return beside.is_dir() and any(beside.rglob("*.py")) and importlib.util.find_spec(top) is None
+    def view(self, module: ModuleType) -> ModuleType:
+        """The module as this package's modules see it."""
+        return _View(module, self) if getattr(module, "__name__", "") in _BY_NAME else module
+
+    def _locate(self, top: str) -> str | None:
+        private = f"{self.name}.{top}"
+        if top in _RESERVED:
+            return None
+        if any(_is_module(root, top) for root in self.roots):
+            return private
+        if _is_installed(top):  # a folder without __init__.py gives way to it, as it does everywhere in Python
+            return None
+        if any(_is_loose_package(root, top) for root in self.roots):
+            return private
+        if top == self.folder.name:  # `from Weather.tools import x`: as if it ran beside its folder
+            return self.name
+        return private if self._shares(top) else None
+
+    def _shares(self, top: str) -> bool:
+        """Whether it lies beside the agents of the namespace, which may be a repository."""
+        beside = str(self._namespace) if self._namespace else None
+        if beside is None or not (_is_module(beside, top) or _is_loose_package(beside, top)):
+            return False
+        self.roots.append(beside)
+        return True
 
     def find_spec(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
         if fullname == self.name:
             return self._root_spec()
+        portions: list[str] = []
         for folder in path or ():
-            if spec := FileFinder(folder, *self._loaders).find_spec(fullname):
+            spec = FileFinder(folder, *self._loaders).find_spec(fullname)
+            if spec and spec.loader:
                 return spec
-        return None
+            portions += (spec and spec.submodule_search_locations) or ()
+        return _loose_spec(fullname, portions) if portions else None
 
     def _root_spec(self) -> ModuleSpec:
         init = self.folder / "__init__.py"
@@ -140,14 +258,18 @@ class Package:
             loader = _SourceLoader(self, self.name, str(init))
             spec = importlib.util.spec_from_file_location(self.name, init, loader=loader)
             assert spec is not None
-        else:
-            spec = ModuleSpec(self.name, None, is_package=True)
-        spec.submodule_search_locations = [str(self.folder)]
-        return spec
+            spec.submodule_search_locations = self.roots
+            return spec
+        return _loose_spec(self.name, self.roots)
 
     @property
     def _loaders(self) -> list[tuple[Any, list[str]]]:  # callables; the stubs know classes only
         return [(ExtensionFileLoader, EXTENSION_SUFFIXES), (partial(_SourceLoader, self), SOURCE_SUFFIXES)]
+
+
+def find(name: str) -> Package | None:
+    """The package of this name, as long as somebody retains it."""
+    return _packages.get(name)
 
 
 class _SourceLoader(SourceFileLoader):
@@ -162,7 +284,102 @@ class _SourceLoader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = self._package.builtins
-        super().exec_module(module)
+        try:
+            super().exec_module(module)
+        except BaseException as error:
+            if module.__name__ != f"{self._package.name}.agent" or not program.is_ended_by(error):
+                raise
+            self._package.ended_by = error
+
+
+class _LooseLoader(Loader):
+    """Of packages without __init__.py: nothing to execute. Python's own wants a path of a private class."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self._folders = folders
+
+    def create_module(self, spec: ModuleSpec) -> None:  # noqa: ARG002  # importlib's signature
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+    def get_resource_reader(self, fullname: str) -> TraversableResources:  # noqa: ARG002  # importlib's signature
+        return _Resources(self._folders)
+
+
+class _Resources(TraversableResources):
+    def __init__(self, folders: list[str]) -> None:
+        self._folders = folders
+
+    def files(self) -> MultiplexedPath:
+        return MultiplexedPath(*map(Path, self._folders))
+
+
+def _loose_spec(name: str, folders: list[str]) -> ModuleSpec:
+    spec = ModuleSpec(name, _LooseLoader(folders), is_package=True)
+    spec.submodule_search_locations = folders
+    return spec
+
+
+class _View(ModuleType):
+    """A module of the standard library, as a drop-in sees it: its own modules' names mean its own modules."""
+
+    def __init__(self, module: ModuleType, package: Package) -> None:
+        super().__init__(module.__name__, module.__doc__)
+        vars(self).update(__spec__=module.__spec__, _module=module, _package=package)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._module, name)
+        if isinstance(value, ModuleType):
+            return self._package.view(value)
+        return self._by_name(value) if name in _BY_NAME[self._module.__name__] else value
+
+    def _by_name(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(name: Any, *args: Any, **kwargs: Any) -> Any:
+            is_absolute = isinstance(name, str) and name[:1] not in ("", ".")
+            private = self._package.private_name(name) if is_absolute else None
+            return function(private or name, *args, **kwargs)
+
+        return call
+
+
+def _source_root(folder: Path) -> Iterator[str]:
+    """`src/` of a repository that would be installed: what lies in it is imported by its own name."""
+    source = folder / "src"
+    if source.is_dir() and not (source / "__init__.py").exists():
+        yield str(source)
+
+
+def _is_module(root: str, top: str) -> bool:
+    return Path(root, f"{top}.py").is_file() or Path(root, top, "__init__.py").is_file()
+
+
+def _is_loose_package(root: str, top: str) -> bool:
+    folder = Path(root, top)
+    return folder.is_dir() and any(folder.rglob("*.py"))
+
+
+def _is_installed(top: str) -> bool:
+    """Whether Python itself finds a module of this name; the gateway's own do not count."""
+    if top in sys.modules:
+        origin = getattr(sys.modules[top], "__file__", "built-in")
+    else:
+        spec = importlib.util.find_spec(top)
+        origin = spec.origin if spec else None
+    if origin is None:  # nothing, or a folder without __init__.py somewhere
+        return False
+    return not Path(origin).is_relative_to(settings.ROOT) or "site-packages" in Path(origin).parts
+
+
+def _offers(name: str, fromlist: Sequence[str]) -> bool:
+    """Whether the standard library's module has what is imported: `from code import build_agent` means another."""
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return False
+    return all(one == "*" or hasattr(module, one) for one in fromlist)
 
 
 class _Finder(MetaPathFinder):

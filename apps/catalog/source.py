@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import CodeType
 
 # Agents that are run only inside functions under these decorators are parts of another agent.
 _INNER_MARKS = {
@@ -14,6 +15,7 @@ _INNER_MARKS = {
     "InputGuardrail",
     "OutputGuardrail",
 }
+AGENTS = frozenset({"Agent", "SandboxAgent"})
 _RUN_METHODS = {"run", "run_sync", "run_streamed"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -24,11 +26,15 @@ class Source:
     inner: frozenset[str]  # agents run by tools and guardrails, and by nothing else
     started: tuple[str, ...]  # what main() gives to Runner, first to last
     calls: dict[str, frozenset[str]]  # function -> names that it calls
+    builds: frozenset[str]  # the classes that are built or subclassed anywhere, and other names that are called
+    packages: frozenset[str]  # top-level names of what is imported anywhere
     builds_inside: bool  # an Agent(...) is built inside a function
+    program: CodeType | None  # what runs when the file is the main program
 
 
-def read(text: str | bytes) -> Source:
-    tree = ast.parse(text)
+def read(text: str | bytes, file: str = "agent.py") -> Source:
+    """Raises what compiling it raises: SyntaxError, ValueError. `file` stands in tracebacks of the program."""
+    tree = ast.parse(text, file)
     functions = {node.name: node for node in tree.body if isinstance(node, _Function)}
     inner_functions = set(_inner_functions(tree, functions))
     inner = {name for function in inner_functions for name in _run_names(functions[function])}
@@ -40,7 +46,10 @@ def read(text: str | bytes) -> Source:
         inner=frozenset(inner - outer),
         started=tuple(_started(tree, functions)),
         calls=calls,
-        builds_inside=any("Agent" in names for names in calls.values()),
+        builds=frozenset(_built_names(tree)),
+        packages=frozenset(_packages(tree)),
+        builds_inside=_builds_inside(tree),
+        program=_program(tree, functions, file),
     )
 
 
@@ -68,11 +77,46 @@ def _inner_functions(tree: ast.Module, functions: dict[str, _Function]) -> Itera
 
 def _started(tree: ast.Module, functions: dict[str, _Function]) -> Iterator[str]:
     """From `main`, else from what the `if __name__ == "__main__"` block calls, else from that block itself."""
-    blocks = [node for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.dump(node.test)]
+    blocks = _main_blocks(tree)
     named = [functions["main"]] if "main" in functions else []
     called = [functions[name] for block in blocks for name in _called_names(block) if name in functions]
     for node in [*named, *called, *blocks]:
         yield from _run_names(node)
+
+
+def _main_blocks(tree: ast.Module) -> list[ast.If]:
+    return [node for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.dump(node.test)]
+
+
+def _program(tree: ast.Module, functions: dict[str, _Function], file: str) -> CodeType | None:
+    """The `if __name__ == "__main__"` block, else a call of main()."""
+    body = [statement for block in _main_blocks(tree) for statement in block.body]
+    main = functions.get("main")
+    if not body and main and not (len(main.args.args) - len(main.args.defaults)):
+        call = "__import__('asyncio').run(main())" if isinstance(main, ast.AsyncFunctionDef) else "main()"
+        body = ast.parse(call).body
+    return compile(ast.Module(body, type_ignores=[]), file, "exec") if body else None
+
+
+def _built_names(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield _last_name(node.func)
+        elif isinstance(node, ast.ClassDef):
+            yield from map(_last_name, node.bases)
+
+
+def _builds_inside(tree: ast.Module) -> bool:
+    functions = (node for node in ast.walk(tree) if isinstance(node, _Function))
+    return any(_last_name(call.func) in AGENTS for function in functions for call in _calls(function))
+
+
+def _packages(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
 
 
 def _run_names(root: ast.AST) -> Iterator[str]:
@@ -123,9 +167,11 @@ def _calls(root: ast.AST) -> Iterator[ast.Call]:
 
 
 def _last_name(node: ast.expr) -> str:
-    """`function_tool`, `agents.function_tool` and `function_tool(...)` alike."""
+    """The `function_tool` of `function_tool`, `agents.function_tool` and `function_tool(...)` alike."""
     if isinstance(node, ast.Call):
         return _last_name(node.func)
+    if isinstance(node, ast.Subscript):  # Agent[Context]
+        return _last_name(node.value)
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""

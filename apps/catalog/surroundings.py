@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
+from dotenv import dotenv_values
 
 from apps.catalog.packages import PREFIX
 
@@ -16,6 +17,10 @@ PLACEHOLDER_KEY = "sk-placeholder-of-the-agent-gateway"
 _KEY = "OPENAI_API_KEY"
 
 log = structlog.get_logger(__name__)
+
+
+# The OPENAI_API_KEY in the environment when a drop-in's .env gave it; the operator's own is never exchanged.
+_key_of_a_drop_in = ""
 
 
 @contextmanager
@@ -27,17 +32,50 @@ def restored(agent_id: str, folder: Path) -> Iterator[None]:
     """
     undo = [_keep_sys(), _keep_folder(), _keep_sdk_defaults(), _keep_modules(folder)]
     before = dict(os.environ)
-    os.environ.setdefault(_KEY, PLACEHOLDER_KEY)
+    undo.append(_lend_key(folder))
     sys.argv = [str(folder / "agent.py")]
     sys.stdin = io.StringIO()
     try:
         yield
     finally:
-        if os.environ.get(_KEY) == PLACEHOLDER_KEY:
-            del os.environ[_KEY]
         for one in undo:
             one()
         _report_environment(agent_id, before)
+
+
+def _lend_key(folder: Path) -> Callable[[], None]:
+    """An API key for the import: the operator's, else that of the drop-in's .env, else the placeholder.
+
+    load_dotenv() leaves alone what the environment has, and so would not get past a placeholder; hence the .env is
+    read here first. Its key stays afterwards as if load_dotenv() had set it, but no other drop-in is given it.
+    """
+    global _key_of_a_drop_in  # noqa: PLW0603  # belongs to the environment, of which there is one
+    given = os.environ.get(_KEY, "")
+    if given and given != _key_of_a_drop_in:
+        return lambda: None
+    own = _key_in_dotenv(folder)
+    os.environ[_KEY] = own or PLACEHOLDER_KEY
+    if own:
+        _key_of_a_drop_in = own
+
+    def undo() -> None:
+        if os.environ.get(_KEY) != PLACEHOLDER_KEY:
+            return
+        if given:
+            os.environ[_KEY] = given
+        else:
+            del os.environ[_KEY]
+
+    return undo
+
+
+def _key_in_dotenv(folder: Path) -> str | None:
+    """From the .env that load_dotenv() would find: the nearest one upwards."""
+    nearest = next((path for one in (folder, *folder.parents) if (path := one / ".env").is_file()), None)
+    try:
+        return dotenv_values(nearest).get(_KEY) if nearest else None
+    except (OSError, UnicodeDecodeError):  # the module that loads it fails at it too, and says so
+        return None
 
 
 def _keep_sys() -> Callable[[], None]:
@@ -61,14 +99,15 @@ def _keep_folder() -> Callable[[], None]:
 
 
 def _keep_sdk_defaults() -> Callable[[], None]:
-    from agents.models import _openai_shared as defaults
     from agents.tracing import setup as tracing
 
-    kept = {name: value for name, value in vars(defaults).items() if name.startswith(("_default_openai", "_use_resp"))}
+    from apps.catalog import own_client
+
+    kept = own_client.defaults()
     provider = tracing.GLOBAL_TRACE_PROVIDER
 
     def undo() -> None:
-        vars(defaults).update(kept)
+        own_client.restore(kept)
         tracing.GLOBAL_TRACE_PROVIDER = provider
 
     return undo
