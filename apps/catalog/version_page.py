@@ -100,8 +100,12 @@ class Page:
 
     @property
     def rescue(self) -> VersionRow | None:
-        """The version to put back when the folder does not load: the one that serves, else the newest that can be."""
-        if self.pin or self.drop_in.state not in (State.STALE, State.BROKEN):
+        """The version to put back when an edit does not load: the one that serves, else the newest that can be.
+
+        None when what lies in the folder has loaded before: then something else is wrong.
+        """
+        has_loaded = any(one.first_loaded_at for one in self.versions if one.digest == self.drop_in.disk_digest)
+        if self.pin or has_loaded or self.drop_in.state not in (State.STALE, State.BROKEN):
             return None
         possible = [one for one in self.versions if one.button]
         return next((one for one in possible if one.digest == self.drop_in.digest), possible[0] if possible else None)

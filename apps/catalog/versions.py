@@ -22,7 +22,7 @@ from apps.core import clock, live_config
 from apps.core.errors import InvalidRequest
 
 KEPT = 5  # versions of each folder, the pinned one apart
-_BATCH = 100  # folders packed at one look: a first start with a thousand must not hold up the looks
+_BATCH = 50  # folders packed at one look, some 40 ms: a first start with a thousand must not hold up the looks
 _RETRY_SECONDS = 10.0  # until a folder that was being written to is packed after all
 
 

@@ -118,7 +118,8 @@ def _matters(upstreams: list[Upstream], now: datetime) -> Iterator[Matter]:
 
 
 def _agent_matters() -> Iterator[Matter]:
-    rows = dict(DropIn.objects.exclude(state=State.GONE).values_list("agent_id", "pk"))
+    agents = DropIn.objects.exclude(state=State.GONE).values_list("agent_id", "folder_id", "pk")
+    rows = {id: pk for agent_id, folder_id, pk in agents for id in (folder_id, agent_id)}  # some concern the folder
     if not rows:
         remedy = "Copy an Agents SDK module to agents/<Name>/agent.py; within two seconds it is served."
         yield Matter("There are no agents yet.", remedy, _url("catalog_dropin"), is_urgent=False)

@@ -69,6 +69,15 @@ class TestPage:
         assert f"Broken No version serves; the folder holds {B[:12]}" in text_of(admin_client, row)
         assert buttons(admin_client, row)[0] == f"Put back version {C[:12]}"
 
+    def test_agent_that_fails_for_another_reason_than_an_edit_is_offered_no_rescue(self, admin_client: Client) -> None:
+        row = serving(state=State.BROKEN, digest="", loaded_at=None)
+        version(row, A)
+        version(row, C)
+        diagnose(row, "No upstream serves its model.")
+        html = admin_client.get(f"{LIST}{row.pk}/serving/").content.decode()
+        assert "put-back-rescue" not in html
+        assert buttons(admin_client, row) == [f"Put back version {C[:12]}", f"Put back version {A[:12]}"]
+
     def test_pinned_agent_says_who_and_how_to_end_it(self, admin_client: Client, admin_user: Any) -> None:
         row = serving(disk_digest=B)
         version(row, A)

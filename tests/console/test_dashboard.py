@@ -7,7 +7,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from apps.access.keys import issue_key
-from apps.catalog.models import DropIn, State
+from apps.catalog.models import Diagnostic, DropIn, State
 from apps.core import clock
 from apps.execution.models import Outcome
 from apps.upstreams.detect import add_demo
@@ -50,6 +50,13 @@ def test_what_needs_attention_is_named_with_its_page(admin_client: Client) -> No
     ]
     for link in shown.values():
         assert admin_client.get(link).status_code == 200
+
+
+def test_what_concerns_a_folder_of_several_agents_leads_to_one_of_them(admin_client: Client) -> None:
+    row = agent("desk.first", folder_id="default/desk")
+    Diagnostic.objects.create(agent_id="default/desk", code="pinned_version", severity="warning", reason="An operator.")
+    links = [one.link for one in admin_client.get("/admin/").context["matters"] if one.title.startswith("default/desk")]
+    assert links == [f"/admin/catalog/dropin/{row.pk}/change/"]
 
 
 def test_cards_count_what_serves(admin_client: Client) -> None:
