@@ -72,7 +72,7 @@ def under_runner(folder: Path, upstream: RecordingUpstream) -> Iterator[Runs]:
     """What the SDK's own Runner makes of a fixture, and what its model is asked: `under_runner("Name", "question")`."""
     known: dict[str, tuple[Ran, list[Asked]]] = {}
     forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["tests.acceptance.stock"])
+    forkserver.set_forkserver_preload(["tests.acceptance.stock_warmed"])
     # A process for each run: modules change the SDK's defaults and the environment.
     with ProcessPoolExecutor(1, mp_context=forkserver, max_tasks_per_child=1) as processes:
 

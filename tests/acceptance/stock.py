@@ -1,11 +1,12 @@
 """A module under the SDK's own Runner, as its author would run it: the yardstick of this suite.
 
-Runs in a process of its own, forked from one that has imported the SDK and nothing of the gateway. Nothing here may
-import Django or the gateway.
+Runs in a process of its own, forked from one that has imported the SDK and nothing of the gateway (stock_warmed.py).
+Nothing here may import Django or the gateway.
 """
 
 import asyncio
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -34,11 +35,11 @@ class Ran:
 
 def run_module(folder: str, variable: str, asked: Any, context: str, base_url: str) -> Ran:
     """Imports agent.py as Python does beside the file, and runs what `variable` names."""
-    os.environ.update(OPENAI_API_KEY="sk-of-the-author", OPENAI_BASE_URL=base_url, OPENAI_DEFAULT_MODEL="demo")
+    os.environ.update(OPENAI_API_KEY="sk-of-the-author", OPENAI_BASE_URL=base_url)
+    asyncio.set_event_loop_policy(None)  # as before the first asyncio.run()
     os.chdir(folder)
     sys.path.insert(0, folder)
     agents.set_default_openai_api("chat_completions")  # a server without the Responses API
-    agents.set_trace_processors([])  # nothing is posted
     module = importlib.import_module("agent")
     try:
         return asyncio.run(_run(getattr(module, variable), asked, getattr(module, context)() if context else None))
@@ -49,7 +50,7 @@ def run_module(folder: str, variable: str, asked: Any, context: str, base_url: s
 async def _run(entry: Any, asked: Any, context: Any) -> Ran:
     if not isinstance(entry, Agent):
         answer = await entry(*_workflow_arguments(entry, asked))
-        return Ran(content=_text(answer), final_output=answer)
+        return Ran(content=_text(answer), final_output=_plain(answer))
     result = await Runner.run(entry, asked, context=context)
     messages = [ItemHelpers.text_message_output(item) for item in result.new_items if type(item) is MessageOutputItem]
     return Ran(
@@ -61,7 +62,8 @@ async def _run(entry: Any, asked: Any, context: Any) -> Ran:
 
 
 def _workflow_arguments(workflow: Any, asked: str) -> list[Any]:
-    (annotation,) = [value for name, value in workflow.__annotations__.items() if name != "return"] or [str]
+    (first, *_) = inspect.signature(workflow).parameters
+    annotation = workflow.__annotations__.get(first, str)
     is_input = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return [annotation(input_as_text=asked) if is_input else asked]
 

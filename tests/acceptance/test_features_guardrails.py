@@ -79,11 +79,7 @@ def test_output_guardrail_that_passes_releases_the_answer(alike: Alike, variable
     ("asked", "content"),
     [
         ("[[say=Fine.]]", "Fine."),
-        pytest.param(
-            "[[say=The code is 1234.]]",
-            "I had better not say.",
-            marks=pytest.mark.xfail(strict=True, reason="features-1: text of RunConfig.output_guardrails is not held"),
-        ),
+        ("[[say=The code is 1234.]]", "I had better not say."),
     ],
 )
 def test_workflow_may_catch_its_output_guardrails(alike: Alike, asked: str, content: str) -> None:
@@ -92,14 +88,12 @@ def test_workflow_may_catch_its_output_guardrails(alike: Alike, asked: str, cont
     assert told.content == content
 
 
-@pytest.mark.xfail(strict=True, reason="features-2: held text is released after the trip")
 def test_workflow_may_catch_the_output_guardrails_of_its_agents(alike: Alike) -> None:
     told, _ = alike("GuardWorkflowAgents", "[[say=The code is 1234.]]", variable="run_workflow")
 
     assert told.content == "I had better not say."
 
 
-@pytest.mark.xfail(strict=True, reason="features-3: no watcher on runs of workflows")
 def test_workflow_may_catch_its_input_guardrails_at_once(ask_agent: AskAgent, upstream: RecordingUpstream) -> None:
     cut = upstream.cut_count()
 
