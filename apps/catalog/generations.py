@@ -138,10 +138,18 @@ class Generations:
         return self._changes(before, touched)
 
     def is_current(self, seen: scan.Scan, options: Mapping[str, LoadOptions] = _NO_OPTIONS) -> bool:
-        followed = {agent_id: slot.folder for agent_id, slot in self._slots.items()}
         same_options = all(slot.options == options.get(id, DEFAULT) for id, slot in self._slots.items())
-        same_folders = followed == {folder.agent_id: folder for folder in seen.folders}
-        return same_options and same_folders and self._others == seen.problems
+        return same_options and self._others == seen.problems and not self.unfollowed(seen)
+
+    def unfollowed(self, seen: scan.Scan) -> set[Path]:
+        """The folders that are new, gone, or not as they were when they were last loaded."""
+        folders = {folder.agent_id: folder for folder in seen.folders}
+        changed = {folder.path for id, folder in folders.items() if not self._follows(folder)}
+        return changed | {slot.folder.path for id, slot in self._slots.items() if id not in folders}
+
+    def _follows(self, folder: scan.Folder) -> bool:
+        slot = self._slots.get(folder.agent_id)
+        return slot is not None and slot.folder == folder
 
     def settled(self, first: scan.Scan, second: scan.Scan) -> scan.Scan:
         """The second of two scans, with the folders that changed between them as they were followed before."""

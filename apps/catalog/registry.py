@@ -7,20 +7,23 @@ two are joined when either is new.
 import difflib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 from django.conf import settings
 from django.db import connection
 
-from apps.catalog import recording, scan
+from apps.catalog import recording, scan, watch
 from apps.catalog.diagnostics import Problem
 from apps.catalog.generations import Changes, Found, Generation, Generations, Serving
 from apps.catalog.models import AgentSettings, State
 from apps.catalog.options import DEFAULT, LoadOptions
+from apps.catalog.pinned_folders import pinned_folders
+from apps.catalog.watch import Mode
 from apps.core import live_config
 from apps.core.errors import ModelNotFound
 
@@ -29,7 +32,9 @@ __all__ = [
     "Discovery",
     "Entry",
     "Generation",
+    "Mode",
     "Problem",
+    "discovery_mode",
     "entries",
     "near_ids",
     "problems",
@@ -37,7 +42,6 @@ __all__ = [
     "resolve",
 ]
 
-SCAN_SECONDS = 0.5
 SETTLE_SECONDS = 0.1  # a folder must look the same for so long before it is judged: editors save in several steps
 
 _NAME_LENGTH = 200  # a longer model name is compared with nothing
@@ -209,7 +213,10 @@ def near_ids(model: str, among: Iterable[str]) -> list[str]:
 # --- discovery -------------------------------------------------------------------------------------------------------
 
 _generations = Generations()
+_scanner = scan.Scanner(())
+_changes: watch.Changes | None = None  # of the process's Discovery
 _refreshing = threading.Lock()
+_scanning = threading.Lock()
 
 
 def refresh() -> Changes:
@@ -220,12 +227,22 @@ def refresh() -> Changes:
     return _take(_scan())
 
 
-def _scan() -> scan.Scan:
-    return scan.scan(
-        settings.GATEWAY_AGENT_DISCOVERY_PATH,
-        settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST,
-        settings.GATEWAY_AGENT_DISCOVERY_DENYLIST,
-    )
+def discovery_mode() -> Mode:
+    """How this process follows the folders from now on. Reads memory only."""
+    return _changes.mode if _changes else Mode("off", "This process does not follow the discovery folders.")
+
+
+def _scan(changed: Collection[Path] | None = None) -> scan.Scan:
+    """What lies in the folders: read again where it belongs to what `changed`, everywhere without that."""
+    global _scanner  # noqa: PLW0603  # a new one has seen nothing yet
+    with _scanning:
+        if changed is None:
+            _scanner = scan.Scanner(
+                settings.GATEWAY_AGENT_DISCOVERY_PATH,
+                settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST,
+                settings.GATEWAY_AGENT_DISCOVERY_DENYLIST,
+            )
+        return pinned_folders.in_place(_scanner.look(changed))
 
 
 def _load_options() -> Mapping[str, LoadOptions]:
@@ -233,17 +250,24 @@ def _load_options() -> Mapping[str, LoadOptions]:
 
 
 def _take(seen: scan.Scan) -> Changes:
-    global _found  # noqa: PLW0603  # swapped whole
     with _refreshing:
         changes = _generations.follow(seen, _load_options())
         found = _generations.found()
         if changes or found.others != _found.others or found.agents != _found.agents:
-            _found = found
+            _publish(found)
         _generations.retire_replaced()
         recording.record_if_new(_found)
     if changes:
         log.info("agents_refreshed", loaded=changes.loaded, failed=changes.failed, gone=changes.gone)
     return changes
+
+
+def _publish(found: Found) -> None:
+    """Joined with the settings and indexed before it is swapped in: no request waits for that on the event loop."""
+    global _found, _catalog  # swapped whole
+    catalog = _Catalog(found, SETTINGS.current())
+    _ = catalog.names
+    _catalog, _found = catalog, found
 
 
 class Discovery:
@@ -255,40 +279,84 @@ class Discovery:
         self._thread = threading.Thread(target=self._discover, name="agent-discovery", daemon=True)
 
     def start(self) -> None:
-        """Everything is loaded when it returns. With GATEWAY_AGENT_AUTO_RELOAD a thread goes on looking."""
+        """Everything is loaded when it returns. A thread follows the folders and the operators' settings from then on,
+        as `discovery_mode` says."""
         self._thread.start()
         self._ready.wait()
 
     def stop(self) -> None:
         self._stopping.set()
+        if _changes:
+            _changes.wake()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
     def _discover(self) -> None:
         """In a thread of its own from the first scan on: the caller may sit on an event loop, where Django's ORM does
         not work, and one thread's database connection is easily closed."""
+        global _changes  # noqa: PLW0603  # told by discovery_mode
         try:
-            self._look(refresh)
+            changes = _changes = watch.Changes(settings.GATEWAY_AGENT_DISCOVERY_PATH, _linked)
+            complete = self._succeeds(refresh)
             self._ready.set()
-            while settings.GATEWAY_AGENT_AUTO_RELOAD and not self._stopping.wait(SCAN_SECONDS):
-                self._look(self._refresh_settled)
+            while not self._stopping.is_set():
+                changes.wait()
+                complete = self._succeeds(partial(self._follow, changes, everywhere=not complete))
         finally:
             self._ready.set()
+            if _changes:
+                _changes.close()
+                _changes = None
             connection.close()
 
-    def _look(self, refresh_now: Callable[[], object]) -> None:
+    def _succeeds(self, look: Callable[[], object]) -> bool:
         try:
-            refresh_now()
+            look()
         except Exception:  # whatever it is, the next look must still happen
             log.exception("discovery_failed")
+            return False
+        return True
 
-    def _refresh_settled(self) -> None:
+    def _follow(self, changes: watch.Changes, *, everywhere: bool) -> None:
         """Folders that change while we look are left as they were until the next time."""
-        seen = _scan()
+        changed = changes.take()
+        if changed is not None and changes.is_net_due():
+            self._cast_net(changes, changed)
+        seen = _scan(None if everywhere else changed)
         if _generations.is_current(seen, _load_options()):
             recording.record_if_new(_found)
             return
+        moving = _generations.unfollowed(seen)
+        if moving:
+            self._stopping.wait(SETTLE_SECONDS)
+            later = changes.take()
+            again = _scan(None if later is None else later | moving)
+            seen = _generations.settled(seen, again)
+        if self._stopping.is_set():
+            return
+        _take(seen)
+        if moving and _generations.unfollowed(again):
+            changes.expect_more()
+
+    def _cast_net(self, changes: watch.Changes, named: set[Path]) -> None:
+        """A change that nothing named, now or a moment later, shows that the watch does not work here."""
+        before = _scanner.folders()
+        _scan()
+        differing = {path for path, _ in before.items() ^ _scanner.folders().items()} - _linked()
+        if not differing:
+            return
         self._stopping.wait(SETTLE_SECONDS)
-        again = _scan()
-        if not self._stopping.is_set():
-            _take(_generations.settled(seen, again))
+        later = changes.take()
+        _scan(later)
+        if later is not None:
+            everything = named | later
+            missed = sorted(path for path in differing if not any(one.is_relative_to(path) for one in everything))
+            if missed:
+                changes.give_up(
+                    f"A change in {missed[0]} was not reported by the operating system, as on network file systems and "
+                    "some container mounts."
+                )
+
+
+def _linked() -> set[Path]:
+    return _scanner.linked()
