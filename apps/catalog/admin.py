@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.text import Truncator
 from django.views.decorators.http import require_GET, require_POST
 from unfold.admin import ModelAdmin, StackedInline
@@ -141,7 +141,7 @@ class DropInAdmin(ModelAdmin):
         if drop_in.is_disputed:
             labels.append(("Workers disagree", "danger"))
         shown = ((display_for_label((words, words), "-", {words: colour}),) for words, colour in labels)
-        return format_html_join(" ", "{}", shown)
+        return format_html('<div class="flex flex-wrap gap-1">{}</div>', format_html_join("", "{}", shown))
 
     @admin.display(description="Enabled", boolean=True)
     def enabled(self, drop_in: DropIn) -> bool:

@@ -89,7 +89,7 @@ this_worker = ThisWorker()
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How many of the workers serve the version of an agent that most of them serve."""
+    """How many of the workers serve the version of an agent that most of those serve that serve any."""
 
     version: str  # short; "" for none
     workers: int
@@ -106,9 +106,10 @@ def answering(now: datetime) -> QuerySet[ServingWorker]:
 
 
 def agreement(agent_id: str, workers: Iterable[ServingWorker]) -> Agreement:
-    served = Counter(str(one.versions.get(agent_id, "")) for one in workers)
-    version, count = served.most_common(1)[0] if served else ("", 0)
-    return Agreement(version, count, served.total())
+    served = [str(one.versions.get(agent_id, "")) for one in workers]
+    counts = Counter(version for version in served if version) or Counter(served) or Counter({"": 0})
+    version, count = counts.most_common(1)[0]
+    return Agreement(version, count, len(served))
 
 
 def disputed(workers: Iterable[ServingWorker]) -> set[str]:

@@ -435,7 +435,8 @@ class TestServingWorkers:
 
         workers = [worker(a="1", b="1"), worker(a="1", b="2"), worker(a="1")]
         assert serving_workers.agreement("a", workers) == Agreement("1", 3, 3)
-        assert serving_workers.agreement("b", workers).workers == 1
+        assert serving_workers.agreement("b", [*workers, worker()]) == Agreement("1", 1, 4)
+        assert serving_workers.agreement("c", workers) == Agreement("", 3, 3)
         assert serving_workers.agreement("b", []) == Agreement("", 0, 0)
         assert serving_workers.disputed(workers) == {"b"}
 
