@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from apps.access.keys import key_uses
-from apps.catalog.registry import Discovery
+from apps.catalog.registry import Discovery, discovery_mode
+from apps.catalog.serving_workers import this_worker
 from apps.core import live_config
-from apps.execution import containment, sdk_runner
+from apps.execution import containment, mcp_servers, sdk_runner
 from apps.execution.recording import runs
 from apps.upstreams import transport
 
@@ -48,6 +49,7 @@ class Worker:
             transport.open_session()
             self._config = live_config.Poller()
             self._discovery = Discovery()
+            this_worker.enter(discovery_mode)
             await asyncio.to_thread(self._config.start)
             await asyncio.to_thread(self._discovery.start)
             runs.start()
@@ -62,6 +64,8 @@ class Worker:
             return
         self.is_running = False
         await asyncio.to_thread(self._discovery.stop)
+        await mcp_servers.close()
+        await asyncio.to_thread(this_worker.leave)
         lost = await asyncio.to_thread(runs.stop)
         await asyncio.to_thread(key_uses.stop)
         await asyncio.to_thread(self._config.stop)
