@@ -8,10 +8,10 @@ DEVELOPMENT := $(VENV)/.installed-dev
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 CODE := apps gateway_site tests manage.py
 
-.PHONY: help install run test check fmt lint coverage smoke bench lock clean
+.PHONY: help install run test acceptance check fmt lint coverage smoke bench lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(RUNTIME)  ## install what serving needs into .venv
 
@@ -20,6 +20,9 @@ run: $(RUNTIME)  ## install, set up on the first start, serve (GATEWAY_PORT, 800
 
 test: $(DEVELOPMENT)  ## install what tests need, run the whole suite (ARGS="-k name")
 	@$(PYTHON) -m pytest $(ARGS)
+
+acceptance: $(DEVELOPMENT)  ## every feature of the Agents SDK, a module each (docs/compatibility.md)
+	@$(PYTHON) -m pytest tests/acceptance $(ARGS)
 
 check: $(DEVELOPMENT) lint  ## what CI runs before the tests
 	$(PYTHON) -m ruff format --check $(CODE)
