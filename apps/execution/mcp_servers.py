@@ -7,6 +7,8 @@ retired and its last run has ended. A server that the module's own code connects
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,17 +42,35 @@ _adopted: set[str] = set()  # the names of the packages whose servers are among 
 async def connect(generation: Generation) -> None:
     """Every server of the agents that a run may come to is connected when it returns. The run holds the version.
 
-    A workflow's servers are connected when the SDK first asks them for their tools, because it may connect them itself.
+    A workflow's servers are connected when the SDK first asks them for their tools, because it may connect them itself;
+    those of an agent that every run builds anew belong to `of_run`.
     Raises Unavailable when one cannot be connected, after GATEWAY_MCP_CONNECT_TIMEOUT at the latest.
     """
     if generation.package not in _adopted:
         package = packages.find(generation.package)
         assert package is not None, "a run holds its version"
         _adopt(package, generation)
-    if generation.export.workflow is None:
+    if generation.export.workflow is None and generation.export.per_run is None:
         ids = {id(server) for agent in generation.export.agents for server in agent.mcp_servers}
         if ids:
             await asyncio.gather(*(_connections[one].ready() for one in ids & _connections.keys()))
+
+
+@asynccontextmanager
+async def of_run(agent: Agent[Any], generation: Generation) -> AsyncIterator[None]:
+    """Inside, the servers of an agent that was built for one run are connected. At the end they are closed, also when
+    its factory connected them; a server that the module shares between its runs stays. Raises Unavailable."""
+    package = packages.find(generation.package)
+    assert package is not None, "a run holds its version"
+    run = f"{package.name} {id(agent)}"
+    servers = {id(server): server for one in graph.reachable(agent) for server in one.mcp_servers}
+    connections = [_connection(server, package, run) for server in servers.values()]
+    try:
+        await asyncio.gather(*(one.ready() for one in connections))
+        yield
+    finally:
+        for one in connections:
+            one.leave(run)
 
 
 async def close() -> None:
@@ -80,10 +100,15 @@ def _adopt(package: Package, generation: Generation) -> None:
     package.on_leave(_left)
     _adopted.add(package.name)
     for server in _declared(package, generation):
-        if id(server) not in _connections:
-            _settle(server, package.folder)
-            _connections[id(server)] = _Connection(server)
-        _connections[id(server)].users.add(package.name)
+        _connection(server, package, package.name)
+
+
+def _connection(server: MCPServer, package: Package, user: str) -> "_Connection":
+    if id(server) not in _connections:
+        _settle(server, package.folder)
+        _connections[id(server)] = _Connection(server)
+    _connections[id(server)].users.add(user)
+    return _connections[id(server)]
 
 
 def _declared(package: Package, generation: Generation) -> list[MCPServer]:
@@ -110,7 +135,12 @@ def _left(package: str) -> None:
     _adopted.discard(package)
     for one in list(_connections.values()):
         if package in one.users:
-            one.loop.call_soon_threadsafe(one.leave, package)
+            one.loop.call_soon_threadsafe(_leave, one, package)
+
+
+def _leave(connection: "_Connection", package: str) -> None:
+    if packages.find(package) is None:  # else another run has begun on it meanwhile
+        connection.leave(package)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +153,7 @@ class _Connection:
     """One server. What is done to it happens in tasks of its own: no run that ends or is cancelled takes it along."""
 
     def __init__(self, server: MCPServer) -> None:
-        self.users: set[str] = set()  # the packages that declare it
+        self.users: set[str] = set()  # the packages that declare it, and the runs that it was built for
         self.loop = asyncio.get_running_loop()
         self._server = server
         self._changing = asyncio.Lock()
@@ -168,12 +198,11 @@ class _Connection:
         if self._failure:
             raise self._unavailable(self._failure.until - self.loop.time())
 
-    def leave(self, package: str) -> None:
-        """The last holder of the package has let go."""
-        if packages.find(package) is None:  # else another run has begun on it meanwhile
-            self.users.discard(package)
-            if not self.users:
-                self._closing = self.loop.create_task(self.close(), context=_context())
+    def leave(self, user: str) -> None:
+        """Begins to close it when nobody else uses it."""
+        self.users.discard(user)
+        if not self.users:
+            self._closing = self.loop.create_task(self.close(), context=_context())
 
     async def close(self) -> None:
         """Idempotent. Does nothing when somebody uses it again."""

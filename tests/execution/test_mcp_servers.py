@@ -17,6 +17,7 @@ from agents.testing import ModelStep, ScriptedModel, assistant_message, function
 from django.conf import LazySettings
 
 from apps.catalog import loader
+from apps.catalog.options import LoadOptions
 from apps.catalog.registry import Generation
 from apps.core.errors import Unavailable
 from apps.execution import containment, mcp_servers
@@ -33,11 +34,11 @@ agent = Agent(name="Declares", mcp_servers=[server])
 Load = Callable[..., Generation]
 
 
-def load_version(folder: Path, source: str = DECLARED) -> Generation:
+def load_version(folder: Path, source: str = DECLARED, **options: bool) -> Generation:
     """Serves until it is retired."""
     folder.mkdir(exist_ok=True)
     (folder / "agent.py").write_text(source)
-    loaded = loader.load(f"default/{folder.name.lower()}", folder)
+    loaded = loader.load(f"default/{folder.name.lower()}", folder, LoadOptions(**options))
     assert loaded.package is not None, loaded.problems
     (published,) = loaded.published
     generation = Generation(agent_id="default/x", digest="", published=published, package=loaded.package)
@@ -51,8 +52,8 @@ def load(tmp_path: Path, settings: LazySettings) -> Iterator[Load]:
     settings.GATEWAY_AGENT_DISCOVERY_PATH = [tmp_path]
     generations: list[Generation] = []
 
-    def load(source: str = DECLARED, name: str = "Declares") -> Generation:
-        generations.append(load_version(tmp_path / name, source))
+    def load(source: str = DECLARED, name: str = "Declares", **options: bool) -> Generation:
+        generations.append(load_version(tmp_path / name, source, **options))
         return generations[-1]
 
     yield load
@@ -172,6 +173,38 @@ async def test_retired_version_is_freed_with_its_servers(tmp_path: Path) -> None
     gc.collect()
 
     assert server() is None
+
+
+PER_RUN = f"""
+from agents import Agent
+from agents.mcp import MCPServerStdio
+
+PARAMS = {{"command": "python", "args": [{str(SCRIPT)!r}]}}
+shared = MCPServerStdio(name="shared", params=PARAMS)
+
+
+async def create_agent() -> Agent:
+    given, connected = (MCPServerStdio(name=name, params=PARAMS) for name in ("given", "connected"))
+    await connected.connect()
+    return Agent(name="Made", mcp_servers=[shared, given, connected])
+"""
+
+
+async def test_servers_of_an_agent_built_for_one_run_are_closed_with_it(tmp_path: Path, load: Load) -> None:
+    generation = load(PER_RUN, build_per_run=True)
+    pids: list[list[int]] = []
+    for _ in range(2):
+        with generation.hold():
+            await mcp_servers.connect(generation)
+            agent = await generation.export.per_run()  # type: ignore[misc]
+            async with mcp_servers.of_run(agent, generation):
+                pids.append([int(await call(server, "pid")) for server in agent.mcp_servers])
+        await until(lambda: all(map(is_gone, pids[-1][1:])))
+
+    assert not is_gone(pids[0][0])
+    assert pids[0][0] == pids[1][0]
+    assert len({*pids[0], *pids[1]}) == 5
+    assert Standing("shared", connected=True, reason="") in standings(generation)
 
 
 async def test_server_that_two_drop_ins_share_is_closed_with_the_second(load: Load) -> None:

@@ -174,6 +174,20 @@ def test_server_that_a_workflow_opens_is_the_workflows_own(gateway: GatewayServe
     eventually(lambda: {first, second} & server_processes(gateway), set())
 
 
+def test_servers_of_an_agent_that_every_run_builds_are_that_runs_own(gateway: GatewayServer) -> None:
+    source = (FIXTURES / "McpFactory" / "agent.py").read_text().replace('parents[1] / "McpStdio"', "parent")
+    shutil.copytree(FIXTURES / "McpStdio", gateway.agents / "PerRun")
+    write_source(gateway.agents / "PerRun", source)
+    eventually(lambda: "default/perrun" in [one.id for one in gateway.openai().models.list()], True)
+    before = pid_of(gateway, "default/perrun")
+
+    gateway.operator.set_agent("default/perrun", build_per_run=True)
+
+    eventually(lambda: pid_of(gateway, "default/perrun") != pid_of(gateway, "default/perrun"), True)
+    eventually(lambda: len(server_processes(gateway, "PerRun/")), 0)
+    assert not is_alive(before)
+
+
 # --- one owner -------------------------------------------------------------------------------------------------------
 
 
