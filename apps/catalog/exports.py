@@ -17,7 +17,7 @@ from agents import Agent
 from agents.agent import AgentBase
 from pydantic import BaseModel
 
-from apps.catalog import graph
+from apps.catalog import answering, graph
 from apps.catalog.diagnostics import Problem, from_exception, problem
 from apps.catalog.source import Source
 
@@ -88,7 +88,8 @@ def find_exports(module: ModuleType, source: Source, folder: Path) -> Findings:
 
 def _publish(export: Export, suffix: str, file: Path) -> Published:
     nodes = tuple(graph.describe(agent) for agent in export.agents)
-    return Published(suffix, export, nodes, tuple(_shortcomings(export, file)))
+    problems = (*_shortcomings(export, file), *answering.lasting_problems(nodes, file))
+    return Published(suffix, export, nodes, problems)
 
 
 @dataclass(slots=True)
@@ -278,8 +279,6 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _shortcomings(export: Export, file: Path) -> Iterator[Problem]:
-    if needed := graph.needs_responses(export.agents):
-        yield problem(needed.code, needed.reason, needed.remedy, file)
     context = graph.context_class(export.agents)
     if export.kind != "workflow" and context and not export.context_type:
         yield problem(

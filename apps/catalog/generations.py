@@ -35,6 +35,7 @@ class Generation:
         self.export = published.export
         # The entry agent in plain values; None for a workflow, which has no single entry.
         self.node = published.nodes[0] if published.export.agent else None
+        self.nodes = published.nodes  # every agent that a run may come to
         self.description = (self.node and self.node.description) or _first_paragraph(package)
         self._package = package
         self._retired = False

@@ -13,8 +13,7 @@ from typing import Any
 
 from agents import Agent, FunctionTool, Handoff, OpenAIChatCompletionsModel
 from agents.models.interface import Model
-
-from apps.catalog.diagnostics import Problem, problem
+from agents.sandbox import SandboxAgent
 
 
 def reachable(*entries: Agent[Any]) -> tuple[Agent[Any], ...]:
@@ -46,6 +45,9 @@ class Node:
     tools: tuple[str, ...]
     handoffs: tuple[str, ...]
     mcp_servers: tuple[str, ...]
+    own_model: str  # the class of its own Model object, "" for a model of the gateway's upstreams
+    needs: tuple[str, ...]  # what only the Responses API can do for it, such as "WebSearchTool"
+    runs_commands: bool  # a SandboxAgent
 
 
 def describe(agent: Agent[Any]) -> Node:
@@ -57,6 +59,9 @@ def describe(agent: Agent[Any]) -> Node:
         tools=tuple(str(getattr(tool, "name", type(tool).__name__)) for tool in agent.tools),
         handoffs=tuple(str(one.agent_name if isinstance(one, Handoff) else one.name) for one in agent.handoffs),
         mcp_servers=tuple(str(server.name) for server in agent.mcp_servers),
+        own_model=type(agent.model).__name__ if isinstance(agent.model, Model) else "",
+        needs=tuple(_responses_features(agent)),
+        runs_commands=isinstance(agent, SandboxAgent),
     )
 
 
@@ -77,18 +82,6 @@ def _distinct(agents: Iterable[Agent[Any]]) -> Iterator[Agent[Any]]:
 # --- what only the Responses API can do ------------------------------------------------------------------------------
 
 
-def needs_responses(agents: Iterable[Agent[Any]]) -> Problem | None:
-    """The problem that names every feature which a chat completions server does not have, if there is any."""
-    needs = [f"{need} of the agent {agent.name}" for agent in agents for need in _responses_features(agent)]
-    if not needs:
-        return None
-    return problem(
-        "needs_responses",
-        f"It needs an upstream with the Responses API, because of {', '.join(needs)}.",
-        "Replace it by a function tool or an MCP server of the module, or give the agent its own OpenAIResponsesModel.",
-    )
-
-
 # Their tools and items exist on the Responses API only; Shell is an ordinary function tool.
 _RESPONSES_CAPABILITIES = {"Filesystem", "Compaction"}
 
@@ -101,11 +94,14 @@ def _responses_features(agent: Agent[Any]) -> Iterator[str]:
     for capability in getattr(agent, "capabilities", ()):  # of a SandboxAgent
         if type(capability).__name__ in _RESPONSES_CAPABILITIES:
             yield f"the {type(capability).__name__} capability"
-    for tool in agent.tools:
-        if not isinstance(tool, FunctionTool):
-            yield type(tool).__name__
-        elif tool.defer_loading or tool.allowed_callers:
-            yield f"the tool search of {tool.name}"
+    yield from filter(None, map(responses_feature, agent.tools))
+
+
+def responses_feature(tool: Any) -> str:
+    """What about the tool chat completions do not have; "" for a tool that any server can be told of."""
+    if not isinstance(tool, FunctionTool):
+        return type(tool).__name__
+    return f"the tool search of {tool.name}" if tool.defer_loading or tool.allowed_callers else ""
 
 
 # --- the run context -------------------------------------------------------------------------------------------------

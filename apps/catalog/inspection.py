@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from apps.catalog import loader, scan
+from apps.catalog import answering, loader, scan
 from apps.catalog.diagnostics import Problem, problem
 
 if TYPE_CHECKING:  # it imports the SDK, which takes seconds
@@ -26,11 +26,11 @@ def inspect_folder(path: Path) -> Report:
         return _report(agent_id, folder, [], [missing])
     loaded = loader.load(agent_id, folder)
     try:
-        agents = [_agent(agent_id, one) for one in loaded.published if not one.is_refused]
+        agents = [_agent(agent_id, one) for one in loaded.published if not (one.is_refused or _needs(one, folder))]
     finally:
         if loaded.package:
             loaded.package.release()
-    refusals = [refusal for one in loaded.published for refusal in one.problems]
+    refusals = [refusal for one in loaded.published for refusal in (*one.problems, *_needs(one, folder))]
     return _report(agent_id, folder, agents, [*loaded.problems, *refusals])
 
 
@@ -46,6 +46,11 @@ def _agent_id(folder: Path) -> str:
         ),
         scan.agent_id(scan.DEFAULT_NAMESPACE, folder.name),
     )
+
+
+def _needs(published: "Published", folder: Path) -> list[Problem]:
+    """What it cannot do without; whether the gateway has it, only the gateway's database knows."""
+    return list(filter(None, [answering.responses_needed(published.nodes, folder / scan.AGENT_FILE)]))
 
 
 def _missing(folder: Path) -> Problem | None:

@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from apps.catalog import recording, scan, watch
+from apps.catalog import answering, recording, scan, watch
 from apps.catalog.diagnostics import Problem
 from apps.catalog.generations import Changes, Found, Generation, Generations, Serving
 from apps.catalog.models import AgentSettings, State
@@ -26,6 +26,7 @@ from apps.catalog.pinned_folders import pinned_folders
 from apps.catalog.watch import Mode
 from apps.core import live_config
 from apps.core.errors import ModelNotFound
+from apps.upstreams.routing import Table, upstreams
 
 __all__ = [
     "Changes",
@@ -96,14 +97,21 @@ SETTINGS = live_config.section("catalog.settings", _load_settings)
 
 
 class _Catalog:
-    """What discovery found, joined with the settings."""
+    """What discovery found, joined with the upstreams and the settings."""
 
-    def __init__(self, found: Found, settings_by_id: Mapping[str, _Setting]) -> None:
+    def __init__(self, found: Found, settings_by_id: Mapping[str, _Setting], table: Table) -> None:
+        before = _catalog
         self.found = found
         self.settings = settings_by_id
+        self.table = table
+        same = before and before.found is found and before.table == table  # most changes of configuration are others
+        self.joined: Found = before.joined if before and same else answering.joined(found, table)
         self.entries: Mapping[str, Entry] = MappingProxyType(
-            {id: _entry(serving, settings_by_id.get(id, _Setting())) for id, serving in found.agents.items()}
+            {id: _entry(serving, settings_by_id.get(id, _Setting())) for id, serving in self.joined.agents.items()}
         )
+
+    def is_of(self, found: Found, settings_by_id: Mapping[str, _Setting], table: Table) -> bool:
+        return self.found is found and self.settings is settings_by_id and self.table is table
 
     @cached_property
     def names(self) -> tuple[Mapping[str, frozenset[str]], ...]:
@@ -118,17 +126,18 @@ class _Catalog:
 def _entry(serving: Serving, setting: _Setting) -> Entry:
     generation = serving.generation
     node = generation.node if generation else None
+    serves = serving.state != State.BROKEN  # a version may load, and no upstream have what it needs
     return Entry(
         agent_id=serving.agent_id,
         name=node.name if node else serving.folder.name,
         description=generation.description if generation else "",
-        digest=generation.digest if generation else "",
+        digest=generation.digest if generation and serves else "",
         created=serving.created,
         state=serving.state,
         enabled=setting.enabled,
         aliases=setting.aliases,
         problems=serving.problems,
-        generation=generation,
+        generation=generation if serves else None,
     )
 
 
@@ -153,10 +162,10 @@ _catalog: _Catalog | None = None
 
 def _current() -> _Catalog:
     global _catalog  # noqa: PLW0603  # the one reference that is swapped; readers take it once
-    settings_by_id = SETTINGS.current()
+    found, settings_by_id, table = _found, SETTINGS.current(), upstreams.current()
     catalog = _catalog
-    if catalog is None or catalog.found is not _found or catalog.settings is not settings_by_id:
-        catalog = _catalog = _Catalog(_found, settings_by_id)
+    if catalog is None or not catalog.is_of(found, settings_by_id, table):
+        catalog = _catalog = _Catalog(found, settings_by_id, table)
     return catalog
 
 
@@ -167,7 +176,7 @@ def entries() -> Mapping[str, Entry]:
 
 def problems() -> tuple[tuple[str, Problem], ...]:
     """Every diagnostic with the agent id that it concerns, those of ids without an entry included."""
-    found = _found
+    found = _current().joined
     return (*((id, one) for id, serving in found.agents.items() for one in serving.problems), *found.others)
 
 
@@ -256,7 +265,7 @@ def _take(seen: scan.Scan) -> Changes:
         if changes or found.others != _found.others or found.agents != _found.agents:
             _publish(found)
         _generations.retire_replaced()
-        recording.record_if_new(_found)
+        recording.record_if_new(_current().joined)
     if changes:
         log.info("agents_refreshed", loaded=changes.loaded, failed=changes.failed, gone=changes.gone)
     return changes
@@ -265,7 +274,7 @@ def _take(seen: scan.Scan) -> Changes:
 def _publish(found: Found) -> None:
     """Joined with the settings and indexed before it is swapped in: no request waits for that on the event loop."""
     global _found, _catalog  # swapped whole
-    catalog = _Catalog(found, SETTINGS.current())
+    catalog = _Catalog(found, SETTINGS.current(), upstreams.current())
     _ = catalog.names
     _catalog, _found = catalog, found
 
@@ -324,7 +333,7 @@ class Discovery:
             self._cast_net(changes, changed)
         seen = _scan(None if everywhere else changed)
         if _generations.is_current(seen, _load_options()):
-            recording.record_if_new(_found)
+            recording.record_if_new(_current().joined)
             return
         moving = _generations.unfollowed(seen)
         if moving:

@@ -69,9 +69,10 @@ async def _judged(order: Order, events: AsyncGenerator[RunEvent, None]) -> Async
             raise
         except (Exception, SystemExit) as error:  # whatever a module's code raises; some call sys.exit
             verdict = judge(error, order.agent_id)
-            if isinstance(error, ModelBehaviorError) and _finish_reason(order.calls) == "length":
+            cut = _finish_reason(order.calls)
+            if isinstance(error, ModelBehaviorError) and cut != "stop":
                 # Cut before there was any text, or in the middle of a structured answer: that is what the client hears.
-                reason, refused = "length", False
+                reason, refused = cut, cut == "content_filter"
             elif isinstance(verdict, GatewayError):
                 log.warning("run_raised", agent=order.agent_id, code=verdict.code, exc_info=error)
                 raise verdict from error

@@ -11,32 +11,13 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, cast
 
-from agents import Agent, Model, ModelProvider, OpenAIChatCompletionsModel, RunConfig, RunResult, RunResultStreaming
+from agents import Agent, RunConfig, RunResult, RunResultStreaming
 from agents.models.multi_provider import MultiProvider
 from agents.run import AgentRunner, set_default_agent_runner
 from agents.stream_events import StreamEvent
 
-from apps.upstreams.chat_client import ChatClient
-from apps.upstreams.routing import Target, route
-
-
-class GatewayModelProvider(ModelProvider):
-    """Every model name of every agent, resolved against the upstreams in force."""
-
-    def __init__(self) -> None:
-        self._clients: dict[str, tuple[Target, ChatClient]] = {}
-
-    def get_model(self, model_name: str | None) -> Model:
-        found = route(model_name)
-        client = cast("Any", self._client(found.target))  # duck-typed: see ChatClient
-        return OpenAIChatCompletionsModel(found.model, client)
-
-    def _client(self, target: Target) -> ChatClient:
-        known = self._clients.get(target.slug)
-        if known is None or known[0] is not target:  # a new snapshot has new targets
-            known = self._clients[target.slug] = (target, ChatClient(target))
-        return known[1]
-
+from apps.execution import sandbox
+from apps.execution.gateway_model import GatewayModelProvider
 
 PROVIDER = GatewayModelProvider()
 
@@ -71,6 +52,16 @@ def run_config(**fields: Any) -> RunConfig:
     )
 
 
+def _config_for(agent: Agent[Any], given: RunConfig | dict[str, Any] | None) -> RunConfig | dict[str, Any]:
+    """The caller's configuration on the gateway's provider and with a sandbox, where it chose none itself."""
+    config = _with_provider(given)
+    if not sandbox.is_needed(agent):
+        return config
+    if isinstance(config, dict):
+        return config if config.get("sandbox") else {**config, "sandbox": sandbox.config()}
+    return config if config.sandbox else replace(config, sandbox=sandbox.config())
+
+
 def _with_provider(given: RunConfig | dict[str, Any] | None) -> RunConfig | dict[str, Any]:
     """The caller's configuration on the gateway's provider, unless it chose a provider itself."""
     if given is None:
@@ -86,7 +77,8 @@ class GatewayRunner(AgentRunner):
     """Routes every run; streams the runs of a workflow to its request."""
 
     async def run(self, starting_agent: Agent[Any], input: Any, **kwargs: Any) -> RunResult:
-        kwargs["run_config"] = _with_provider(kwargs.get("run_config"))
+        kwargs["run_config"] = _config_for(starting_agent, kwargs.get("run_config"))
+        starting_agent = sandbox.for_one_run(starting_agent)
         forward = forwarding.get()
         if forward is None:
             return await super().run(starting_agent, input, **kwargs)
@@ -105,7 +97,8 @@ class GatewayRunner(AgentRunner):
         return cast("RunResult", result)  # serves final_output, new_items and to_input_list alike
 
     def run_streamed(self, starting_agent: Agent[Any], input: Any, **kwargs: Any) -> RunResultStreaming:
-        kwargs["run_config"] = _with_provider(kwargs.get("run_config"))
+        kwargs["run_config"] = _config_for(starting_agent, kwargs.get("run_config"))
+        starting_agent = sandbox.for_one_run(starting_agent)
         return super().run_streamed(starting_agent, input, **kwargs)
 
 

@@ -90,7 +90,7 @@ def serving(entry: Entry) -> Generation:
     if not entry.enabled:
         raise AgentUnavailable(f"The agent '{entry.agent_id}' is disabled.", param="model", code="agent_disabled")
     if entry.generation is None:
-        reason = entry.problems[0].reason if entry.problems else "no version of it loads"
+        reason = next((one.reason for one in entry.problems if one.is_error), "no version of it loads.")
         raise AgentUnavailable(
             f"The agent '{entry.agent_id}' is broken: {reason} The admin says how to mend it.",
             param="model",

@@ -106,7 +106,7 @@ class UpstreamForm(forms.ModelForm):
         if base_url and not _is_http_url(base_url):
             raise ValidationError("This is no address of a web server; it looks like http://127.0.0.1:11434/v1.")
         # The commonest slip: the address of one call instead of the address that all calls begin with.
-        return base_url.removesuffix("/chat/completions").removesuffix("/models")
+        return base_url.removesuffix("/chat/completions").removesuffix("/responses").removesuffix("/models")
 
     def _get_validation_exclusions(self) -> set[str]:
         # Saving as the default takes it from the one that was, so that there is no second one to refuse.
@@ -151,6 +151,7 @@ class UpstreamAdmin(ModelAdmin):
             "What the server takes",
             {"fields": _SWITCHES, "description": "Off: the gateway leaves it out, or says it in another way."},
         ),
+        ("What the server has", {"fields": ["speaks_responses"]}),
     )
     add_fieldsets = [(None, {"fields": [*_server, "default_model", ("is_default", "enabled")]}), *_rest]
     fieldsets = [

@@ -8,7 +8,11 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
+from apps.core.json import encode
+
+_CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English
 _MOST_UNREAD = 2000  # events
 _LOOK_AGAIN = 0.05  # seconds
 
@@ -25,6 +29,11 @@ class ModelCall:
     reasoning_tokens: int = 0
     estimated: bool = True
     finish_reason: str | None = None
+
+    def estimate(self, sent: Any, received: int) -> None:
+        """Guess the tokens of a call whose server reported none, or that was cut short."""
+        self.prompt_tokens = len(encode(sent)) // _CHARACTERS_PER_TOKEN
+        self.completion_tokens = received
 
 
 def _nothing_waits() -> int:

@@ -12,20 +12,18 @@ from uuid import uuid4
 
 import httpx2
 import msgspec
-import openai
 from openai import Omit
 from openai.types.chat import ChatCompletion, chat_completion_chunk
 from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
-from apps.core.errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from apps.core.json import encode
+from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
 from apps.upstreams import transport
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
 from apps.upstreams.dialect import adapt
 from apps.upstreams.routing import Target
+from apps.upstreams.stock_client import DEMO_URL, as_openai, module_headers
 
 _NOT_SENT = frozenset({"extra_headers", "extra_query", "extra_body", "timeout", "stream", "stream_options"})
-_CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English; only used when a server reports no usage
 _PACE_EVERY = 64  # chunks
 
 
@@ -114,7 +112,7 @@ class ChunkStream:
             if reported:
                 yield Chunk(choices=[], usage=_usage(reported))
         except GatewayError as error:
-            raise _as_openai(error, self._target) from error
+            raise as_openai(error, self._target) from error
         finally:
             self._count(_usage(reported) if reported else None, received)
 
@@ -149,8 +147,7 @@ class ChunkStream:
             details = usage.completion_tokens_details
             call.reasoning_tokens = details.reasoning_tokens or 0 if details else 0
         else:
-            call.prompt_tokens = len(encode(self._body["messages"])) // _CHARACTERS_PER_TOKEN
-            call.completion_tokens = received
+            call.estimate(self._body["messages"], received)
 
 
 class _ToolCallIds:
@@ -232,11 +229,11 @@ class Completions:
             log.calls.append(call)
         try:
             source = await transport.open_chat(
-                target, body, headers=_headers(kwargs), query=kwargs.get("extra_query") or {}
+                target, body, headers=module_headers(kwargs), query=kwargs.get("extra_query") or {}
             )
         except GatewayError as error:
             call.estimated = False  # nothing was generated, so nothing was used
-            raise _as_openai(error, target) from error
+            raise as_openai(error, target) from error
         stream = ChunkStream(target, call, log, source, body)
         if kwargs.get("stream") is True:
             return stream
@@ -250,7 +247,7 @@ class ChatClient:
     """Duck-typed `openai.AsyncOpenAI` for one upstream."""
 
     def __init__(self, target: Target) -> None:
-        self.base_url = httpx2.URL(target.base_url or "http://demo.invalid/v1")
+        self.base_url = httpx2.URL(target.base_url or DEMO_URL)
         self.chat = SimpleNamespace(completions=Completions(target))
 
 
@@ -265,25 +262,6 @@ def _body(kwargs: dict[str, Any]) -> dict[str, Any]:
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
     return body
-
-
-def _headers(kwargs: dict[str, Any]) -> dict[str, str]:
-    """The module's own headers; the SDK's user agent is not one."""
-    given = kwargs.get("extra_headers") or {}
-    return {name: value for name, value in given.items() if isinstance(value, str) and name.lower() != "user-agent"}
-
-
-def _as_openai(error: GatewayError, target: Target) -> openai.APIError:
-    """The exception that the stock client would raise, so that the SDK and modules can tell what happened."""
-    request = httpx2.Request("POST", f"{target.base_url or 'http://demo.invalid/v1'}/chat/completions")
-    if isinstance(error, UpstreamTimeout):
-        return openai.APITimeoutError(request)
-    if isinstance(error, UpstreamUnreachable):
-        return openai.APIConnectionError(message=error.message, request=request)
-    headers = {"retry-after": f"{error.retry_after:g}"} if error.retry_after is not None else {}
-    response = httpx2.Response(error.status, request=request, headers=headers)
-    kind = {400: openai.BadRequestError, 404: openai.NotFoundError, 429: openai.RateLimitError}.get(error.status)
-    return (kind or openai.APIStatusError)(error.message, response=response, body={"message": error.message})
 
 
 async def _fold(stream: ChunkStream, model: str) -> ChatCompletion:

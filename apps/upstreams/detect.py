@@ -24,6 +24,7 @@ _LOCAL_MODEL = MappingProxyType(
         "takes_verbosity": False,
         "takes_developer_role": False,
         "takes_several_system_messages": False,  # their chat templates decide, and the strict ones refuse
+        "speaks_responses": False,  # where it exists, it runs no hosted tools
     }
 )
 _EVERYTHING: Mapping[str, bool] = MappingProxyType(dict.fromkeys(_LOCAL_MODEL, True))
@@ -36,7 +37,7 @@ PRESETS: Mapping[Kind, Mapping[str, bool]] = MappingProxyType(
         Kind.LM_STUDIO: _LOCAL_MODEL,
         Kind.VLLM: _LOCAL_MODEL,
         Kind.OTHER: _LOCAL_MODEL,
-        Kind.DEMO: _EVERYTHING,
+        Kind.DEMO: MappingProxyType({**_EVERYTHING, "speaks_responses": False}),
     }
 )
 

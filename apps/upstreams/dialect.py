@@ -1,4 +1,4 @@
-"""What a server cannot take is changed before it is sent: a pure function over the request body.
+"""What a server cannot take is changed before it is sent: pure functions over the request body.
 
 The differences and where they were seen are listed in docs/upstreams.md.
 """
@@ -61,3 +61,29 @@ def adapt(body: dict[str, Any], target: Target) -> dict[str, Any]:
         for name in _OPENAI_ONLY:
             body.pop(name, None)
     return body
+
+
+def adapt_responses(body: dict[str, Any], target: Target) -> dict[str, Any]:
+    """The same for a request to the Responses API, which has the parameters in other places."""
+    if not target.takes_developer_role:
+        body["input"] = [
+            {**item, "role": "system"} if item.get("role") == "developer" else item for item in body["input"]
+        ]
+    if not target.takes_several_system_messages:
+        _merge_into_instructions(body)
+    if not target.takes_reasoning_effort:
+        body.pop("reasoning", None)
+    if not target.takes_verbosity and "verbosity" in body.get("text", {}):
+        body["text"] = {name: value for name, value in body["text"].items() if name != "verbosity"}
+    if not target.takes_parallel_tool_calls:
+        body.pop("parallel_tool_calls", None)
+    if not target.takes_strict and body.get("tools"):
+        body["tools"] = [{name: value for name, value in tool.items() if name != "strict"} for tool in body["tools"]]
+    return body
+
+
+def _merge_into_instructions(body: dict[str, Any]) -> None:
+    texts = [_text(item["content"]) for item in body["input"] if item.get("role") in ("system", "developer")]
+    if texts:
+        body["input"] = [item for item in body["input"] if item.get("role") not in ("system", "developer")]
+        body["instructions"] = "\n\n".join(filter(None, [body.get("instructions"), *texts]))

@@ -18,7 +18,7 @@ class Kind(models.TextChoices):
 
 
 class Upstream(ConfigModel):
-    """An LLM server that speaks OpenAI's chat completions."""
+    """An LLM server that speaks OpenAI's chat completions, and perhaps its Responses API."""
 
     slug = models.CharField(
         "name",
@@ -52,6 +52,12 @@ class Upstream(ConfigModel):
         default=60, validators=[MinValueValidator(0.1)], help_text="Seconds of silence in mid-answer."
     )
 
+    speaks_responses = models.BooleanField(
+        "has the Responses API",
+        default=False,
+        help_text="Agents with hosted tools (web search, code interpreter and the like) or prompt= run here. "
+        "Switch it on only where the server itself runs those tools, as OpenAI does.",
+    )
     takes_reasoning_effort = models.BooleanField("takes reasoning_effort", default=True)
     takes_verbosity = models.BooleanField("takes verbosity", default=True)
     takes_strict = models.BooleanField("takes strict tool schemas", default=True)

@@ -31,6 +31,7 @@ LARGEST_ANSWER = 16 * 1024 * 1024  # bytes; the longest public list, a router's 
 LONGEST_NAME = 200  # of a model, as UpstreamModel stores it
 MODELS_TIMEOUT = 10.0  # seconds
 CHAT_TIMEOUT = 45.0  # seconds: a local server may have to load the model first
+RESPONSES_TIMEOUT = 5.0  # seconds: no model is asked
 
 # Models that no chat can use, by the words in their names.
 _NO_CHAT = re.compile(
@@ -105,7 +106,10 @@ def store_models(upstream: Upstream, names: Sequence[str]) -> list[str]:
 
 
 def test_upstream(upstream: Upstream) -> Report:
-    """Try the server as a chat would: read its models, then one word from the default model. Raises nothing."""
+    """Try the server as a chat would: read its models, then one word from the default model. Raises nothing.
+
+    Also whether it has the Responses API, if it is marked so or should be.
+    """
     if upstream.kind == Kind.DEMO:
         store_models(upstream, DEMO_MODELS)
         return Report(len(DEMO_MODELS), None, (Step("demo", True, "The built-in demo needs no server."),))
@@ -118,7 +122,7 @@ def test_upstream(upstream: Upstream) -> Report:
         remedy = "No default model is set: choose one of its models, so that agents without a model of their own run."
         return Report(len(names), None, (listed, Step("chat", False, remedy)))
     chat, latency_ms = _try_chat(upstream)
-    return Report(len(names), latency_ms, (listed, chat))
+    return Report(len(names), latency_ms, (listed, chat, *_try_responses(upstream)))
 
 
 def first_chat_model(names: Sequence[str]) -> str:
@@ -168,6 +172,32 @@ def _try_chat(upstream: Upstream) -> tuple[Step, float | None]:
         text = f"{upstream.default_model} answered without `choices`: this is no OpenAI-compatible chat completion."
         return Step("chat", False, text), latency_ms
     return Step("chat", True, f"{upstream.default_model} answered in {latency_ms:.0f} ms."), latency_ms
+
+
+def _try_responses(upstream: Upstream) -> list[Step]:
+    has_it = _has_responses(upstream)
+    if upstream.speaks_responses and not has_it:
+        text = "It is marked as having the Responses API, but has none: switch that off, or check the base URL."
+        return [Step("responses", False, text)]
+    if upstream.speaks_responses:
+        return [Step("responses", True, "It has the Responses API: agents with hosted tools run here.")]
+    if has_it:
+        text = "It has the Responses API. If it runs hosted tools such as web search itself, mark it as having it."
+        return [Step("responses", True, text)]
+    return []
+
+
+def _has_responses(upstream: Upstream) -> bool:
+    """Asked with an empty body, which runs no model: who has the API misses something, others know no such path."""
+    secret = _secret_of(upstream)
+    question = _ask("POST", upstream.base_url, "/responses", secret=secret, timeout=RESPONSES_TIMEOUT, body={})
+    try:
+        asyncio.run(question)
+    except UpstreamRejected as refusal:
+        return refusal.status in (400, 422)
+    except UpstreamError:
+        return False
+    return False  # LM Studio answers 200 to whatever it does not know
 
 
 def _one_word(upstream: Upstream) -> dict[str, Any]:

@@ -33,12 +33,16 @@ class Target:
     takes_parallel_tool_calls: bool
     takes_developer_role: bool
     takes_several_system_messages: bool
+    speaks_responses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
+    """`is_substitute` when the module asked for a model by name and gets another one."""
+
     target: Target
     model: str
+    is_substitute: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +51,63 @@ class Table:
 
     targets: Mapping[str, Target]
     default: Target | None
-    by_model: Mapping[str, Target]
+    by_model: Mapping[str, tuple[Target, ...]]  # all that list it, the preferred one first
 
-    def route(self, model: str | None) -> Route:
+    def route(self, model: str | None, *, responses: bool = False) -> Route:
         """The upstream and model for a name that a module gave, or for None when it gave none.
 
         A name that an upstream listed goes there; `upstream/model` says it outright; anything else gets the default
-        upstream's default model, so that a module written for another provider still answers. Raises Unavailable
-        when there is no upstream to ask, or no model to ask for.
+        upstream's default model, so that a module written for another provider still answers. With `responses` the
+        upstream has to have the Responses API; where the default one has not, the first that has it substitutes. Raises
+        Unavailable when there is no upstream to ask, or no model to ask for.
         """
-        if model:
-            if target := self.by_model.get(model):
-                return Route(target, model)
-            slug, _, rest = model.partition("/")
-            if rest and slug in self.targets:
-                return Route(self.targets[slug], rest)
+        found = self._named(model, responses) if model else None
+        if found is None:
+            return Route(*self._substitute(responses), is_substitute=bool(model))
+        if responses and not found.target.speaks_responses:
+            raise Unavailable(
+                f"The upstream '{found.target.slug}' is not marked as having the Responses API. Mark it in the admin "
+                "under Upstreams if its server has it.",
+                code="needs_responses",
+            )
+        return found
+
+    def _named(self, model: str, responses: bool) -> Route | None:
+        if listing := self.by_model.get(model):
+            capable = (target for target in listing if target.speaks_responses)
+            return Route(next(capable, listing[0]) if responses else listing[0], model)
+        slug, _, rest = model.partition("/")
+        return Route(self.targets[slug], rest) if rest and slug in self.targets else None
+
+    def _substitute(self, responses: bool) -> tuple[Target, str]:
+        chosen: str = settings.GATEWAY_DEFAULT_MODEL
+        for target in self.by_model.get(chosen, ()):
+            if target.speaks_responses or not responses:
+                return target, chosen
+        target = self._fallback(responses)
+        model = (chosen if target is self.default else "") or target.default_model or min(target.models, default="")
+        if not model:
+            raise Unavailable(
+                f"Upstream '{target.slug}' has no default model. Choose one in the admin under Upstreams.",
+                code="no_default_model",
+            )
+        return target, model
+
+    def _fallback(self, responses: bool) -> Target:
         if self.default is None:
             raise Unavailable(
                 "No upstream is enabled. Add an LLM server in the admin under Upstreams, or enable the demo.",
                 code="no_upstream",
             )
-        chosen = settings.GATEWAY_DEFAULT_MODEL
-        if chosen in self.by_model:
-            return Route(self.by_model[chosen], chosen)
-        chosen = chosen or self.default.default_model or min(self.default.models, default="")
-        if not chosen:
-            raise Unavailable(
-                f"Upstream '{self.default.slug}' has no default model. Choose one in the admin under Upstreams.",
-                code="no_default_model",
-            )
-        return Route(self.default, chosen)
+        if not responses or self.default.speaks_responses:
+            return self.default
+        if capable := next((target for target in self.targets.values() if target.speaks_responses), None):
+            return capable
+        raise Unavailable(
+            "No upstream is marked as having the Responses API. Mark one that has it in the admin under Upstreams, or "
+            "add OpenAI there.",
+            code="needs_responses",
+        )
 
 
 def _target(upstream: Upstream) -> Target:
@@ -96,6 +127,7 @@ def _target(upstream: Upstream) -> Target:
         takes_parallel_tool_calls=upstream.takes_parallel_tool_calls,
         takes_developer_role=upstream.takes_developer_role,
         takes_several_system_messages=upstream.takes_several_system_messages,
+        speaks_responses=upstream.speaks_responses,
     )
 
 
@@ -112,16 +144,16 @@ def _load() -> Table:
     targets = {target.slug: target for target in _readable(rows)}
     chosen = settings.GATEWAY_DEFAULT_UPSTREAM or next((row.slug for row in rows if row.is_default), "")
     default = targets.get(chosen) or next(iter(targets.values()), None)
-    by_model: dict[str, Target] = {}
+    by_model: dict[str, tuple[Target, ...]] = {}
     for target in sorted(targets.values(), key=lambda target: target is not default):
         for name in target.models:
-            by_model.setdefault(name, target)
+            by_model[name] = (*by_model.get(name, ()), target)
     return Table(targets, default, by_model)
 
 
 upstreams = live_config.section("upstreams.table", _load)
 
 
-def route(model: str | None) -> Route:
+def route(model: str | None, *, responses: bool = False) -> Route:
     """See Table.route."""
-    return upstreams.current().route(model)
+    return upstreams.current().route(model, responses=responses)

@@ -1,4 +1,4 @@
-"""The one HTTP road to LLM servers: a chat completion is posted, its server-sent events come back as raw JSON.
+"""The one HTTP road to LLM servers: a request is posted, the server-sent events of its answer come back as raw JSON.
 
 aiohttp, because its cost per call is a fifth of httpx's. One session per event loop: a pool must not be shared between
 loops, and a drop-in may run its own loop in a tool's thread.
@@ -51,7 +51,7 @@ async def close_session() -> None:
         await session.close()
 
 
-class ChatStream:
+class AnswerStream:
     """The answer's events as raw JSON. Whoever has one must `aclose()` it; closing early ends the connection."""
 
     def __init__(
@@ -85,7 +85,7 @@ class ChatStream:
                     event = line[5:].strip()
                     if event == b"[DONE]":
                         self.is_complete = True
-                        await self._finish()
+                        await self.finish()
                         return
                     if event:
                         yield event
@@ -115,7 +115,7 @@ class ChatStream:
                 code="upstream_cut",
             ) from error
 
-    async def _finish(self) -> None:
+    async def finish(self) -> None:
         """Read to the end of the body, which follows at once, so that the connection can serve again."""
         try:
             async with asyncio.timeout(0.05):
@@ -148,7 +148,7 @@ async def open_chat(
     *,
     headers: Mapping[str, str] | None = None,
     query: Mapping[str, Any] | None = None,
-) -> ChatStream | _DemoStream:
+) -> AnswerStream | _DemoStream:
     """Post a streamed chat completion; returns when the server has accepted it. `headers` and `query` are the caller's.
 
     Raises UpstreamUnreachable, UpstreamTimeout, UpstreamRejected (the caller's fault, with the server's status and
@@ -156,18 +156,35 @@ async def open_chat(
     """
     if target.kind == Kind.DEMO and not target.base_url:
         return _open_demo(body)
+    return await _open(target, "/chat/completions", body, headers or {}, query or {})
+
+
+async def open_responses(
+    target: Target,
+    body: dict[str, Any],
+    *,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, Any] | None = None,
+) -> AnswerStream:
+    """The same for a streamed request to the Responses API."""
+    return await _open(target, "/responses", body, headers or {}, query or {})
+
+
+async def _open(
+    target: Target, path: str, body: dict[str, Any], headers: Mapping[str, str], query: Mapping[str, Any]
+) -> AnswerStream:
     session = _sessions.get(asyncio.get_running_loop())
     own_session = None
     if session is None:
         session = own_session = _new_session()
     try:
-        response = await _post(session, target, body, headers or {}, query or {})
+        response = await _post(session, target, path, body, headers, query)
         await _accept(target, response)
     except BaseException:
         if own_session:
             await own_session.close()
         raise
-    return ChatStream(target, response, own_session)
+    return AnswerStream(target, response, own_session)
 
 
 def _open_demo(body: dict[str, Any]) -> _DemoStream:
@@ -180,6 +197,7 @@ def _open_demo(body: dict[str, Any]) -> _DemoStream:
 async def _post(
     session: aiohttp.ClientSession,
     target: Target,
+    path: str,
     body: dict[str, Any],
     headers: Mapping[str, str],
     query: Mapping[str, Any],
@@ -190,7 +208,7 @@ async def _post(
     try:
         async with asyncio.timeout(target.first_event_timeout):
             return await session.post(
-                f"{target.base_url}/chat/completions",
+                f"{target.base_url}{path}",
                 data=encode(body),
                 headers={**headers, **own},
                 params=query,

@@ -12,6 +12,8 @@ from django.conf import LazySettings
 
 from apps.catalog import loader, registry, scan
 from apps.catalog.loader import Loaded
+from apps.upstreams.models import Kind
+from tests.factories import UpstreamFactory
 
 AGENT = "from agents import Agent\nagent = Agent(name={name!r})\n"
 
@@ -58,7 +60,13 @@ def load(folder: DiscoveryFolder) -> Iterator[Callable[..., Loaded]]:
 
 
 @pytest.fixture
-def catalog(folder: DiscoveryFolder, transactional_db: None) -> Iterator[DiscoveryFolder]:
+def demo_upstream(transactional_db: None) -> None:
+    """Answers for every agent, as on a first start without an LLM server."""
+    UpstreamFactory(slug="demo", kind=Kind.DEMO, serves=["demo"])
+
+
+@pytest.fixture
+def catalog(folder: DiscoveryFolder, demo_upstream: None) -> Iterator[DiscoveryFolder]:
     """The process's catalog over `folder`, empty again afterwards."""
     yield folder
     for path in sorted(folder.path.rglob("*"), reverse=True):

@@ -1,9 +1,11 @@
 """Every shape of a module that agents-sdk.md section 14 lists, and what it is published as."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from apps.catalog import answering
 from apps.catalog.loader import Loaded
 
 Load = Callable[..., Loaded]
@@ -126,13 +128,23 @@ def test_nothing_to_publish_is_explained(load: Load, text: str, code: str, reaso
         ("from agents.sandbox import SandboxAgent\nagent = SandboxAgent(name='x')", "the Filesystem capability"),
     ],
 )  # fmt: skip
-def test_agents_that_need_the_responses_api_are_refused(load: Load, text: str, need: str) -> None:
-    loaded = load(HEAD + text)
+def test_agents_that_need_the_responses_api_load_and_say_what_for(load: Load, text: str, need: str) -> None:
+    (published,) = load(HEAD + text).published
 
-    assert loaded.package is None
-    ((problem,),) = [one.problems for one in loaded.published]
+    problem = answering.responses_needed(published.nodes, Path("agent.py"))
+    assert problem is not None
     assert (problem.code, problem.severity) == ("needs_responses", "error")
     assert need in problem.reason
+
+
+def test_own_chat_model_may_not_use_hosted_tools(load: Load) -> None:
+    own = "OpenAIChatCompletionsModel('m', AsyncOpenAI())"
+    loaded = load(
+        HEAD + f"from openai import AsyncOpenAI\nagent = Agent(name='x', model={own}, tools=[WebSearchTool()])"
+    )
+
+    assert loaded.package is None
+    assert [one.code for one in loaded.published[0].problems] == ["own_model", "needs_responses"]
 
 
 def test_own_responses_model_may_use_hosted_tools(load: Load) -> None:
@@ -140,7 +152,8 @@ def test_own_responses_model_may_use_hosted_tools(load: Load) -> None:
     loaded = load(
         HEAD + f"from openai import AsyncOpenAI\nagent = Agent(name='x', model={own}, tools=[WebSearchTool()])"
     )
-    assert loaded.published[0].problems == ()
+    assert [one.code for one in loaded.published[0].problems] == ["own_model"]
+    assert answering.responses_needed(loaded.published[0].nodes, Path("agent.py")) is None
 
 
 CONTEXT = "class Desk(BaseModel):\n  visits: int = 0\n"

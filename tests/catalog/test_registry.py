@@ -285,7 +285,7 @@ def test_reading_needs_no_database(two_agents: DiscoveryFolder, django_assert_nu
         assert len(registry.entries()) == 2
 
 
-def test_examples_load(settings: LazySettings, transactional_db: None, tmp_path: Path) -> None:
+def test_examples_load(settings: LazySettings, demo_upstream: None, tmp_path: Path) -> None:
     settings.GATEWAY_AGENT_DISCOVERY_PATH = [settings.ROOT / "agents"]
     registry.refresh()
     found = {id: (one.state, one.problems, bool(one.description)) for id, one in registry.entries().items()}
@@ -297,13 +297,18 @@ def test_examples_load(settings: LazySettings, transactional_db: None, tmp_path:
 
 def test_edit_that_is_refused_keeps_the_last_good_version(two_agents: DiscoveryFolder) -> None:
     good = generation("default/weather")
-    two_agents.write("Weather", "from agents import *\nagent = Agent(name='W', tools=[WebSearchTool()])")
+    chat_only = "OpenAIChatCompletionsModel('m', AsyncOpenAI())"
+    two_agents.write(
+        "Weather",
+        f"from agents import *\nfrom openai import AsyncOpenAI\n"
+        f"agent = Agent(name='W', model={chat_only}, tools=[WebSearchTool()])",
+    )
     before = modules()
 
     assert registry.refresh() == Changes(failed=("default/weather",))
     entry = registry.entries()["default/weather"]
     assert (entry.state, entry.generation) == (State.STALE, good)
-    assert [one.code for one in entry.problems] == ["needs_responses"]
+    assert [one.code for one in entry.problems] == ["own_model", "needs_responses"]
     assert modules() == before
 
 

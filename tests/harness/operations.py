@@ -83,6 +83,13 @@ def agent_state(agent_id: str) -> str | None:
     return DropIn.objects.filter(agent_id=agent_id).values_list("state", flat=True).first()
 
 
+def diagnostics(agent_id: str) -> list[str]:
+    """The codes, in the order of the admin."""
+    from apps.catalog.models import Diagnostic
+
+    return list(Diagnostic.objects.filter(agent_id=agent_id).values_list("code", flat=True))
+
+
 def runs(**filters: Any) -> list[dict[str, Any]]:
     """Run rows, oldest first."""
     from apps.execution.models import Run

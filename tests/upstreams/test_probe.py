@@ -68,6 +68,11 @@ class Fake:
     def chats(self) -> None:
         self.answers["/v1/chat/completions"] = _json({"choices": [{"message": {"content": "yes"}}]})
 
+    def asked(self, path: str) -> Any:
+        """The body of the one request for `path`."""
+        ((_, _, _, body),) = [one for one in self.seen if one[1] == path]
+        return body
+
 
 def _json(value: Any, status: int = 200) -> tuple[int, str, bytes]:
     return status, "application/json", json.dumps(value).encode()
@@ -313,7 +318,7 @@ class TestTestUpstream:
         fake.lists("gpt-5-mini")
         fake.chats()
         assert probe.test_upstream(upstream(fake.base_url, Kind.OPENAI)).passed
-        assert fake.seen[-1][3] == {
+        assert fake.asked("/v1/chat/completions") == {
             "model": "gpt-5-mini",
             "messages": [{"role": "user", "content": "Say yes."}],
             "max_completion_tokens": 16,
@@ -323,7 +328,7 @@ class TestTestUpstream:
         fake.lists("qwen")
         fake.chats()
         assert probe.test_upstream(upstream(fake.base_url)).passed
-        assert fake.seen[-1][3]["max_tokens"] == 1
+        assert fake.asked("/v1/chat/completions")["max_tokens"] == 1
 
     def test_failing_chat_is_noted(self, fake: Fake) -> None:
         fake.lists("qwen")
@@ -339,6 +344,30 @@ class TestTestUpstream:
         fake.lists("qwen")
         fake.answers["/v1/chat/completions"] = _json({"hello": 1})
         assert "without `choices`" in probe.test_upstream(upstream(fake.base_url)).steps[1].text
+
+    @pytest.mark.parametrize(
+        ("marked", "status", "words"),
+        [
+            (True, 400, [(True, "It has the Responses API: agents with hosted tools run here.")]),
+            (True, 404, [(False, "It is marked as having the Responses API, but has none")]),
+            (True, 200, [(False, "It is marked as having the Responses API, but has none")]),  # as LM Studio answers
+            (False, 422, [(True, "It has the Responses API. If it runs hosted tools")]),
+            (False, 404, []),
+        ],
+    )
+    def test_responses_api_is_looked_for_without_running_a_model(
+        self, fake: Fake, marked: bool, status: int, words: list[tuple[bool, str]]
+    ) -> None:
+        fake.lists("qwen")
+        fake.chats()
+        fake.answers["/v1/responses"] = _json({"error": {"message": "Missing required parameter: 'model'."}}, status)
+        row = upstream(fake.base_url)
+        row.speaks_responses = marked
+        told = probe.test_upstream(row).steps[2:]
+
+        assert fake.asked("/v1/responses") == {}
+        assert [(step.name, step.passed) for step in told] == [("responses", passed) for passed, _ in words]
+        assert all(step.text.startswith(text) for step, (_, text) in zip(told, words, strict=True))
 
     def test_server_without_models_asks_for_one(self, fake: Fake) -> None:
         fake.lists()
@@ -370,6 +399,7 @@ class TestDetectUpstreams:
             "takes_verbosity": False,
             "takes_developer_role": False,
             "takes_several_system_messages": False,
+            "speaks_responses": False,
         }
         assert found.lines == (f"vllm: found at {fake.base_url}, 1 model",)
 
@@ -439,6 +469,9 @@ class TestCandidates:
         settings.GATEWAY_PORT = 9999
         places = candidates_of({"OPENAI_BASE_URL": "http://localhost:11434/v1"})
         assert [place.slug for place in places] == ["openai", "vllm", "lmstudio"]
+
+    def test_openai_alone_has_the_responses_api_from_the_start(self) -> None:
+        assert [kind for kind, preset in PRESETS.items() if preset["speaks_responses"]] == [Kind.OPENAI]
 
     def test_every_kind_has_a_preset(self) -> None:
         assert set(detect.PRESETS) == set(Kind)

@@ -1,0 +1,96 @@
+"""What answers for a model name: an upstream's chat completions, or its Responses API for what only that can do.
+
+Decided for each call, from the call: so agents used as tools, handoff targets and the runs that a module starts itself
+each get what they need, wherever they come from.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from agents import ModelProvider, ModelResponse, OpenAIChatCompletionsModel, OpenAIResponsesModel
+from agents.models.fake_id import FAKE_RESPONSES_ID
+
+from apps.catalog.graph import responses_feature
+from apps.upstreams.chat_client import ChatClient
+from apps.upstreams.responses_client import ResponsesClient
+from apps.upstreams.routing import Route, Target, route
+
+# What the SDK can say in chat completions. The last two it refuses by name, because leaving them out would lose a
+# conversation without a word.
+_CHAT_ITEMS: Final = frozenset(
+    {"message", "function_call", "function_call_output", "reasoning", "compaction", "item_reference"}
+)
+
+
+class GatewayModelProvider(ModelProvider):
+    """Every model name of every agent, resolved against the upstreams in force."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, tuple[Target, ChatClient, ResponsesClient]] = {}
+
+    def get_model(self, model_name: str | None) -> "GatewayModel":
+        return GatewayModel(self, model_name, route(model_name))
+
+    def chat_client(self, target: Target) -> Any:
+        return self._of(target)[1]
+
+    def responses_client(self, target: Target) -> Any:
+        return self._of(target)[2]
+
+    def _of(self, target: Target) -> tuple[Target, ChatClient, ResponsesClient]:
+        known = self._clients.get(target.slug)
+        if known is None or known[0] is not target:  # a new snapshot has new targets
+            known = self._clients[target.slug] = (target, ChatClient(target), ResponsesClient(target))
+        return known
+
+
+class GatewayModel(OpenAIChatCompletionsModel):
+    """A model name on its upstream. Raises Unavailable where a call needs the Responses API and no upstream has it."""
+
+    def __init__(self, provider: GatewayModelProvider, name: str | None, found: Route) -> None:
+        super().__init__(found.model, provider.chat_client(found.target))  # duck-typed: see ChatClient
+        self._provider = provider
+        self._name = name
+        self._found = found
+
+    async def get_response(
+        self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *args: Any, **kwargs: Any
+    ) -> ModelResponse:
+        if responses := self._responses(tools, **kwargs):
+            return await responses.get_response(system_instructions, input, model_settings, tools, *args, **kwargs)
+        return await super().get_response(system_instructions, _sayable(input), model_settings, tools, *args, **kwargs)
+
+    def stream_response(
+        self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *args: Any, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        if responses := self._responses(tools, **kwargs):
+            return responses.stream_response(system_instructions, input, model_settings, tools, *args, **kwargs)
+        return super().stream_response(system_instructions, _sayable(input), model_settings, tools, *args, **kwargs)
+
+    def _responses(
+        self,
+        tools: list[Any],
+        *,
+        previous_response_id: str | None = None,
+        conversation_id: str | None = None,
+        prompt: Any = None,
+        **_: Any,
+    ) -> OpenAIResponsesModel | None:
+        """The model for this call if only the Responses API can answer it."""
+        if prompt is not None or any(responses_feature(tool) for tool in tools):
+            found = route(self._name, responses=True)
+        elif self._found.target.speaks_responses and (
+            conversation_id or previous_response_id not in (None, FAKE_RESPONSES_ID)
+        ):
+            found = self._found  # the history lies on the server; elsewhere the SDK warns that it is not used
+        else:
+            return None
+        client = self._provider.responses_client(found.target)  # duck-typed: see ResponsesClient
+        return OpenAIResponsesModel(found.model, client, model_is_explicit=bool(self._name))
+
+
+def _sayable(input: Any) -> Any:
+    """Without the hosted tool calls of other agents of the conversation; what came of them stands in the answers."""
+    if isinstance(input, str) or all(item.get("type", "message") in _CHAT_ITEMS for item in input):
+        return input
+    return [item for item in input if item.get("type", "message") in _CHAT_ITEMS]

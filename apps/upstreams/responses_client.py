@@ -1,0 +1,208 @@
+"""A client for the SDK's OpenAIResponsesModel on the gateway's own road to LLM servers.
+
+It has the few members that the model uses (`base_url`, `responses.create`). So hosted tools and prompts get the same
+time-outs, errors and counting as chat completions do, and no second pool of connections. Events become the stock
+client's own classes, which the SDK tells apart by isinstance; one that those do not know passes by as it came.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from types import NoneType, SimpleNamespace
+from typing import Any, Final, Literal, NoReturn, get_args, get_origin
+
+import httpx2
+import msgspec
+from openai import BaseModel, NotGiven, Omit
+from openai.types.responses import Response, ResponseStreamEvent
+
+from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
+from apps.upstreams import transport
+from apps.upstreams.calls import CallLog, ModelCall, current_calls
+from apps.upstreams.dialect import adapt_responses
+from apps.upstreams.routing import Target
+from apps.upstreams.stock_client import DEMO_URL, as_openai, module_headers
+
+_NOT_SENT = frozenset({"extra_headers", "extra_query", "extra_body", "timeout", "stream"})
+_CHAT_ONLY = frozenset({"stop", "seed", "logit_bias", "response_format"})  # of what a client may ask for
+_LAST = frozenset({"response.completed", "response.incomplete"})
+_FAILURES = frozenset({"error", "response.error", "response.failed"})
+_FINISH_REASONS: Mapping[str | None, str] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_PACE_EVERY = 64  # events
+
+
+class _UnknownEvent(BaseModel):
+    """Of a newer server, or another maker's."""
+
+    type: str
+
+
+def _classes() -> dict[str, type[BaseModel]]:
+    """The stock client's event classes by the `type` that each is for."""
+    union = get_args(ResponseStreamEvent)[0]
+    by_type: dict[str, type[BaseModel]] = {}
+    for event in get_args(union):
+        kind = event.model_fields["type"].annotation
+        if get_origin(kind) is Literal:
+            by_type |= dict.fromkeys(get_args(kind), event)
+    return by_type
+
+
+_EVENTS: Final = _classes()
+
+
+class ResponseEvents:
+    """What `create(stream=True)` returns: an async iterator of events with `aclose()`."""
+
+    def __init__(
+        self, target: Target, call: ModelCall, log: CallLog | None, source: transport.AnswerStream, body: dict[str, Any]
+    ) -> None:
+        self._target = target
+        self._call = call
+        self._log = log
+        self._source = source
+        self._body = body
+        self._generator = self._events()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._generator
+
+    async def aclose(self) -> None:
+        """Ends the connection, whether or not the iteration has begun."""
+        try:
+            await self._generator.aclose()
+        finally:
+            await self._source.aclose()
+
+    async def _events(self) -> AsyncGenerator[Any, None]:
+        received = 0
+        try:
+            async for data in self._source:
+                event = self._parse(data)
+                if event["type"] in _FAILURES:
+                    self._fail(event)
+                received += event["type"].endswith(".delta")
+                if self._log is not None and received % _PACE_EVERY == 0:
+                    await self._log.wait_for_reader()
+                if event["type"] in _LAST:
+                    self._count(event.get("response") or {})
+                    await self._source.finish()
+                yield _EVENTS.get(event["type"], _UnknownEvent).construct(**event)
+                if event["type"] in _LAST:
+                    return
+            raise UpstreamUnreachable(
+                f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
+            )
+        except GatewayError as error:
+            raise as_openai(error, self._target) from error
+        finally:
+            if self._call.estimated:
+                self._call.estimate(self._body.get("input"), received)
+
+    def _parse(self, data: bytes) -> dict[str, Any]:
+        try:
+            event = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            event = None
+        if isinstance(event, dict) and event.get("error") and not event.get("type"):
+            event = {"type": "error", **event}
+        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+            raise UpstreamError(
+                f"Upstream '{self._target.slug}' sent something that is no event of the Responses API: {data[:80]!r}",
+                code="upstream_garbage",
+            )
+        return event
+
+    def _fail(self, event: dict[str, Any]) -> NoReturn:
+        """`error` carries its reason beside its type or in a member, `response.failed` in its response."""
+        error = event.get("error") or (event.get("response") or {}).get("error") or event
+        said = error.get("message") if isinstance(error, dict) else error
+        message = f"Upstream '{self._target.slug}' failed in the middle of its answer: {said or 'no reason given'}"
+        if isinstance(error, dict) and error.get("code") == "rate_limit_exceeded":
+            raise transport.refused(message, 429, None)
+        raise UpstreamError(message)
+
+    def _count(self, response: dict[str, Any]) -> None:
+        call = self._call
+        call.model = response.get("model") or call.model  # a prompt may have chosen it
+        details = response.get("incomplete_details") or {}
+        call.finish_reason = _FINISH_REASONS.get(details.get("reason"), "stop")
+        if usage := response.get("usage"):
+            call.estimated = False
+            call.prompt_tokens, call.completion_tokens = _number(usage, "input_tokens"), _number(usage, "output_tokens")
+            call.cached_tokens = _number(usage.get("input_tokens_details"), "cached_tokens")
+            call.reasoning_tokens = _number(usage.get("output_tokens_details"), "reasoning_tokens")
+
+
+def _number(counts: Any, name: str) -> int:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return int(value) if isinstance(value, int | float) else 0
+
+
+class Responses:
+    """The client's `responses`."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    async def create(self, **kwargs: Any) -> Any:
+        """As the stock client's: ResponseEvents when `stream` is True, else a Response.
+
+        Whole answers are read from the stream too: one road, one set of time-outs, and a cancelled run ends at once.
+        Raises openai.APIStatusError, APIConnectionError or APITimeoutError, with the GatewayError as their cause.
+        """
+        target, log = self._target, current_calls.get()
+        body = adapt_responses(_body(kwargs), target)
+        call = ModelCall(target.slug, body.get("model") or "")
+        if log is not None:
+            log.calls.append(call)
+        try:
+            source = await transport.open_responses(
+                target, body, headers=module_headers(kwargs), query=kwargs.get("extra_query") or {}
+            )
+        except GatewayError as error:
+            call.estimated = False  # nothing was generated, so nothing was used
+            raise as_openai(error, target) from error
+        events = ResponseEvents(target, call, log, source, body)
+        if kwargs.get("stream") is True:
+            return events
+        try:
+            return await _last(events)
+        finally:
+            await events.aclose()
+
+
+class ResponsesClient:
+    """Duck-typed `openai.AsyncOpenAI` for one upstream."""
+
+    def __init__(self, target: Target) -> None:
+        self.base_url = httpx2.URL(target.base_url or DEMO_URL)
+        self.responses = SimpleNamespace(create=Responses(target).create)
+
+
+async def _last(events: ResponseEvents) -> Response:
+    response: Response | None = None
+    async for event in events:
+        response = getattr(event, "response", None) or response
+    assert response is not None  # without a last event, reading them raises
+    return response
+
+
+def _body(kwargs: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in kwargs.items() if name not in _NOT_SENT}
+    body = {name: _plain(value) for name, value in given.items() if not isinstance(value, Omit | NotGiven | NoneType)}
+    asked = kwargs.get("extra_body") or {}
+    for name, value in asked.items():
+        if name not in _CHAT_ONLY:
+            body.setdefault(name, value)  # what the agent itself asks for stands
+    if (wanted := asked.get("response_format")) and "format" not in body.get("text", {}):
+        body["text"] = {**body.get("text", {}), "format": _text_format(wanted)}
+    body["stream"] = True
+    return body
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_unset=True) if hasattr(value, "model_dump") else value
+
+
+def _text_format(response_format: dict[str, Any]) -> dict[str, Any]:
+    """Chat completions nest the schema one level deeper."""
+    return {"type": response_format["type"], **response_format.get("json_schema", {})}

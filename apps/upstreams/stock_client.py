@@ -1,0 +1,31 @@
+"""What our clients and the stock openai client have in common, so that the SDK and modules can tell no difference."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import openai
+
+from apps.core.errors import GatewayError, UpstreamTimeout, UpstreamUnreachable
+from apps.upstreams.routing import Target
+
+DEMO_URL = "http://demo.invalid/v1"  # the built-in demo has no address
+
+
+def module_headers(kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """The module's own headers among the arguments of `create`; the SDK's user agent is not one."""
+    given = kwargs.get("extra_headers") or {}
+    return {name: value for name, value in given.items() if isinstance(value, str) and name.lower() != "user-agent"}
+
+
+def as_openai(error: GatewayError, target: Target) -> openai.APIError:
+    """The exception that the stock client would raise, so that the SDK and modules can tell what happened."""
+    request = httpx2.Request("POST", target.base_url or DEMO_URL)
+    if isinstance(error, UpstreamTimeout):
+        return openai.APITimeoutError(request)
+    if isinstance(error, UpstreamUnreachable):
+        return openai.APIConnectionError(message=error.message, request=request)
+    headers = {"retry-after": f"{error.retry_after:g}"} if error.retry_after is not None else {}
+    response = httpx2.Response(error.status, request=request, headers=headers)
+    kind = {400: openai.BadRequestError, 404: openai.NotFoundError, 429: openai.RateLimitError}.get(error.status)
+    return (kind or openai.APIStatusError)(error.message, response=response, body={"message": error.message})
