@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import openai
 
@@ -108,17 +107,36 @@ def _download(version: str, folder: Path) -> Path:
 
 
 def drop_in(examples: Path, folders: Iterable[str], target: Path) -> list[str]:
-    """Each Python file becomes `<target>/<file's name>/agent.py`; returns the names."""
-    sources = [file for folder in folders for file in sorted((examples / folder).rglob("*.py"))]
+    """Each Python file becomes `<target>/<its name>/agent.py`, each program of several files a folder of its own with
+    its main.py as agent.py; returns the names.
+    """
     names = []
-    for file in sources:
-        if file.name == "__init__.py":
-            continue
-        name = "-".join(file.relative_to(examples).with_suffix("").parts[1:])
-        (target / name).mkdir(parents=True)
-        shutil.copy(file, target / name / "agent.py")
-        names.append(name)
+    for folder in folders:
+        for file in _programs(examples / folder):
+            name = "-".join(file.relative_to(examples).with_suffix("").parts[0 if file.name == "main.py" else 1 :])
+            if _has_parts(file):
+                shutil.copytree(file.parent, target / name)
+            (target / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target / name / "agent.py")
+            names.append(name)
     return names
+
+
+def _programs(folder: Path) -> Iterator[Path]:
+    """What a person would drop in from this folder and those below it."""
+    main = folder / "main.py"
+    if _has_parts(main):
+        yield main
+        return
+    yield from (file for file in sorted(folder.glob("*.py")) if file.name != "__init__.py")
+    for below in sorted(one for one in folder.iterdir() if one.is_dir()):
+        yield from _programs(below)
+
+
+def _has_parts(main: Path) -> bool:
+    """Whether what lies beside a main.py belongs to it."""
+    parts = ("manager.py", "server.py", "agents/__init__.py")
+    return main.name == "main.py" and main.exists() and any((main.parent / part).exists() for part in parts)
 
 
 # --- serving and asking ----------------------------------------------------------------------------------------------
@@ -135,34 +153,31 @@ def try_examples(source: Path, one: Pass, scratch: Path, template: Template, fol
 
 
 def _outcomes(gateway: GatewayServer, names: list[str]) -> Iterator[Outcome]:
-    import json
-
     client = gateway.openai()
     served = [model.id for model in client.models.list()]
-    rows = {row["id"]: row for row in json.loads(gateway.manage("list_agents", "--json").stdout)}
+    errors = gateway.with_key("GET", "/admin/agents/errors?severity=error").json()["data"]
     for name in names:
-        own_id = f"default/{name}".lower()
-        ids = tuple(id for id in served if id == own_id or id.startswith(f"{own_id}."))
-        code, reason = _failure(client, ids) if ids else _diagnosis(rows.get(own_id))
+        ids = tuple(id for id in served if _is_of(id, name))
+        diagnoses = [(one["code"], one["reason"]) for one in errors if _is_of(one["agent"], name)]
+        code, reason = _failure(client, ids) if ids else (diagnoses or [("unknown", "No diagnostic tells why.")])[0]
         yield Outcome(name, ids, code, reason)
 
 
-def _diagnosis(row: dict[str, Any] | None) -> tuple[str, str]:
-    errors = [one for one in row["problems"] if one["severity"] == "error"] if row else []
-    return (errors[0]["code"], errors[0]["reason"]) if errors else ("unknown", "no diagnostic tells why")
+def _is_of(id: str, name: str) -> bool:
+    """A folder that publishes several agents appends their variables to its id."""
+    return id == f"default/{name.lower()}" or id.startswith(f"default/{name.lower()}.")
 
 
 def _failure(client: openai.OpenAI, ids: Iterable[str]) -> tuple[str, str]:
-    """The code and message of the first model that does not answer, or answers differently in a stream."""
+    """The code and message of the first model that does not answer, whole or streamed."""
     for id in ids:
-        try:
-            whole, streamed = ask_whole(client, id, QUESTION), ask_streamed(client, id, QUESTION)
-        except openai.APIError as error:
-            return str(error.code), error.message
-        if not (whole.content or whole.refusal):
-            return "empty", f"{id} answers with nothing"
-        if (whole.content, whole.refusal) != (streamed.content, streamed.refusal):
-            return "differs", f"{id} answers {whole.content!r} whole and {streamed.content!r} streamed"
+        for ask in (ask_whole, ask_streamed):
+            try:
+                told = ask(client, id, QUESTION)
+            except openai.APIError as error:
+                return str(error.code), error.message
+            if not (told.content or told.refusal):
+                return "empty", f"{id} answers with nothing"
     return "", ""
 
 

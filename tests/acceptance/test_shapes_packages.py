@@ -5,8 +5,6 @@ import pytest
 from tests.acceptance.conftest import Alike, AskAgent
 from tests.harness import GatewayServer
 
-SRC_LAYOUT = "a package under src/ of the folder is not found"
-
 
 def test_package_brings_its_modules_and_its_data(alike: Alike) -> None:
     _, (call,) = alike("ShapePackageTwin", "[[no-tools]] Good morning")
@@ -59,7 +57,6 @@ def test_folder_of_folders_is_a_namespace(ask_agent: AskAgent, model: str, syste
     assert call.system == system
 
 
-@pytest.mark.xfail(strict=True, reason=SRC_LAYOUT)
 def test_repository_serves_with_its_package_under_src(ask_agent: AskAgent) -> None:
     told, (call, _) = ask_agent("default/shaperepository", '[[tool=forecast]] [[args={"city": "Oslo"}]]')
 

@@ -5,8 +5,6 @@ import pytest
 from tests.acceptance.conftest import AskAgent, Runs
 from tests.harness import GatewayServer
 
-STRUCTURED_LAST = "the JSON of a structured node that comes last is shown when the workflow returns nothing"
-
 
 @pytest.mark.parametrize(
     ("name", "asked", "content"),
@@ -19,10 +17,7 @@ STRUCTURED_LAST = "the JSON of a structured node that comes last is shown when t
         ("ShapeBuilderWhile", "[[say=Better.]]", "Better.\n\nBetter.\n\nBetter."),
         ("ShapeBuilderStructured", "A card", '{"name":"demo","age":1.0,"place":{"city":"demo","country":"demo"}}'),
         ("ShapeBuilderApproval", "[[say=Stay with us.]]", 'Stay with us.\n\n{"message": "done"}'),
-        pytest.param(
-            "ShapeBuilderCardLast", "[[say=Three of hearts.]]", "Three of hearts.",
-            marks=pytest.mark.xfail(strict=True, reason=STRUCTURED_LAST),
-        ),
+        ("ShapeBuilderCardLast", "[[say=Three of hearts.]]", "Three of hearts."),
     ],
 )  # fmt: skip
 def test_export_answers_once_and_hides_the_json_between_its_nodes(

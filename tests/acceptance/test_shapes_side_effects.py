@@ -1,0 +1,165 @@
+"""Modules that change the process as they are imported: they serve, and nobody else notices.
+
+They are served together by a gateway of their own, between two copies of a witness: one is loaded before them, one
+after. (Their folder is too deep for the gateway that serves the other fixtures.)
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.acceptance.conftest import FIXTURES
+from tests.harness import GatewayServer, Template, eventually
+from tests.harness.asking import Ask, ask_whole
+from tests.harness.processes import ROOT
+
+MODULES = FIXTURES / "shapes_side_effects" / "modules"
+SERVED = [
+    "AsksAtImport",
+    "ChangesFolder",
+    "EditsEnvironment",
+    "EditsPath",
+    "Exits",
+    "Loops",
+    "NeedsKey",
+    "NestedLoops",
+    "Prints",
+    "RunsAtImport",
+    "SdkDefaults",
+    "Signals",
+    "Threads",
+]
+WITNESSES = ["AWitness", "ZWitness"]
+
+
+def harmful(name: str, reason: str) -> object:
+    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
+
+
+def put(names: Iterable[str], agents: Path) -> Path:
+    for name in names:
+        shutil.copytree(MODULES / ("Witness" if name in WITNESSES else name), agents / name)
+    return agents
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iterator[GatewayServer]:
+    folder = tmp_path_factory.mktemp("side-effects")
+    agents = put([*SERVED, *WITNESSES], folder / "agents")
+    with GatewayServer(folder / "data", agents=agents, template=template) as server:
+        yield server
+
+
+Start = Callable[[str], GatewayServer]
+
+
+@pytest.fixture
+def start_beside(tmp_path: Path, template: Template) -> Iterator[Start]:
+    """A gateway over one of the modules and the witnesses: `start_beside("Name")`."""
+    with ExitStack() as stack:
+
+        def start(name: str) -> GatewayServer:
+            agents = put([name, *WITNESSES], tmp_path / "agents")
+            return stack.enter_context(GatewayServer(tmp_path / "data", agents=agents, template=template))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def client(troubled: GatewayServer) -> openai.OpenAI:
+    return troubled.openai()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AsksAtImport",
+        "ChangesFolder",
+        "EditsEnvironment",
+        "EditsPath",
+        "Exits",
+        harmful("Loops", "asyncio.get_event_loop() at import fails in the loading thread"),
+        "NeedsKey",
+        harmful("NestedLoops", "asyncio.get_event_loop() at import fails in the loading thread"),
+        "Prints",
+        "RunsAtImport",
+        "SdkDefaults",
+        harmful("Signals", "signal.signal() at import fails in the loading thread"),
+        "Threads",
+    ],
+)
+def test_module_answers(client: openai.OpenAI, ask: Ask, name: str) -> None:
+    told = ask(client, f"default/{name.lower()}", "[[no-tools]] Good morning")
+
+    assert "You are unharmed." in told.content
+
+
+def test_variables_of_an_env_file_are_there_when_a_tool_runs(client: openai.OpenAI, ask: Ask) -> None:
+    told = ask(client, "default/editsenvironment", "[[tool=mood]]")
+
+    assert "The tool mood returned: serene" in told.content
+
+
+@pytest.mark.parametrize("witness", WITNESSES)
+@pytest.mark.parametrize("tool", ["look_within", "look_within_in_a_thread"])
+def test_nested_runs_of_others_are_routed_as_ever(client: openai.OpenAI, ask: Ask, witness: str, tool: str) -> None:
+    told = ask(client, f"default/{witness.lower()}", f'[[tool={tool}]] [[args={{"question": "Who?"}}]]')
+
+    assert f"The tool {tool} returned: This is the built-in demo upstream" in told.content
+    assert "My instructions are: “You are within.”" in told.content
+
+
+@pytest.mark.parametrize("witness", WITNESSES)
+def test_working_folder_of_others_is_the_gateways(client: openai.OpenAI, ask: Ask, witness: str) -> None:
+    told = ask(client, f"default/{witness.lower()}", "[[tool=look_around]]")
+
+    assert f"The tool look_around returned: {ROOT}" in told.content
+
+
+def test_log_is_what_the_operator_configured(client: openai.OpenAI, troubled: GatewayServer) -> None:
+    before = len(troubled.log(event="request_finished"))
+    client.chat.completions.create(model="default/zwitness", messages=[{"role": "user", "content": "Hello"}])
+
+    eventually(lambda: len(troubled.log(event="request_finished")), before + 1)
+    assert [line for line in troubled.errors if not line.startswith("{")] == []
+    assert troubled.log(level="debug") == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        harmful("Logs", "warnings that a module makes errors are errors for all"),
+        harmful("Globals", "a recursion limit, socket timeout and builtins that a module sets are set for all"),
+    ],
+)
+def test_what_all_share_is_as_it_was(start_beside: Start, name: str) -> None:
+    client = start_beside(name).openai()
+
+    for witness in WITNESSES:
+        for tool in ("look_within", "look_within_in_a_thread"):
+            told = ask_whole(client, f"default/{witness.lower()}", f'[[tool={tool}]] [[args={{"question": "Who?"}}]]')
+            assert f"The tool {tool} returned: This is the built-in demo upstream" in told.content
+
+
+@pytest.mark.xfail(strict=True, reason="a file that a module writes beside itself at import loads it again, for ever")
+def test_module_that_writes_beside_itself_is_loaded_once(start_beside: Start) -> None:
+    server = start_beside("WritesBeside")
+
+    for edit in range(3):  # each is seen by a scan that would see the file as well
+        (server.agents / "ZWitness" / "notes.txt").write_text(str(edit))
+        eventually(lambda loads=edit + 2: len(server.log(event="agent_loaded", agent="default/zwitness")), edit + 2)
+
+    assert len(server.log(event="agent_loaded", agent="default/writesbeside")) == 1
+
+
+@pytest.mark.parametrize("name", ["Threads", "Signals"])
+def test_gateway_ends_when_it_is_asked_to(start_beside: Start, name: str) -> None:
+    server = start_beside(name)
+
+    server.stop()  # fails when the process does not end
+
+    assert not server.is_running
