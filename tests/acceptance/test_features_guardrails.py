@@ -111,3 +111,59 @@ def test_parallel_input_guardrail_stops_the_model_at_once(ask_agent: AskAgent, u
     assert told.content.endswith("This request was stopped by the agent's guardrail 'no_secrets'.")
     assert told.finish_reason == "content_filter"
     eventually(upstream.cut_count, cut + 1)
+
+
+@pytest.mark.parametrize("word", ["secret", "1234"])
+def test_guardrail_of_an_agent_that_is_a_tool_is_told_to_the_model(
+    ask_agent: AskAgent, under_runner: Runs, word: str
+) -> None:
+    asked = f'[[tool=ask]] [[args={{"input": "{word}"}}]]'
+    expected, _ = under_runner("GuardInner", asked, variable="host")
+
+    told, _ = ask_agent("default/guardinner.host", asked)  # whether the inner model is asked depends on who is first
+
+    assert told.content == expected.content
+    assert "The tool ask returned: An error occurred while running the tool." in told.content
+
+
+@pytest.mark.parametrize(("word", "name"), [("secret", "no_secrets"), ("1234", "no_digits")])
+def test_guardrail_of_an_agent_that_is_a_tool_may_end_the_run(
+    ask_agent: AskAgent, under_runner: Runs, word: str, name: str
+) -> None:
+    asked = f'[[tool=ask_fatally]] [[args={{"input": "{word}"}}]]'
+    assert under_runner("GuardInner", asked, variable="host")[0].error.endswith("GuardrailTripwireTriggered")
+
+    told, _ = ask_agent("default/guardinner.host", asked)
+
+    assert told.content.endswith(f"was stopped by the agent's guardrail '{name}'.")
+    assert told.finish_reason == "content_filter"
+
+
+def test_output_guardrail_looks_at_a_tools_result_that_is_the_answer(ask_agent: AskAgent, under_runner: Runs) -> None:
+    asked = "[[tool=read_code]]"
+    assert under_runner("GuardInner", asked, variable="stopping")[0].error == "OutputGuardrailTripwireTriggered"
+
+    told, _ = ask_agent("default/guardinner.stopping", asked)
+
+    assert told.content == "This answer was stopped by the agent's guardrail 'no_digits'."
+
+
+@pytest.mark.parametrize(
+    ("asked", "content"),
+    [
+        ("[[say=Fine.]]", "Fine."),
+        ("[[say=The code is 1234.]]", "This answer was stopped by the agent's guardrail 'no_digits'."),
+        ("my secret", "This request was stopped by the agent's guardrail 'no_secrets'."),
+    ],
+)
+def test_guardrail_that_a_workflow_does_not_catch_declines(ask_agent: AskAgent, asked: str, content: str) -> None:
+    told, _ = ask_agent("default/guardworkflowuncaught", asked)
+
+    assert told.content == content
+
+
+@pytest.mark.xfail(strict=True, reason="features-13: reasoning is not held")
+def test_thoughts_of_an_answer_that_was_stopped_are_not_told(ask_agent: AskAgent) -> None:
+    told, _ = ask_agent("default/guardoutput.text", "[[reason=The code is 1234.]] [[say=It is 1234.]]")
+
+    assert "1234" not in told.content + told.reasoning

@@ -1,8 +1,13 @@
 """What a module hears of its runs, what its callbacks share, what it remembers."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.acceptance.conftest import Alike, AskAgent
+from tests.acceptance.recorder import RecordingUpstream
+from tests.harness import GatewayServer
+from tests.harness.asking import ask_streamed, ask_whole
 
 
 def test_agent_hooks_hear_every_event_of_their_agent(alike: Alike) -> None:
@@ -91,3 +96,20 @@ def test_sessions_of_all_kinds_work_in_a_workflow(alike: Alike) -> None:
         "memory: 4 items, 3 in the last run\nadvanced: 4 items, 4 in the last run\n"
         "encrypted: 4 items, 4 in the last run\nown: 4 items, 4 in the last run\nturns: [1, 2], requests: 1"
     )
+
+
+def test_runs_at_the_same_time_share_nothing(dropins: GatewayServer, upstream: RecordingUpstream) -> None:
+    client = dropins.openai()
+    upstream.taken()
+
+    def ask(number: int) -> str:
+        streamed = ask_streamed if number % 2 else ask_whole
+        asked = f'[[tool=put]] [[args={{"item": "pen {number}"}}]]'
+        return streamed(client, "default/contextdataclass", asked).content
+
+    with ThreadPoolExecutor(12) as threads:
+        contents = list(threads.map(ask, range(24)))
+
+    assert all("The tool put returned: 1 in the cart" in content for content in contents)
+    carts = sorted(call.system for call in upstream.taken() if "pen" in call.system)
+    assert carts == sorted(f"The cart holds ['pen {number}']." for number in range(24))

@@ -216,3 +216,22 @@ def test_testing_model_of_the_sdk_answers_without_a_server(ask_agent: AskAgent, 
 
     assert (told.content, calls) == ("It says: Rain in Oslo.", [])
     assert told.content == under_runner("ScriptedModels", "How is the weather?")[0].content
+
+
+@pytest.mark.parametrize(
+    ("variable", "content"),
+    [
+        ("before_a_tool", "Let me look.\n\nIt rains."),
+        pytest.param(
+            "twice",
+            "First.\n\nSecond.",
+            marks=pytest.mark.xfail(strict=True, reason="features-14: the last message is told twice"),
+        ),
+        ("nothing", ""),
+        ("stops", "Let me look.\n\nRain in Oslo."),
+    ],
+)
+def test_texts_of_a_run_are_told_in_their_order(ask_agent: AskAgent, variable: str, content: str) -> None:
+    told, _ = ask_agent(f"default/scriptedtexts.{variable}", "Go")
+
+    assert (told.content, told.finish_reason) == (content, "stop")

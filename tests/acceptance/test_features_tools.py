@@ -4,7 +4,8 @@ import openai
 import pytest
 
 from tests.acceptance.conftest import Alike, AskAgent, Fails
-from tests.harness import GatewayServer
+from tests.acceptance.recorder import RecordingUpstream
+from tests.harness import GatewayServer, eventually
 from tests.harness.asking import Ask
 
 
@@ -217,3 +218,18 @@ def test_tool_that_asks_the_terminal_is_an_error_the_model_is_told(ask_agent: As
     told, _ = ask_agent("default/toolprints", "[[tool=ask_terminal]]")
 
     assert "The tool ask_terminal returned: An error occurred while running the tool." in told.content
+
+
+def test_tool_may_stream_an_agent_and_tell_a_part(alike: Alike) -> None:
+    told, _ = alike("ToolStreams", '[[tool=first_words]] [[args={"count": 2}]]')
+
+    assert "The tool first_words returned: ['word1', 'word2'] of word9" in told.content
+
+
+def test_tool_may_stop_a_stream_half_way(ask_agent: AskAgent, upstream: RecordingUpstream) -> None:
+    cut = upstream.cut_count()
+
+    told, _ = ask_agent("default/toolstreams", "[[tool=impatient]]", timeout=5)
+
+    assert "The tool impatient returned: only word1" in told.content
+    eventually(upstream.cut_count, cut + 1)
