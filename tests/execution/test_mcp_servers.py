@@ -337,6 +337,18 @@ async def test_failure_is_kept_for_a_pause_and_then_tried_again(load: Load, tmp_
     assert standings(generation) == (Standing("fake", connected=True, reason=""),)
 
 
+async def test_credentials_in_a_url_are_shown_to_nobody(load: Load) -> None:
+    url = "http://ann:hidden@127.0.0.1:9/sse?token=hidden"
+    imports = "from agents import Agent\nfrom agents.mcp import MCPServerSse\n\n"
+    generation = load(f"{imports}agent = Agent(name='Remote', mcp_servers=[MCPServerSse(params={{'url': {url!r}}})])\n")
+    with generation.hold(), pytest.raises(Unavailable) as caught:
+        await mcp_servers.connect(generation)
+
+    (standing,) = standings(generation)
+    assert standing.server == "sse: http://127.0.0.1:9/sse"
+    assert "hidden" not in caught.value.message + standing.reason
+
+
 OWN_CLASS = """
 import sys
 
