@@ -10,13 +10,19 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
+from apps.catalog.program import Halt, WouldAsk, WouldRun
+
 Severity = Literal["error", "warning"]
+Stage = Literal["import", "factory", "dry_run"]
 
 CODES: Mapping[str, Severity] = {
     "denied": "warning",
+    "dry_run_failed": "error",
     "duplicate_id": "error",
     "exited": "error",
     "factory_failed": "error",
@@ -33,11 +39,15 @@ CODES: Mapping[str, Severity] = {
     "no_export": "error",
     "no_upstream": "error",
     "not_a_chat_agent": "error",
+    "own_default_client": "warning",
     "own_model": "warning",
+    "pin_failed": "error",
+    "pinned_version": "warning",
     "runs_at_import": "error",
     "runs_commands": "warning",
     "sdk_name_missing": "error",
     "several_agents": "warning",
+    "stopped_at_import": "warning",
     "syntax_error": "error",
     "unreadable": "error",
 }
@@ -70,6 +80,13 @@ PACKAGES = {
 }
 # Top-level names that many packages share; the package is called like the dotted name.
 _SHARED_NAMES = {"azure", "google", "opentelemetry"}
+_JSON_TYPES = {
+    "array": "list",
+    "boolean": "bool",
+    "integer": "int",
+    "number": "float",
+    "string": "str",
+}
 
 _PRIVATE_NAME = re.compile(r"_dropin\.\w+?__g\d+\.?")
 _IMPORT_NAME = re.compile(r"cannot import name '(\w+)' from (?:partially initialized module )?'([\w.]+)'")
@@ -101,23 +118,70 @@ def problem(code: str, reason: str, remedy: str, file: Path | str = "", line: in
     return Problem(code, CODES[code], reason, remedy, str(file), line)
 
 
-def from_exception(error: BaseException, folder: Path, *, in_factory: bool = False) -> Problem:
-    """Name what went wrong while the drop-in of `folder` was imported (or its factory called), and where."""
-    for kind, explain in _EXPLANATIONS:
-        if isinstance(error, kind) and (found := explain(error, folder)):
-            return found
-    code = "factory_failed" if in_factory else "import_error"
-    what = "The factory function" if in_factory else "Importing the module"
+_UNDER_MAIN = 'Put what runs the program under `if __name__ == "__main__":`.'
+_DEFINE_IT = (
+    "Assign the agent at module level (`agent = Agent(...)`), or return it from a function annotated `-> Agent`."
+)
+
+
+def from_exception(error: BaseException, folder: Path, *, stage: Stage = "import") -> Problem:
+    """Name what went wrong while the drop-in of `folder` was loaded, and where."""
+    explanations = (explain(error, folder) for kind, explain in _EXPLANATIONS if isinstance(error, kind))
+    found = next(filter(None, explanations), None)
+    if stage == "dry_run" and not (found and found.code.startswith("missing_")):
+        return _program_failed(error, folder)
+    if found:
+        return found
+    in_factory = stage == "factory"
+    code, what = ("factory_failed", "The factory") if in_factory else ("import_error", "Importing the module")
     return _at(error, folder, code, f"{what} failed: {_text(error)}.", "Mend the line that is named here.")
 
 
-def timed_out(folder: Path, seconds: float) -> Problem:
+def timed_out(folder: Path, seconds: float, *, is_dry_run: bool = False) -> Problem:
+    if is_dry_run:
+        return problem(
+            "dry_run_failed",
+            f"The module's program was run to find its agent, and came to none within {seconds:g} seconds.",
+            _DEFINE_IT,
+            folder / "agent.py",
+        )
     return problem(
         "import_timeout",
         f"Importing the module took longer than {seconds:g} seconds.",
         'Move what takes long (or waits) out of the import: into a tool, or under `if __name__ == "__main__":`. '
         "If it is a slow library, raise GATEWAY_AGENT_IMPORT_TIMEOUT.",
         folder / "agent.py",
+    )
+
+
+def no_agent_run(folder: Path) -> Problem:
+    """A dry run that came to its end."""
+    return problem(
+        "dry_run_failed",
+        "The module's program was run to find its agent, and ended without running one.",
+        _DEFINE_IT,
+        folder / "agent.py",
+    )
+
+
+def _program_failed(error: BaseException, folder: Path) -> Problem:
+    what = f"called exit({error.code!r})" if isinstance(error, SystemExit) else f"failed: {_text(error)}"
+    reason = f"The module's program was run to find its agent, and {what} before it ran one."
+    return _at(error, folder, "dry_run_failed", reason, f"Mend the line that is named here. {_DEFINE_IT}")
+
+
+def stopped(error: BaseException, folder: Path) -> Problem:
+    """Of a module that had defined an agent before it was stopped."""
+    if isinstance(error, SystemExit):
+        what = "calls exit()"
+    else:
+        what = "asks for keyboard input" if isinstance(error, WouldAsk) else "runs its agent"
+    return _at(
+        error,
+        folder,
+        "stopped_at_import",
+        f"The module {what} while it is imported: it was stopped at this line, and what it defined before serves.",
+        _UNDER_MAIN,
     )
 
 
@@ -147,15 +211,30 @@ def _missing_module(error: BaseException, folder: Path) -> Problem | None:
             "Import it from where the installed openai-agents keeps it, or install the SDK version it was made for."
         )
         return _at(error, folder, "sdk_name_missing", f"The installed Agents SDK has no module {name}.", remedy)
+    if "." in name and (version := _installed(name)):
+        remedy = "Import what that version has; the gateway's own packages cannot be exchanged."
+        return _at(error, folder, "missing_dependency", f"The installed {version} has no module {name}.", remedy)
+    own = f" If {name.partition('.')[0]} is your own module, put it in this folder."
+    reason = f"The module imports {name}, which is not installed."
+    return _at(error, folder, "missing_dependency", reason, _install(package_of(name), folder) + own)
+
+
+def _installed(name: str) -> str:
+    """The package and version that is there although the module of this dotted name is not; "" without one."""
     package = package_of(name)
-    remedy = f"Run `pip install {package}` in the gateway's environment"
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _install(package: str, folder: Path) -> str:
     if (folder / "requirements.txt").exists():
-        remedy = f"Run `pip install -r {folder / 'requirements.txt'}` in the gateway's environment; it should name"
-        remedy += f" {package}"
-    else:
-        remedy += " and add it to a requirements.txt in this folder"
-    own = f". If {name.partition('.')[0]} is your own module, put it in this folder."
-    return _at(error, folder, "missing_dependency", f"The module imports {name}, which is not installed.", remedy + own)
+        return f"Run `manage.py install_agent_deps {folder}`; the folder's requirements.txt should name {package}."
+    return (
+        f"Run `pip install {package}` in the gateway's environment; or name it in a requirements.txt in this folder "
+        f"and run `manage.py install_agent_deps {folder}`."
+    )
 
 
 def _missing_extra(error: BaseException, folder: Path) -> Problem | None:
@@ -168,7 +247,7 @@ def _missing_extra(error: BaseException, folder: Path) -> Problem | None:
         folder,
         "missing_dependency",
         f"{_text(error)} ({cause}).",
-        f"Run `pip install {package_of(cause.name or '')}` in the gateway's environment, or what the message says.",
+        f"{_install(package_of(cause.name or ''), folder)} Or install what the message says.",
     )
 
 
@@ -198,18 +277,14 @@ def _exit(error: BaseException, folder: Path) -> Problem:
         folder,
         "exited",
         f"The module {said} while it was imported.",
-        'Put what runs the program under `if __name__ == "__main__":`.',
+        _UNDER_MAIN,
     )
 
 
-def _input(error: BaseException, folder: Path) -> Problem:
-    return _at(
-        error,
-        folder,
-        "runs_at_import",
-        "The module asks for keyboard input while it is imported.",
-        'Put what runs the program under `if __name__ == "__main__":`.',
-    )
+def _runs(error: BaseException, folder: Path) -> Problem:
+    """Of a module that had nothing to serve when it was stopped."""
+    what = "runs an agent" if isinstance(error, WouldRun) else "asks for keyboard input"
+    return _at(error, folder, "runs_at_import", f"The module {what} while it is imported.", _UNDER_MAIN)
 
 
 def _environment(error: BaseException, folder: Path) -> Problem | None:
@@ -225,16 +300,46 @@ def _environment(error: BaseException, folder: Path) -> Problem | None:
     )
 
 
-def _run_at_import(error: BaseException, folder: Path) -> Problem | None:
-    frames = traceback.extract_tb(error.__traceback__)
-    if not any(Path(frame.filename).parts[-2:] == ("agents", "run.py") for frame in frames):
+def _unknown_name(error: BaseException, folder: Path) -> Problem | None:
+    """Agent Builder writes the types of JSON Schema where Python's belong."""
+    name = getattr(error, "name", None)
+    if name not in _JSON_TYPES:
         return None
     return _at(
         error,
         folder,
-        "runs_at_import",
-        f"The module runs its agent while it is imported, and that run failed: {_text(error)}.",
-        'Put what runs the program under `if __name__ == "__main__":`.',
+        "import_error",
+        f"{_text(error)}: {name} is a type of JSON Schema, not of Python.",
+        f"Write `{_JSON_TYPES[name]}` instead.",
+    )
+
+
+def _hidden_by_stdlib(error: BaseException, folder: Path) -> Problem | None:
+    """`import profile; profile.mine` with a profile.py beside it: Python has a module of that name."""
+    module = getattr(error, "obj", None)
+    name = module.__name__ if isinstance(module, ModuleType) else ""
+    if name not in sys.stdlib_module_names or not (folder / f"{name}.py").is_file():
+        return None
+    return _at(
+        error,
+        folder,
+        "import_error",
+        f"{_text(error)}; `import {name}` finds Python's own module, not {name}.py of this folder.",
+        f"Rename {name}.py, or write `from . import {name}`.",
+    )
+
+
+def _missing_file(error: BaseException, folder: Path) -> Problem | None:
+    """A data file beside the code, looked for in the folder where the gateway was started."""
+    path = getattr(error, "filename", None)
+    if not isinstance(path, str) or Path(path).is_absolute() or not (folder / path).exists():
+        return None
+    return _at(
+        error,
+        folder,
+        "import_error",
+        f"{_text(error)}. It lies in the agent's folder, but the gateway runs in another one.",
+        f'Name it from the module\'s own place: `Path(__file__).parent / "{path}"`.',
     )
 
 
@@ -254,10 +359,13 @@ _EXPLANATIONS: tuple[tuple[type[BaseException], _Explain], ...] = (
     (ImportError, _missing_extra),
     (SystemExit, _exit),
     (KeyboardInterrupt, _exit),
-    (EOFError, _input),
+    (Halt, _runs),
+    (EOFError, _runs),
+    (NameError, _unknown_name),
+    (AttributeError, _hidden_by_stdlib),
+    (FileNotFoundError, _missing_file),
     (OSError, _unreadable),
     (Exception, _environment),
-    (Exception, _run_at_import),
 )
 
 

@@ -8,17 +8,16 @@ import asyncio
 import inspect
 import typing
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from agents import Agent
-from agents.agent import AgentBase
 from pydantic import BaseModel
 
-from apps.catalog import answering, graph
-from apps.catalog.diagnostics import Problem, from_exception, problem
+from apps.catalog import answering, graph, not_chat
+from apps.catalog.diagnostics import Problem, problem
 from apps.catalog.source import Source
 
 Workflow = Callable[..., Coroutine[Any, Any, Any]]
@@ -26,29 +25,20 @@ Workflow = Callable[..., Coroutine[Any, Any, Any]]
 _MARKERS = ("__gateway__", "root_agent")
 # Called without a return annotation too: what these names promise is plain.
 _FACTORY_NAMES = {"create_agent", "build_agent", "get_agent", "make_agent"}
-# By name, because importing these classes would ask for packages that are not installed.
-_NOT_CHAT = {
-    "RealtimeAgent": "a RealtimeAgent (speech over a realtime session)",
-    "RealtimeRunner": "a RealtimeRunner (speech over a realtime session)",
-    "VoicePipeline": "a VoicePipeline (speech)",
-    "FastAPI": "a FastAPI application",
-    "Starlette": "a Starlette application",
-    "Flask": "a Flask application",
-    "ChatKitServer": "a ChatKitServer",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
     """One thing that serves. `context_type` builds the run context that its callbacks expect, one for each run."""
 
-    kind: Literal["agent", "factory", "workflow"]
+    kind: Literal["agent", "factory", "workflow", "dry_run"]
     variable: str
-    agent: Agent[Any] | None  # None for a workflow; a factory's was built at load
+    agent: Agent[Any] | None  # None for a workflow; a factory's was built at load, a dry run's by the module's program
     workflow: Workflow | None
     workflow_input: type | None  # the pydantic class with input_as_text, None when the workflow takes the text
     context_type: Callable[[], Any] | None
     agents: tuple[Agent[Any], ...]  # every agent that a run may come to, the entry first
+    per_run: Callable[[], Any] | None = None  # the factory, when every run shall have an agent of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +60,32 @@ class Findings:
     published: tuple[Published, ...] = ()
     problems: tuple[Problem, ...] = ()
 
+    @property
+    def lack_an_agent(self) -> bool:
+        """Whether running the module's program could help."""
+        return [one.code for one in self.problems] == ["no_export"]
+
 
 class FactoryFailed(Exception):
     """A factory of the module raised; the cause is what it raised."""
 
 
-def find_exports(module: ModuleType, source: Source, folder: Path) -> Findings:
+def find_exports(module: ModuleType, source: Source, folder: Path, *, build_per_run: bool = False) -> Findings:
     """Raises FactoryFailed. Runs the module's factories, so it belongs into the loading thread."""
     names = _Names(module, source, folder / "agent.py")
     exports = next(filter(None, (rule(names) for rule in _RULES)), [])
+    if not build_per_run:
+        exports = [replace(one, per_run=None) for one in exports]
     if not exports:
         return Findings(problems=(_nothing(names),))
     several = len(exports) > 1
     published = tuple(_publish(one, one.variable if several else "", names.file) for one in exports)
     return Findings(published, (_several(exports, names.file),) if several else ())
+
+
+def of_program(agent: Agent[Any], folder: Path) -> Findings:
+    """What a dry run found: the agent that the module's program runs first."""
+    return Findings((_publish(_agent("main", agent, "dry_run"), "", folder / "agent.py"),))
 
 
 def _publish(export: Export, suffix: str, file: Path) -> Published:
@@ -197,7 +199,7 @@ _RULES: tuple[Callable[[_Names], list[Export]], ...] = (
 # --- exports of each kind --------------------------------------------------------------------------------------------
 
 
-def _agent(variable: str, agent: Agent[Any], kind: Literal["agent", "factory"] = "agent") -> Export:
+def _agent(variable: str, agent: Agent[Any], kind: Literal["agent", "factory", "dry_run"] = "agent") -> Export:
     agents = graph.reachable(agent)
     return Export(kind, variable, agent, None, None, _context_type(agents), agents)
 
@@ -210,7 +212,7 @@ def _built(variable: str, factory: Callable[[], Any]) -> list[Export]:
             built = asyncio.run(_await(built))
     except Exception as error:
         raise FactoryFailed(variable) from error
-    return [_agent(variable, built, "factory")] if isinstance(built, Agent) else []
+    return [replace(_agent(variable, built, "factory"), per_run=factory)] if isinstance(built, Agent) else []
 
 
 async def _await(awaitable: typing.Awaitable[Any]) -> Any:
@@ -302,13 +304,8 @@ def _several(exports: list[Export], file: Path) -> Problem:
 
 
 def _nothing(names: _Names) -> Problem:
-    if what := next(filter(None, map(_not_chat, vars(names.module).items())), None):
-        return problem(
-            "not_a_chat_agent",
-            f"The module exports {what}, which cannot answer a chat completion.",
-            "Export an Agent of the Agents SDK beside it, or move the folder out of the discovery path.",
-            names.file,
-        )
+    if found := not_chat.in_module(names.module):
+        return found
     if marker := next((one for one in _MARKERS if names.get(one) is not None), None):
         return problem(
             "no_export",
@@ -317,31 +314,14 @@ def _nothing(names: _Names) -> Problem:
             names.file,
         )
     reason = "The module exports no Agent, factory or workflow."
+    remedy = (
+        "Assign the agent at module level (`agent = Agent(...)`), or return it from a function without arguments "
+        "annotated `-> Agent`."
+    )
     if names.source.inner:
         reason = f"The module's only agents ({', '.join(sorted(names.source.inner))}) are parts of a guardrail or tool."
     elif names.source.builds_inside:
         reason = "The module builds its agent inside a function, so that there is nothing to import."
-    return problem(
-        "no_export",
-        reason,
-        "Assign the agent at module level (`agent = Agent(...)`), or return it from a function without arguments "
-        "annotated `-> Agent`.",
-        names.file,
-    )
-
-
-def _not_chat(variable: tuple[str, Any]) -> str | None:
-    name, value = variable
-    if isinstance(value, Agent) or name.startswith("__"):
-        return None
-    # A subclass of ChatKitServer written here counts as well as an instance; an imported class is no export.
-    own_class = inspect.isclass(value) and str(value.__module__).startswith("_dropin")
-    kinds = value.__mro__ if own_class else () if inspect.isclass(value) else type(value).__mro__
-    named = next((_NOT_CHAT[kind.__name__] for kind in kinds if kind.__name__ in _NOT_CHAT), None)
-    if named or not isinstance(value, AgentBase):
-        return f"{named} ({name})" if named else None
-    return f"a {type(value).__name__} ({name})"
-
-
-def explain_factory(error: FactoryFailed, folder: Path) -> Problem:
-    return from_exception(error.__cause__ or error, folder, in_factory=True)
+        if names.source.program:
+            remedy += " Or turn on “run main() to find it” for this agent in the admin."
+    return problem("no_export", reason, remedy, names.file)

@@ -18,7 +18,9 @@ from apps.catalog.models import State
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
 
-if TYPE_CHECKING:  # it imports the SDK, which takes seconds
+if TYPE_CHECKING:  # they import the SDK, which takes seconds
+    from agents import ModelProvider
+
     from apps.catalog.exports import Published
 
 _NO_OPTIONS: Mapping[str, LoadOptions] = MappingProxyType({})
@@ -37,6 +39,7 @@ class Generation:
         self.node = published.nodes[0] if published.export.agent else None
         self.nodes = published.nodes  # every agent that a run may come to
         self.description = (self.node and self.node.description) or _first_paragraph(package)
+        self.model_provider: ModelProvider | None = None  # of a module whose own client may be used
         self._package = package
         self._retired = False
         self._lock = threading.Lock()
@@ -246,6 +249,7 @@ def _serving(
     if published.is_refused or loaded.package is None:
         return _failed(folder, agent_id, before, problems)
     generation = Generation(agent_id=agent_id, digest=digest, published=published, package=loaded.package)
+    generation.model_provider = loaded.model_provider
     return Serving(agent_id, folder.path, folder.created, State.LIVE, generation, problems)
 
 

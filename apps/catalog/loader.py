@@ -3,19 +3,24 @@
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import structlog
 from django.conf import settings
 
-from apps.catalog import diagnostics, surroundings
+from apps.catalog import diagnostics, program, surroundings
 from apps.catalog.diagnostics import Problem
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
 from apps.catalog.scan import AGENT_FILE
 
-if TYPE_CHECKING:  # it imports the SDK, which takes seconds
+if TYPE_CHECKING:  # they import the SDK, which takes seconds
+    from agents import ModelProvider
+
     from apps.catalog.exports import Findings, Published
+    from apps.catalog.own_client import OwnClient
+    from apps.catalog.source import Source
 
 # One import at a time: the parts of the process that are restored afterwards belong to everybody.
 _one_at_a_time = threading.Lock()
@@ -28,8 +33,12 @@ class _Import:
     """What the loading thread leaves behind."""
 
     package: Package
+    options: LoadOptions
     findings: "Findings | None" = None
+    own_client: "OwnClient | None" = None
     error: BaseException | None = None
+    ended_by: BaseException | None = None  # agent.py, before its last line; what it had defined by then serves
+    is_dry_run: bool = False
     timed_out: bool = False
     finished: threading.Event = field(default_factory=threading.Event)
 
@@ -41,23 +50,27 @@ class Loaded:
     package: Package | None
     published: tuple["Published", ...]
     problems: tuple[Problem, ...]
+    model_provider: "ModelProvider | None" = None  # the module's own, when the operator lets it have its way
 
 
-def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT) -> Loaded:  # noqa: ARG001
+def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT) -> Loaded:
     """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults."""
-    from apps.catalog import exports, tracing  # noqa: F401  # the SDK comes before any module, and outside the timeout
+    from apps.catalog import dry_run, exports, tracing  # noqa: F401  # the SDK comes before any module, untimed
 
     tracing.install()
+    dry_run.install()
     package = Package(agent_id, folder)
     package.retain()
     with _one_at_a_time, surroundings.restored(agent_id, folder):
-        attempt = _import_in_thread(package)
+        attempt = _import_in_thread(package, options)
     problems = _problems(attempt)
     published = attempt.findings.published if attempt.findings else ()
     if not any(not one.is_refused for one in published):
         package.release()
         return Loaded(None, published, problems)
-    return Loaded(package, published, problems)
+    package.keep_path()
+    provider = attempt.own_client.provider() if attempt.own_client and options.own_client else None
+    return Loaded(package, published, problems, provider)
 
 
 def published_id(agent_id: str, published: "Published") -> str:
@@ -65,45 +78,104 @@ def published_id(agent_id: str, published: "Published") -> str:
     return f"{agent_id}.{published.suffix.lower()}" if published.suffix else agent_id
 
 
-def _import_in_thread(package: Package) -> _Import:
+def _import_in_thread(package: Package, options: LoadOptions) -> _Import:
     """Imports in a thread of its own, which has no event loop, so that asyncio.run() works at import.
 
     A thread cannot be killed. One that does not end in time is left behind as a daemon: it holds no lock of ours and
     its package is taken out of sys.modules, so that later loads go on. Interrupting it with an exception could leave a
     slow library half imported for everybody; left alone, it completes, and the next attempt finds it there.
     """
-    attempt = _Import(package)
+    attempt = _Import(package, options)
     thread = threading.Thread(target=_import, args=(attempt,), name=f"load {package.name}", daemon=True)
     thread.start()
     if not attempt.finished.wait(settings.GATEWAY_AGENT_IMPORT_TIMEOUT):
         log.error("agent_import_left_behind", package=package.name)
-        return _Import(package, timed_out=True)
+        return _Import(package, options, is_dry_run=attempt.is_dry_run, timed_out=True)
     thread.join()
     return attempt
 
 
 def _import(attempt: _Import) -> None:
-    from apps.catalog import exports, source
+    from apps.catalog import own_client
 
-    package = attempt.package
     try:
-        text = (package.folder / AGENT_FILE).read_bytes()
-        module = package.import_module("agent")
-        attempt.findings = exports.find_exports(module, source.read(text), package.folder)
+        is_dry = attempt.options.dry_run or settings.GATEWAY_AGENT_DRY_RUN
+        before = own_client.defaults()
+        with attempt.package.loading(), program.watched(answers=is_dry) as running:
+            attempt.findings = _find(attempt)
+            if is_dry and attempt.findings.lack_an_agent:
+                _run_dry(attempt, running)
+        attempt.own_client = own_client.wished(before)
     except BaseException as error:  # noqa: BLE001  # modules call exit() and raise KeyboardInterrupt: all is reported
         attempt.error = error
     finally:
         attempt.finished.set()
 
 
-def _problems(attempt: _Import) -> tuple[Problem, ...]:
+def _find(attempt: _Import) -> "Findings":
     from apps.catalog import exports
 
-    folder, error = attempt.package.folder, attempt.error
+    package = attempt.package
+    module = package.import_module("agent")
+    attempt.ended_by, package.ended_by = package.ended_by, None  # its traceback holds the module
+    source = _source(package)
+    return exports.find_exports(module, source, package.folder, build_per_run=attempt.options.build_per_run)
+
+
+def _source(package: Package) -> "Source":
+    from apps.catalog import source
+
+    file = package.folder / AGENT_FILE
+    return source.read(file.read_bytes(), str(file))
+
+
+def _run_dry(attempt: _Import, running: program.Program) -> None:
+    """Replaces the findings when the module's program runs an agent."""
+    from apps.catalog import dry_run, exports
+
+    package = attempt.package
+    if (code := _source(package).program) is None:
+        return
+    attempt.is_dry_run = True
+    if agent := dry_run.first_agent(_agent_module(package), code, running):
+        attempt.findings = exports.of_program(agent, package.folder)
+
+
+def _agent_module(package: Package) -> ModuleType:
+    return package.modules[f"{package.name}.agent"]
+
+
+# --- what went wrong -------------------------------------------------------------------------------------------------
+
+
+def _problems(attempt: _Import) -> tuple[Problem, ...]:
+    from apps.catalog import own_client
+
+    folder, findings = attempt.package.folder, attempt.findings
     if attempt.timed_out:
-        return (diagnostics.timed_out(folder, settings.GATEWAY_AGENT_IMPORT_TIMEOUT),)
-    if error is None:
-        return attempt.findings.problems if attempt.findings else ()
+        seconds = settings.GATEWAY_AGENT_IMPORT_TIMEOUT
+        return (diagnostics.timed_out(folder, seconds, is_dry_run=attempt.is_dry_run),)
+    if attempt.error or findings is None:
+        return (_explained(attempt, attempt.error),)
+    problems = list(findings.problems)
+    if attempt.ended_by and findings.published:
+        problems.append(diagnostics.stopped(attempt.ended_by, folder))
+    elif attempt.ended_by:
+        problems = [diagnostics.from_exception(attempt.ended_by, folder)]
+    elif attempt.is_dry_run and not findings.published:
+        problems = [diagnostics.no_agent_run(folder)]
+    if attempt.own_client and not attempt.options.own_client:
+        problems.append(own_client.ignored(attempt.own_client, folder))
+    return tuple(problems)
+
+
+def _explained(attempt: _Import, error: BaseException | None) -> Problem:
+    from apps.catalog import exports, not_chat
+
+    folder = attempt.package.folder
     if isinstance(error, exports.FactoryFailed):
-        return (exports.explain_factory(error, folder),)
-    return (diagnostics.from_exception(error, folder),)
+        return diagnostics.from_exception(error.__cause__ or error, folder, stage="factory")
+    assert error is not None
+    if isinstance(error, ImportError) and (found := not_chat.in_source(_source(attempt.package), folder / AGENT_FILE)):
+        return found
+    return diagnostics.from_exception(error, folder, stage="dry_run" if attempt.is_dry_run else "import")

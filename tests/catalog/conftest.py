@@ -12,6 +12,7 @@ from django.conf import LazySettings
 
 from apps.catalog import loader, registry, scan
 from apps.catalog.loader import Loaded
+from apps.catalog.options import DEFAULT, LoadOptions
 from apps.upstreams.models import Kind
 from tests.factories import UpstreamFactory
 
@@ -25,7 +26,8 @@ class DiscoveryFolder:
     def write(self, name: str, text: str, **files: str) -> Path:
         """`write("Weather", "...", tools="...")` makes Weather/agent.py and Weather/tools.py."""
         for file, content in {"agent": text, **files}.items():
-            path = self.path / name / f"{file.replace('__', '/')}.py"
+            folder, init = (file[:-8], "__init__") if file.endswith("__init__") else (file, "")
+            path = self.path / name / f"{folder.replace('__', '/')}{init}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(content))
         return self.path / name
@@ -48,9 +50,10 @@ def load(folder: DiscoveryFolder) -> Iterator[Callable[..., Loaded]]:
     """Writes one drop-in and loads it; released at the end."""
     packages: list[Any] = []
 
-    def load(text: str, name: str = "Weather", **files: str) -> Loaded:
+    def load(text: str, name: str = "Weather", options: LoadOptions = DEFAULT, **files: str) -> Loaded:
         path = folder.write(name, text, **files)
-        loaded = loader.load(scan.agent_id("default", name), path)
+        namespace, own = f"default/{name}".split("/")[-2:]
+        loaded = loader.load(scan.agent_id(namespace, own), path, options)
         packages.append(loaded.package)
         return loaded
 

@@ -176,14 +176,17 @@ def test_import_runs_in_a_thread_without_an_event_loop(load: Load) -> None:
         ("class E(Exception):\n  def __str__(self): 1 / 0\nraise E", "import_error", 3, "failed: E."),
         ("from agents import Agent\nagent = Agent(name='x')\nagent.handoffs = ['y']", "import_error", None, "'name'"),
         ("x = 1\0", "import_error", None, "null bytes"),
-        ("x: integer = 1", "import_error", 1, "integer"),
+        ("x: integer = 1", "import_error", 1, "integer is a type of JSON Schema"),
+        ("import code\ncode.mine", "import_error", 2, "finds Python's own module, not code.py of this folder"),
+        ("open('helpers.py')\nopen('data.json')", "import_error", 1, "It lies in the agent's folder"),
+        ("import mcp.nothing_here", "missing_dependency", 1, "has no module mcp.nothing_here"),
     ],
 )
 def test_failing_import_is_explained(
     load: Load, folder: DiscoveryFolder, text: str, code: str, line: int | None, reason: str
 ) -> None:
     before = set(sys.modules)
-    problem = the_problem(load(text, helpers="x = 1\ndef fail():\n    1 / 0"))
+    problem = the_problem(load(text, helpers="x = 1\ndef fail():\n    1 / 0", code="mine = 1"))
 
     assert (problem.code, problem.severity) == (code, "error")
     assert reason in problem.reason
@@ -194,25 +197,21 @@ def test_failing_import_is_explained(
     assert [name for name in set(sys.modules) - before if name.startswith("_dropin.")] == []
 
 
+def test_missing_dependency_of_a_folder_with_requirements_names_the_command(
+    load: Load, folder: DiscoveryFolder
+) -> None:
+    path = folder.write("Weather", "")
+    (path / "requirements.txt").write_text("no-such-package\n")
+
+    remedy = the_problem(load("import no_such_package")).remedy
+    assert remedy.startswith(f"Run `manage.py install_agent_deps {path}`;")
+
+
 @pytest.mark.parametrize(("module", "package"), [("yaml", "PyYAML"), ("chatkit.agents", "openai-chatkit")])
 def test_missing_dependency_names_the_package(module: str, package: str) -> None:
     from apps.catalog.diagnostics import package_of
 
     assert package_of(module) == package
-
-
-def test_run_at_import_is_explained(load: Load) -> None:
-    problem = the_problem(
-        load(
-            """
-            from agents import Agent, Runner
-            agent = Agent(name='x', model='nowhere/none')
-            Runner.run_sync(agent, 'hi')
-            """
-        )
-    )
-
-    assert (problem.code, problem.line) == ("runs_at_import", 4)
 
 
 def test_import_that_never_ends_is_left_behind_and_blocks_nothing(load: Load, settings: LazySettings) -> None:
