@@ -50,8 +50,13 @@ class McpServer(ServerProcess):
 
 @pytest.fixture(scope="module")
 def remotes() -> Iterator[dict[str, McpServer]]:
-    with McpServer("http") as http_server, McpServer("sse") as sse_server:
-        yield {"mcphttp": http_server, "mcpsse": sse_server}
+    """By the agents that use them. A test may put another one in a server's place, which is then stopped instead."""
+    servers = {"mcphttp": McpServer("http"), "mcpsse": McpServer("sse")}
+    for server in servers.values():
+        server.start()
+    yield servers
+    for server in servers.values():
+        server.stop()
 
 
 @pytest.fixture(scope="module")
