@@ -57,6 +57,9 @@ class Outcome:
     def answers(self) -> bool:
         return bool(self.ids) and not self.code
 
+    def __str__(self) -> str:
+        return "answers" if self.answers else f"registers, {self.code}" if self.ids else self.code
+
 
 DRY_RUN = {"GATEWAY_AGENT_DRY_RUN": "true"}
 PASSES = (
@@ -190,9 +193,8 @@ def table(title: str, outcomes: Sequence[Outcome]) -> str:
     width = max(len(one.name) for one in outcomes)
     lines = [f"{title}: {registered} of {len(outcomes)} register, {answering} answer"]
     for one in outcomes:
-        what = "answers" if one.answers else f"registers, {one.code}" if one.ids else one.code
         several = f" as {len(one.ids)} models" if len(one.ids) > 1 else ""
-        lines.append(f"  {one.name:{width}}  {what}{several}  {one.reason[:140]}".rstrip())
+        lines.append(f"  {one.name:{width}}  {one}{several}  {one.reason[:140]}".rstrip())
     return "\n".join(lines)
 
 
