@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -19,6 +20,10 @@ log = structlog.get_logger(__name__)
 # Sync function tools of all runs share the default executor; asyncio's own size (cores + 4) would let six slow tools
 # stall everybody.
 _TOOL_THREADS = 64
+
+# Each time the event loop has waited for a socket, it has to get the interpreter back from whichever thread computes: a
+# module that is being imported, a sync tool. At Python's own 5 ms a stream under way would stutter.
+_SWITCH_SECONDS = 0.001
 
 
 def _tame_collector() -> None:
@@ -43,6 +48,7 @@ class Worker:
             if self.is_running:
                 return
             loop = asyncio.get_running_loop()
+            sys.setswitchinterval(_SWITCH_SECONDS)
             loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
             containment.contain(loop)
             sdk_runner.install()

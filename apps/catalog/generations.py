@@ -1,5 +1,6 @@
 """Versions of agents: what a run holds, and which version of each agent serves while folders change."""
 
+import hashlib
 import inspect
 import sys
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:  # they import the SDK, which takes seconds
     from agents import ModelProvider
 
     from apps.catalog.exports import Published
+
+_PATIENCE = 3  # loads in a row that find their files changed when they end
+_LONGEST_REST = 60.0  # seconds
 
 _NO_OPTIONS: Mapping[str, LoadOptions] = MappingProxyType({})
 
@@ -114,6 +119,12 @@ class _Slot:
     failed: bool
     agents: dict[str, Serving]
     options: LoadOptions
+    disturbed: int = 0  # so many loads in a row during which its files changed
+    rests_until: float = 0.0  # monotonic
+
+    @property
+    def is_resting(self) -> bool:
+        return monotonic() < self.rests_until
 
 
 class Generations:
@@ -153,7 +164,7 @@ class Generations:
 
     def _follows(self, folder: scan.Folder) -> bool:
         slot = self._slots.get(folder.agent_id)
-        return slot is not None and slot.folder == folder
+        return slot is not None and (slot.folder == folder or slot.is_resting)
 
     def settled(self, first: scan.Scan, second: scan.Scan) -> scan.Scan:
         """The second of two scans, with the folders that changed between them as they were followed before."""
@@ -202,7 +213,7 @@ class Generations:
     def _follow_folder(self, folder: scan.Folder, options: LoadOptions) -> bool:
         """Whether it was loaded, or an attempt was made."""
         slot = self._slots.get(folder.agent_id)
-        if slot and slot.folder == folder and slot.options == options:
+        if slot and (slot.is_resting or (slot.folder == folder and slot.options == options)):
             return False
         digest = scan.digest(folder)
         # Equal content is no new version. A failed one is tried again on a touch: what it lacked may be there now.
@@ -218,6 +229,9 @@ class Generations:
         if slot and slot.options == options and (reverted := _reverted(folder, digest, before)):
             return _Slot(folder, digest, failed=False, agents=reverted, options=options)
         loaded = loader.load(folder.agent_id, folder.path, options)
+        disturbed = (slot.disturbed if slot else 0) + 1 if scan.fingerprint(folder.path) != folder.fingerprint else 0
+        if 0 < disturbed < _PATIENCE:
+            digest = _digest_of_a_mixture(digest)
         agents = {}
         for published in loaded.published:
             agent_id = loader.published_id(folder.agent_id, published)
@@ -234,7 +248,26 @@ class Generations:
         self._retiring += [one for one in _generations(before) if id(one) not in kept]
         _log(agents.values())
         failed = any(one.state != State.LIVE for one in agents.values())
-        return _Slot(folder, digest, failed, agents, options)
+        return _Slot(folder, digest, failed, agents, options, disturbed, _rest(folder, disturbed))
+
+
+def _digest_of_a_mixture(digest: str) -> str:
+    """Of a version that may have been read from files of two versions: equal to none, so the next look replaces it."""
+    return hashlib.sha256(f"{digest}, changed while it was loaded".encode()).hexdigest()
+
+
+def _rest(folder: scan.Folder, disturbed: int) -> float:
+    """Until when a folder is left alone that changes whenever it is loaded: its module writes there."""
+    if disturbed < _PATIENCE:
+        return 0.0
+    if disturbed == _PATIENCE:
+        log.warning(
+            "agent_writes_into_its_folder",
+            agent=folder.agent_id,
+            reason="Files of its folder change whenever it is loaded, and a change loads it anew.",
+            remedy="Let the module write elsewhere.",
+        )
+    return monotonic() + min(2.0 ** (disturbed - _PATIENCE), _LONGEST_REST)
 
 
 def _serving(

@@ -1,17 +1,25 @@
+import mmap
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from structlog.testing import capture_logs
 
-from apps.catalog import registry
+from apps.catalog import generations, registry, scan, watch
 from apps.catalog.models import AgentSettings, DropIn, State
 from apps.catalog.registry import Changes, Generation
 from apps.core import live_config
 from apps.core.errors import ModelNotFound
 from tests.catalog.conftest import DiscoveryFolder, until
+
+
+@pytest.fixture(autouse=True)
+def no_snapshot_of_another_test() -> None:
+    live_config.forget()
 
 
 def generation(agent_id: str) -> Generation:
@@ -239,16 +247,69 @@ def test_problems_include_ids_without_an_entry(catalog: DiscoveryFolder, setting
     assert "_executed" not in sys.modules
 
 
+WRITER = """
+from pathlib import Path
+from agents import Agent
+notes = Path(__file__).with_name("notes.txt")
+notes.write_text({text})
+agent = Agent(name="W")
+"""
+
+
+def test_module_that_writes_the_same_beside_itself_comes_to_rest(catalog: DiscoveryFolder) -> None:
+    """What was loaded while files changed may be a mixture of two versions, so it is loaded again; but not for ever."""
+    catalog.write("Writer", WRITER.format(text="'one'"))
+
+    loads = [registry.refresh().loaded for _ in range(6)]
+
+    assert loads == [("default/writer",)] * 3 + [()] * 3
+    (folder,) = registry._scan().folders
+    assert registry.entries()["default/writer"].digest == scan.digest(folder)
+
+
+def test_module_that_always_writes_something_else_is_left_alone_ever_longer(
+    catalog: DiscoveryFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(generations, "monotonic", lambda: now)
+    catalog.write("Writer", WRITER.format(text="notes.exists() and notes.read_text() + 'x' or 'x'"))
+    with capture_logs() as logs:
+        assert [bool(registry.refresh()) for _ in range(5)] == [True, True, True, False, False]
+    assert [one["agent"] for one in logs if one["event"] == "agent_writes_into_its_folder"] == ["default/writer"]
+
+    now += 1.1
+    assert [bool(registry.refresh()) for _ in range(2)] == [True, False]
+    now += 1.1
+    assert not registry.refresh()
+    now += 1.1
+    assert registry.refresh()
+
+
 # --- the discovery thread --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def discovery(two_agents: DiscoveryFolder, settings: LazySettings) -> Any:
-    settings.GATEWAY_AGENT_AUTO_RELOAD = True
-    discovery = registry.Discovery()
-    discovery.start()
-    yield discovery
-    discovery.stop()
+def discover(settings: LazySettings) -> Iterator[Callable[[str], registry.Discovery]]:
+    """Starts the discovery of a server in the given mode."""
+    started: list[registry.Discovery] = []
+
+    def discover(mode: str) -> registry.Discovery:
+        settings.GATEWAY_AGENT_WATCH = mode == "watch"
+        settings.GATEWAY_AGENT_AUTO_RELOAD = mode != "off"
+        started.append(registry.Discovery())
+        started[-1].start()
+        assert registry.discovery_mode().name == mode
+        return started[-1]
+
+    yield discover
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture(params=["watch", "scan"])
+def discovery(two_agents: DiscoveryFolder, discover: Any, request: pytest.FixtureRequest) -> registry.Discovery:
+    started: registry.Discovery = discover(request.param)
+    return started
 
 
 def test_discovery_follows_edits_new_and_removed_folders(discovery: Any, two_agents: DiscoveryFolder) -> None:
@@ -261,6 +322,76 @@ def test_discovery_follows_edits_new_and_removed_folders(discovery: Any, two_age
     (two_agents.path / "Fresh" / "agent.py").unlink()
     until(lambda: "default/fresh" not in registry.entries())
     until(lambda: DropIn.objects.get(agent_id="default/fresh").state == State.GONE)
+
+
+@pytest.mark.parametrize("mode", ["watch", "scan", "off"])
+def test_changed_options_load_an_agent_anew_without_a_change_of_its_files(
+    two_agents: DiscoveryFolder, discover: Any, mode: str
+) -> None:
+    discover(mode)
+    before, other = generation("default/weather"), generation("labs/planner")
+
+    set_agent("default/weather", build_per_run=True)
+
+    until(lambda: generation("default/weather").number > before.number)
+    assert generation("labs/planner") is other
+
+
+def test_folder_behind_a_link_is_followed(two_agents: DiscoveryFolder, discover: Any, tmp_path: Path) -> None:
+    """Its files are not below the discovery folder; a second link to the same place hides it from the watch."""
+    elsewhere = DiscoveryFolder(tmp_path / "elsewhere")
+    elsewhere.write_agent("Linked", "one")
+    (two_agents.path / "Linked").symlink_to(elsewhere.path / "Linked")
+    (two_agents.path / "Again").symlink_to(elsewhere.path / "Linked")
+    file = tmp_path / "words.py"
+    file.write_text("name = 'one'")
+    two_agents.write("Reader", "from agents import Agent\nfrom words import name\nagent = Agent(name=name)")
+    (two_agents.path / "Reader" / "words.py").symlink_to(file)
+    discover("watch")
+
+    elsewhere.write_agent("Linked", "two")
+    file.write_text("name = 'two'")
+
+    linked = ("default/linked", "default/again", "default/reader")
+    until(lambda: [agent_name(agent_id) for agent_id in linked] == ["two", "two", "two"])
+    assert registry.discovery_mode().name == "watch"
+    for link in ("Linked", "Again", "Reader/words.py"):
+        (two_agents.path / link).unlink()
+
+
+def test_change_that_nothing_reported_is_found_and_ends_the_watch(
+    two_agents: DiscoveryFolder, discover: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write through memory is one that inotify does not report, as those of other machines on a network share."""
+    monkeypatch.setattr(watch, "NET_SECONDS", 0.5)
+    discover("watch")
+    with (two_agents.path / "Weather" / "agent.py").open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        content[:] = bytes(content).replace(b"Storm Watch", b"Storm Glass")
+        content.flush()
+
+    until(lambda: agent_name("default/weather") == "Storm Glass")
+    until(lambda: registry.discovery_mode().name == "scan")
+    assert "Weather was not reported by the operating system" in registry.discovery_mode().reason
+    two_agents.write_agent("Weather", "Seen by the scan")
+    until(lambda: agent_name("default/weather") == "Seen by the scan")
+
+
+def test_process_without_a_discovery_follows_nothing(two_agents: DiscoveryFolder) -> None:
+    assert registry.discovery_mode().name == "off"
+
+
+def test_first_look_that_fails_is_made_up_for(
+    catalog: DiscoveryFolder, settings: LazySettings, monkeypatch: pytest.MonkeyPatch, discover: Any
+) -> None:
+    catalog.write_agent("Weather", "W")
+    del settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST
+    discovery = discover("watch")
+    assert registry.entries() == {}
+
+    settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST = []
+
+    until(lambda: list(registry.entries()) == ["default/weather"])
+    discovery.stop()
 
 
 def test_folder_that_keeps_changing_waits_and_disturbs_no_other(two_agents: DiscoveryFolder) -> None:
