@@ -2,7 +2,8 @@
 
 It has the few members that the model uses (`base_url`, `responses.create`). So hosted tools and prompts get the same
 time-outs, errors and counting as chat completions do, and no second pool of connections. Events become the stock
-client's own classes, which the SDK tells apart by isinstance; one that those do not know passes by as it came.
+client's own classes, which the SDK tells apart by isinstance; one that those do not know passes by as it came, and an
+output item that they do not know is left out: the stock client would take it for a message.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any, Final, Literal, NoReturn, get_args, get_origin
 import httpx2
 import msgspec
 from openai import BaseModel, NotGiven, Omit
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response, ResponseOutputItem, ResponseStreamEvent
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
 from apps.upstreams import transport
@@ -35,18 +36,18 @@ class _UnknownEvent(BaseModel):
     type: str
 
 
-def _classes() -> dict[str, type[BaseModel]]:
-    """The stock client's event classes by the `type` that each is for."""
-    union = get_args(ResponseStreamEvent)[0]
+def _by_type(annotated_union: Any) -> dict[str, type[BaseModel]]:
+    """The stock client's classes by the `type` that each is for."""
     by_type: dict[str, type[BaseModel]] = {}
-    for event in get_args(union):
-        kind = event.model_fields["type"].annotation
+    for one in get_args(get_args(annotated_union)[0]):
+        kind = one.model_fields["type"].annotation
         if get_origin(kind) is Literal:
-            by_type |= dict.fromkeys(get_args(kind), event)
+            by_type |= dict.fromkeys(get_args(kind), one)
     return by_type
 
 
-_EVENTS: Final = _classes()
+_EVENTS: Final = _by_type(ResponseStreamEvent)
+_ITEMS: Final = frozenset(_by_type(ResponseOutputItem))
 
 
 class ResponseEvents:
@@ -82,8 +83,12 @@ class ResponseEvents:
                 received += event["type"].endswith(".delta")
                 if self._log is not None and received % _PACE_EVERY == 0:
                     await self._log.wait_for_reader()
+                if not _is_known_item(event.get("item")):
+                    continue
                 if event["type"] in _LAST:
-                    self._count(event.get("response") or {})
+                    response = event.get("response") or {}
+                    response["output"] = list(filter(_is_known_item, response.get("output") or ()))
+                    self._count(response)
                     await self._source.finish()
                 yield _EVENTS.get(event["type"], _UnknownEvent).construct(**event)
                 if event["type"] in _LAST:
@@ -130,6 +135,10 @@ class ResponseEvents:
             call.prompt_tokens, call.completion_tokens = _number(usage, "input_tokens"), _number(usage, "output_tokens")
             call.cached_tokens = _number(usage.get("input_tokens_details"), "cached_tokens")
             call.reasoning_tokens = _number(usage.get("output_tokens_details"), "reasoning_tokens")
+
+
+def _is_known_item(item: Any) -> bool:
+    return not isinstance(item, dict) or item.get("type") in _ITEMS
 
 
 def _number(counts: Any, name: str) -> int:

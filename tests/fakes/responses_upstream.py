@@ -132,6 +132,10 @@ class Telling:
         yield self.event("response.telepathy.started", item_id="tp_1", strength=3)
         yield self.event("response.telepathy.delta", item_id="tp_1", delta="?")
 
+    def unknown_item(self) -> Iterator[Event]:
+        head = {"type": "telepathy_call", "id": f"tp_{len(self.output)}", "strength": 3}
+        yield from self.item({**head, "status": "in_progress"}, iter([]), {**head, "status": "completed"})
+
     def end(self, status: str = "completed", **fields: Any) -> Iterator[Event]:
         yield self.event(f"response.{status}", response=self.response(status, usage=USAGE, **fields))
 
@@ -152,6 +156,12 @@ def search(tell: Telling) -> Iterator[Event]:
     yield from tell.search()
     yield from tell.unknown()
     yield from tell.message(*PIECES, annotations=[CITATION])
+    yield from tell.end()
+
+
+def future(tell: Telling) -> Iterator[Event]:
+    yield from tell.unknown_item()
+    yield from tell.message(*PIECES)
     yield from tell.end()
 
 
@@ -220,6 +230,7 @@ def prompted(tell: Telling) -> Iterator[Event]:
 ANSWERS: dict[str, Callable[[Telling], Iterator[Event]]] = {
     "r-text": text,
     "r-search": search,  # a web search, events that nobody knows, a text with a citation
+    "r-future": future,  # an item that nobody knows, then a text
     "r-tool": tool,  # a web search and a function call, then an answer
     "r-handoff": handoff,  # a web search, a text, then a handoff where one is offered
     "r-reasoning": reasoning,  # a summary of reasoning, then a text

@@ -19,6 +19,7 @@ from tests.harness.upstreams import LLMServer
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dropin_agents"
 NAMES = [
     "HostedSearch", "HostedMixed", "HostedNested", "HostedReturns", "HostedWorkflow", "PromptFixed", "PromptDynamic",
+    "SandboxDefault",
 ]  # fmt: skip
 TOKENS = (USAGE["input_tokens"], USAGE["output_tokens"])
 HOSTED = "from agents import Agent, WebSearchTool\nagent = Agent(name='Hosted', model={!r}, tools=[WebSearchTool()])\n"
@@ -51,8 +52,8 @@ def gateway(
     for name in NAMES:
         shutil.copytree(FIXTURES / name, folder / "agents" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (
-        "r-text", "r-search", "r-reasoning", "r-refusal", "r-length", "r-filtered", "r-failed", "r-limited", "r-error",
-        "r-cut", "r-drop", "r-hang", "r-garbage", "r-400", "r-401", "r-429", "r-500",
+        "r-text", "r-future", "r-search", "r-reasoning", "r-refusal", "r-length", "r-filtered", "r-failed", "r-limited",
+        "r-error", "r-cut", "r-drop", "r-hang", "r-garbage", "r-400", "r-401", "r-429", "r-500",
     ):  # fmt: skip
         write_source(folder / "agents" / "hosted" / name, HOSTED.format(name))
     server = GatewayServer(folder / "data", agents=folder / "agents", template=template)
@@ -82,6 +83,10 @@ def test_hosted_search_answers_with_the_text_alone(client: openai.OpenAI, upstre
     assert (asked["body"]["model"], asked["body"]["instructions"]) == ("r-search", "Search.")
     assert asked["body"]["input"] == [{"role": "user", "content": "Weather?"}]
     assert [tool["type"] for tool in asked["body"]["tools"]] == ["web_search"]
+
+
+def test_item_that_nobody_knows_passes_by(client: openai.OpenAI, ask: Ask) -> None:
+    assert ask(client, "hosted/r-future", "Weather?") == Told(TEXT, "stop", TOKENS)
 
 
 def test_text_is_streamed_piece_by_piece(client: openai.OpenAI) -> None:
@@ -176,6 +181,19 @@ def test_prompt_of_a_function_keeps_the_agents_model(
 ) -> None:
     assert ask(client, "default/promptdynamic", "Hi").content == 'Prompt pmpt_of_the_run with {"agent": "Chosen"}.'
     assert upstream.last()["body"]["model"] == "r-text"
+
+
+# --- SandboxAgent ----------------------------------------------------------------------------------------------------
+
+
+def test_sandbox_agent_offers_its_patches_too(client: openai.OpenAI, upstream: ResponsesServer, ask: Ask) -> None:
+    """Its tool for patches and the compaction of its history exist on the Responses API only."""
+    assert ask(client, "default/sandboxdefault", "Weather?") == Told(TEXT, "stop", TOKENS)
+
+    body = upstream.last()["body"]
+    names = {tool["name"]: tool["type"] for tool in body["tools"]}
+    assert names == dict.fromkeys(("exec_command", "view_image", "write_stdin"), "function") | {"apply_patch": "custom"}
+    assert [one["type"] for one in body["context_management"]] == ["compaction"]
 
 
 # --- who needs it, and who does not ----------------------------------------------------------------------------------
