@@ -9,9 +9,9 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from agents import Agent, RunResult, RunResultStreaming
-from agents.run import AgentRunner, get_default_agent_runner, set_default_agent_runner
+from agents.run import AgentRunner, get_default_agent_runner
 
-from apps.catalog import program
+from apps.catalog import default_runner, program
 from apps.catalog.program import Halt, Program
 
 
@@ -46,7 +46,7 @@ def install() -> None:
     """Put it before the runner that is installed now, unless it stands there already."""
     runner = get_default_agent_runner()
     if not isinstance(runner, HaltingRunner):
-        set_default_agent_runner(HaltingRunner(runner))
+        default_runner.install(HaltingRunner(runner))
 
 
 def first_agent(module: ModuleType, code: CodeType, running: Program) -> Agent[Any] | None:

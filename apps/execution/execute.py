@@ -2,44 +2,47 @@
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
-from agents import ModelSettings, Runner, RunResultStreaming
-from agents.exceptions import InputGuardrailTripwireTriggered, ModelBehaviorError
-from agents.stream_events import StreamEvent
+from agents import Agent, ModelSettings, Runner, RunResultStreaming
+from agents.exceptions import ModelBehaviorError
 from django.conf import settings
 
+from apps.catalog.exports import Export
 from apps.catalog.registry import Generation
-from apps.core.errors import GatewayError, UpstreamTimeout
+from apps.core.errors import GatewayError, RunFailed, UpstreamTimeout
+from apps.execution import mcp_servers
 from apps.execution.approvals import Asker, Resumption, ask, resumed
 from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, UnderWay, Usage
 from apps.execution.failures import judge
-from apps.execution.sdk_runner import Forwarding, forwarding, run_config
+from apps.execution.forwarding import ForwardedEvent, Forwarding, forwarding
+from apps.execution.guardrails import watched
+from apps.execution.sdk_runner import own_provider, run_config
 from apps.execution.transcript import Transcript
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
 
-Events = AsyncGenerator[StreamEvent | UnderWay, None]
+Events = AsyncGenerator[ForwardedEvent | UnderWay, None]
 
 log = structlog.get_logger(__name__)
 
-_WATCH_SECONDS = 0.05
 _UNDER_WAY_AFTER = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to run. `input` are the SDK's input items; `prompt` is the last user text, all that a workflow takes.
+    """What to run. `input` is the SDK's (text or items); `prompt` is the last user text, all that a workflow takes.
 
     `model_settings` holds only what the request set; `extra_body` is what the SDK has no field for.
     """
 
     agent_id: str
     generation: Generation
-    input: list[Any]
+    input: str | list[Any]
     prompt: str
     model_settings: Mapping[str, Any] = field(default_factory=dict)
     resumption: Resumption | None = None  # the stored run to go on with, instead of `input`
@@ -52,7 +55,10 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
 
     Raises GatewayError. The version that is loaded now serves to the end, whatever is edited meanwhile.
     """
-    return _judged(order, _workflow(order) if order.generation.export.workflow else _agent(order))
+    export = order.generation.export
+    if export.workflow:
+        return _judged(order, _workflow(order))
+    return _judged(order, _agent(order, export.agent) if export.agent and not export.per_run else _built_agent(order))
 
 
 async def _judged(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
@@ -60,6 +66,7 @@ async def _judged(order: Order, events: AsyncGenerator[RunEvent, None]) -> Async
     told_refusal = False
     with order.generation.hold():
         try:
+            await mcp_servers.connect(order.generation)
             async with aclosing(events):
                 async for event in events:
                     told_refusal = told_refusal or type(event) is RefusalDelta
@@ -111,14 +118,24 @@ async def _told_by(transcript: Transcript, events: Events, calls: CallLog) -> As
         yield TextDelta("".join(text))
 
 
-async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
-    export = order.generation.export
-    assert export.agent is not None
+async def _built_agent(order: Order) -> AsyncGenerator[RunEvent, None]:
+    """An agent that its factory builds for this run, with MCP servers that are this run's alone."""
     current_calls.set(order.calls)
+    own_provider.set(order.generation.model_provider)
+    agent = await _built(order.generation.export)
+    async with mcp_servers.of_run(agent, order.generation), aclosing(_agent(order, agent)) as events:
+        async for event in events:
+            yield event
+
+
+async def _agent(order: Order, agent: Agent[Any]) -> AsyncGenerator[RunEvent, None]:
+    export = order.generation.export
+    current_calls.set(order.calls)
+    own_provider.set(order.generation.model_provider)
     transcript = Transcript()
     result = Runner.run_streamed(
-        export.agent,
-        await resumed(export.agent, order.resumption, export.context_type) if order.resumption else order.input,
+        agent,
+        await resumed(agent, order.resumption, export.context_type) if order.resumption else order.input,
         context=export.context_type() if export.context_type and not order.resumption else None,
         max_turns=settings.GATEWAY_MAX_TURNS,
         run_config=run_config(model_settings=ModelSettings(**order.model_settings) if order.model_settings else None),
@@ -128,12 +145,11 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
     order.calls.backlog = queue.qsize
     under_way = _when_under_way(queue)
     deadline = _Deadline(result)
-    watcher = _watch_guardrails(result) if export.agent.input_guardrails else None
     told = _told_by(transcript, cast("Events", result.stream_events()), order.calls)
     try:
-        async for event in told:
-            yield event
-        _raise_tripped(result)
+        with watched(result, is_needed=bool(agent.input_guardrails)):
+            async for event in told:
+                yield event
         deadline.check()
         for last in (transcript.release(), transcript.final(result.final_output)):
             if last is not None:
@@ -147,8 +163,16 @@ async def _agent(order: Order) -> AsyncGenerator[RunEvent, None]:
         await told.aclose()
         under_way.cancel()
         deadline.disarm()
-        if watcher:
-            watcher.cancel()
+
+
+async def _built(export: Export) -> Agent[Any]:
+    """The agent of this run. A factory may take its time: it runs in a thread, unless it is asynchronous."""
+    assert export.per_run is not None
+    is_async = inspect.iscoroutinefunction(export.per_run)
+    agent = await export.per_run() if is_async else await asyncio.to_thread(export.per_run)
+    if not isinstance(agent, Agent):
+        raise RunFailed(f"The factory {export.variable}() returned a {type(agent).__name__}, not an Agent.")
+    return agent
 
 
 def _when_under_way(queue: "asyncio.Queue[Any]") -> asyncio.TimerHandle:
@@ -177,35 +201,16 @@ class _Deadline:
             )
 
 
-def _watch_guardrails(result: RunResultStreaming) -> asyncio.Task[None]:
-    """Stops a stream as soon as an input guardrail trips; the SDK itself waits until the model has finished."""
-
-    async def watch() -> None:
-        while result.run_loop_task is None or not result.run_loop_task.done():
-            if any(guardrail.output.tripwire_triggered for guardrail in result.input_guardrail_results):
-                result.cancel()
-                return
-            await asyncio.sleep(_WATCH_SECONDS)
-
-    return asyncio.create_task(watch())
-
-
-def _raise_tripped(result: RunResultStreaming) -> None:
-    """Cancelling makes the SDK forget that a guardrail tripped."""
-    for guardrail in result.input_guardrail_results:
-        if guardrail.output.tripwire_triggered:
-            raise InputGuardrailTripwireTriggered(guardrail)
-
-
 async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
     """A function that calls Runner itself, such as Agent Builder's `run_workflow`. Its runs stream to here."""
     current_calls.set(order.calls)
-    queue: asyncio.Queue[StreamEvent | UnderWay | None] = asyncio.Queue()
+    own_provider.set(order.generation.model_provider)
+    queue: asyncio.Queue[ForwardedEvent | UnderWay | None] = asyncio.Queue()
     order.calls.backlog = queue.qsize
     forward = Forwarding(queue.put_nowait)
     forwarding.set(forward)
     transcript = Transcript(of_workflow=True)
-    task = asyncio.create_task(_call_workflow(order))
+    task = asyncio.create_task(_call_workflow(order, forward))
     task.add_done_callback(lambda _: queue.put_nowait(None))
     under_way = _when_under_way(queue)
     deadline = _Deadline(task)
@@ -214,10 +219,9 @@ async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
         async for event in told:
             yield event
         deadline.check()
-        returned = _answer_of(await task)
-        answer = forward.last_output if returned is None else returned
-        if answer is None and forward.wants_approval:
-            answer = _cannot_wait(forward.wants_approval)
+        answer = _answer_of(await task)
+        if answer is None and forward.last:
+            answer = _last_word(forward.last, transcript)
         for last in (transcript.release(), transcript.final(answer)):
             if last is not None:
                 yield last
@@ -231,22 +235,31 @@ async def _workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
                 await task
 
 
-async def _until_none(queue: asyncio.Queue[StreamEvent | UnderWay | None]) -> Events:
+async def _until_none(queue: asyncio.Queue[ForwardedEvent | UnderWay | None]) -> Events:
     while (event := await queue.get()) is not None:
         yield event
 
 
-async def _call_workflow(order: Order) -> Any:
+async def _call_workflow(order: Order, forward: Forwarding) -> Any:
     export = order.generation.export
     assert export.workflow is not None
     argument = export.workflow_input(input_as_text=order.prompt) if export.workflow_input else order.prompt
-    return await export.workflow(argument)
+    returned = await export.workflow(argument)
+    if isinstance(returned, RunResultStreaming):  # handed over for its caller to read
+        with forward.run(is_held=False) as tell:
+            async for event in returned.stream_events():
+                tell(event)
+    return returned
 
 
-def _cannot_wait(tools: tuple[str, ...]) -> str:
-    """A workflow is a function half-way through, which cannot be stored as a run's state is."""
-    names = ", ".join(f"'{name}'" for name in tools)
-    return f"The tool {names} needs a person's approval, for which a workflow cannot wait. It was not called."
+def _last_word(result: RunResultStreaming, transcript: Transcript) -> Any:
+    """The answer of a workflow that returns nothing: what its last run came to, unless that is a classifier's JSON."""
+    if result.interruptions:
+        # A function half-way through cannot be stored as a run's state is.
+        names = ", ".join(f"'{item.name}'" for item in result.interruptions)
+        return f"The tool {names} needs a person's approval, for which a workflow cannot wait. It was not called."
+    is_structured = result.last_agent.output_type not in (None, str)
+    return None if is_structured and transcript.has_told else result.final_output
 
 
 def _answer_of(returned: Any) -> Any:

@@ -12,6 +12,7 @@ from agents.exceptions import (
     MaxTurnsExceeded,
     ModelBehaviorError,
     ModelRefusalError,
+    ModelTimeoutError,
     OutputGuardrailTripwireTriggered,
     ToolInputGuardrailTripwireTriggered,
     ToolOutputGuardrailTripwireTriggered,
@@ -34,6 +35,8 @@ from apps.core.errors import (
 from apps.upstreams.transport import CALLERS_FAULT, refused
 
 _WITHHELD = "withheld by the provider's content filter"  # the SDK's words for an answer its provider filtered away
+
+_TOOL_RAISED = "Error running tool"  # its words for a tool that may not fail and did
 
 
 class Declined(Exception):
@@ -84,11 +87,13 @@ def _of_sdk(error: BaseException, agent_id: str) -> GatewayError:  # noqa: PLR09
             return MaxTurnsReached(f"The agent '{agent_id}' reached its limit of turns without an answer.")
         case ToolInputGuardrailTripwireTriggered() | ToolOutputGuardrailTripwireTriggered():
             return ToolBlocked(f"A tool guardrail of the agent '{agent_id}' stopped the run.")
+        case ModelTimeoutError():
+            return UpstreamTimeout(f"A model call of the agent '{agent_id}' took longer than the agent lets it.")
         case ToolTimeoutError():
             return ToolTimedOut(f"A tool of the agent '{agent_id}' did not answer in time.")
         case ModelBehaviorError():
             return InvalidModelOutput(f"The model's answer does not fit the agent '{agent_id}': {error.message}")
-        case UserError() if error.__cause__ is not None:
+        case UserError() if error.message.startswith(_TOOL_RAISED):
             return ToolFailed(f"A tool of the agent '{agent_id}' failed. The gateway's log has the details.")
         case UserError():
             return RunFailed(

@@ -5,47 +5,36 @@ public seam that reaches the runs a tool, a guardrail or a workflow starts itsel
 api.openai.com. The seam is marked experimental: tests/execution/test_sdk_contract.py fails when an upgrade changes it.
 """
 
-import asyncio
-from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import fields, replace
+from typing import Any
 
-from agents import Agent, RunConfig, RunResult, RunResultStreaming
+from agents import Agent, ModelProvider, RunConfig, RunResult, RunResultStreaming
+from agents.models.fake_id import FAKE_RESPONSES_ID
 from agents.models.multi_provider import MultiProvider
-from agents.run import AgentRunner, set_default_agent_runner
-from agents.stream_events import StreamEvent
+from agents.run import AgentRunner
 
+from apps.catalog import default_runner
 from apps.execution import sandbox
+from apps.execution.forwarding import Forwarding, forwarding
 from apps.execution.gateway_model import GatewayModelProvider
+from apps.execution.guardrails import watched
 
 PROVIDER = GatewayModelProvider()
 
 
-class Forwarding:
-    """Where the events of a workflow's own runs go: the request that waits for the workflow."""
-
-    def __init__(self, emit: Callable[[StreamEvent], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._emit = emit
-        self.last_output: Any = None  # of the newest run that ended: the answer of a workflow that returns nothing
-        self.wants_approval: tuple[str, ...] = ()  # the tools for which the newest run waits
-
-    def event(self, event: StreamEvent) -> None:
-        if asyncio.get_running_loop() is self._loop:
-            self._emit(event)
-        else:  # Runner.run_sync in a worker thread has a loop of its own
-            self._loop.call_soon_threadsafe(self._emit, event)
+# Set for the runs of a module that an operator lets use the client it brought.
+own_provider: ContextVar[ModelProvider | None] = ContextVar("own_provider", default=None)
 
 
-# Set while a workflow runs; cleared inside the runs that it starts, whose tools' own runs are nobody's answer.
-forwarding: ContextVar[Forwarding | None] = ContextVar("forwarding", default=None)
+def _provider() -> ModelProvider:
+    return own_provider.get() or PROVIDER
 
 
 def run_config(**fields: Any) -> RunConfig:
     """The configuration of every run that does not bring its own; `fields` are RunConfig's."""
     return RunConfig(
-        model_provider=PROVIDER,
+        model_provider=_provider(),
         tracing_disabled=True,
         tool_not_found_behavior="return_error_to_model",  # a local model that invents a tool is told, not killed
         **fields,
@@ -67,10 +56,30 @@ def _with_provider(given: RunConfig | dict[str, Any] | None) -> RunConfig | dict
     if given is None:
         return run_config()
     if isinstance(given, dict):
-        return given if "model_provider" in given else {**given, "model_provider": PROVIDER}
+        return given if "model_provider" in given else {**given, "model_provider": _provider()}
     if type(given.model_provider) is MultiProvider:  # what RunConfig makes when nobody chose
-        return replace(given, model_provider=PROVIDER)
+        return replace(given, model_provider=_provider())
     return given
+
+
+def _of(config: RunConfig | dict[str, Any], name: str) -> Any:
+    return config.get(name) if isinstance(config, dict) else getattr(config, name)
+
+
+def _whole(streamed: RunResultStreaming) -> RunResult:
+    """What Runner.run would have returned for a run that was streamed instead. Their fields have the same names, but
+    three; pinned by tests/execution/test_sdk_contract.py."""
+    shared = [field for field in fields(RunResult) if hasattr(streamed, field.name)]
+    given = {field.name: getattr(streamed, field.name) for field in shared if field.init}
+    given |= {"_last_agent": streamed.last_agent, "_current_turn": streamed.current_turn}
+    for response in streamed.raw_responses:
+        if response.response_id == FAKE_RESPONSES_ID:  # of a streamed chat completion
+            response.response_id = None
+    result = RunResult(**given)
+    for field in shared:
+        if not field.init and field.name != "_last_agent_ref":
+            setattr(result, field.name, getattr(streamed, field.name))
+    return result
 
 
 class GatewayRunner(AgentRunner):
@@ -84,17 +93,26 @@ class GatewayRunner(AgentRunner):
             return await super().run(starting_agent, input, **kwargs)
         token = forwarding.set(None)
         try:
-            result = super().run_streamed(starting_agent, input, **kwargs)
-            try:
-                async for event in result.stream_events():
-                    forward.event(event)
-            finally:
-                result.cancel()
-            forward.last_output = result.final_output
-            forward.wants_approval = tuple(item.name or "" for item in result.interruptions)
+            result = await self._forwarded(forward, starting_agent, input, **kwargs)
         finally:
             forwarding.reset(token)
-        return cast("RunResult", result)  # serves final_output, new_items and to_input_list alike
+        return _whole(result)
+
+    async def _forwarded(
+        self, forward: Forwarding, starting_agent: Agent[Any], input: Any, **kwargs: Any
+    ) -> RunResultStreaming:
+        config = kwargs["run_config"]
+        with forward.run(is_held=bool(_of(config, "output_guardrails"))) as tell:
+            result = super().run_streamed(starting_agent, input, **kwargs)
+            guarded = bool(starting_agent.input_guardrails or _of(config, "input_guardrails"))
+            try:
+                with watched(result, is_needed=guarded):
+                    async for event in result.stream_events():
+                        tell(event)
+            finally:
+                result.cancel()
+        forward.last = result
+        return result
 
     def run_streamed(self, starting_agent: Agent[Any], input: Any, **kwargs: Any) -> RunResultStreaming:
         kwargs["run_config"] = _config_for(starting_agent, kwargs.get("run_config"))
@@ -104,4 +122,4 @@ class GatewayRunner(AgentRunner):
 
 def install() -> None:
     """Make it the SDK's default runner, once per process."""
-    set_default_agent_runner(GatewayRunner())
+    default_runner.install(GatewayRunner())

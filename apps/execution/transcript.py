@@ -8,8 +8,9 @@ from typing import Any
 
 from agents import Agent, ItemHelpers
 from agents.items import MessageOutputItem
-from agents.stream_events import AgentUpdatedStreamEvent, RawResponsesStreamEvent, RunItemStreamEvent, StreamEvent
+from agents.stream_events import AgentUpdatedStreamEvent, RawResponsesStreamEvent, RunItemStreamEvent
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from apps.execution.events import (
     HandedOff,
@@ -21,6 +22,7 @@ from apps.execution.events import (
     ToolStarted,
     UnderWay,
 )
+from apps.execution.forwarding import ForwardedEvent, RunBegan, RunEnded
 
 _BETWEEN_MESSAGES = "\n\n"
 
@@ -34,7 +36,9 @@ class Transcript:
         self._told: list[str] = []  # by a workflow, whose return value may repeat it
         self._hidden = False
         self._holding = False
+        self._run_is_held = False
         self._held: list[str] = []
+        self._before_held = (False, 0)  # what had been told when holding began: any text, and how many pieces
         self._message_text = False  # the message under way has brought text
         self._message_begins = False
         self._any_text = False
@@ -44,13 +48,18 @@ class Transcript:
     def has_told(self) -> bool:
         return self._any_text
 
-    def read(self, event: StreamEvent | UnderWay) -> RunEvent | None:
+    def read(self, event: ForwardedEvent | UnderWay) -> RunEvent | None:
         if type(event) is RawResponsesStreamEvent:
             return self._raw(event.data)
         if type(event) is RunItemStreamEvent:
             return self._item(event)
         if type(event) is AgentUpdatedStreamEvent:
             return self._agent(event.new_agent)
+        if type(event) is RunBegan:
+            self._run_is_held = event.is_held
+            return None
+        if type(event) is RunEnded:
+            return self._end_of_run(event)
         return event if type(event) is UnderWay else None
 
     def release(self) -> TextDelta | None:
@@ -92,6 +101,8 @@ class Transcript:
     def _text(self, text: str) -> TextDelta | None:
         if self._hidden or not text:
             return None
+        if self._holding and not self._held:
+            self._before_held = (self._any_text, len(self._told))
         if self._any_text and (self._message_begins or not self._answered):
             text = _BETWEEN_MESSAGES + text
         self._message_begins = False
@@ -127,21 +138,30 @@ class Transcript:
 
     def _agent(self, agent: Agent[Any]) -> TextDelta | None:
         """Another agent speaks. What its predecessor had to hold is not the final output, and is let go."""
-        released = self.release()
+        released = None if self._run_is_held else self.release()
         self._hidden = self._of_workflow and agent.output_type not in (None, str)
-        self._holding = bool(agent.output_guardrails)
+        self._holding = self._run_is_held or bool(agent.output_guardrails)
         return released
+
+    def _end_of_run(self, event: RunEnded) -> TextDelta | None:
+        """Of a run whose output a guardrail stopped, nothing that was held is told, whatever the workflow does next."""
+        if not event.ended_well and self._held:
+            self._held.clear()
+            self._any_text, told = self._before_held
+            del self._told[told:]
+        self._hidden = self._holding = self._run_is_held = False
+        return self.release()
 
 
 def as_text(output: Any) -> str:
-    """How a Python value reads to a person or a program: text as it is, everything else as JSON."""
+    """How a Python value reads to a person or a program: text as it is, everything else as JSON where it can be."""
     if isinstance(output, str):
         return output
     if isinstance(output, BaseModel):
         return output.model_dump_json()
     try:
-        return json.dumps(output, ensure_ascii=False)
-    except (TypeError, ValueError):
+        return json.dumps(to_jsonable_python(output, fallback=str), ensure_ascii=False)
+    except (PydanticSerializationError, TypeError, ValueError):
         return str(output)
 
 

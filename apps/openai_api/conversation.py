@@ -21,6 +21,16 @@ from apps.openai_api.schemas import (
 Item = dict[str, Any]
 
 
+def run_input(messages: list[Message]) -> str | list[Item]:
+    """What a run begins with: the text of a conversation that is one text, as in the SDK's own examples.
+
+    Guardrails and handoff filters see it as it is, and many are written for text. Raises as `input_items`.
+    """
+    if len(messages) == 1 and isinstance(messages[0], UserMessage) and isinstance(messages[0].content, str):
+        return messages[0].content
+    return input_items(messages)
+
+
 def input_items(messages: list[Message]) -> list[Item]:
     """The conversation, faithfully and in order. Raises InvalidRequest for a tool result that answers no call.
 

@@ -26,7 +26,7 @@ from apps.execution.models import Outcome, Run
 from apps.execution.recording import runs
 from apps.observability.requests import request_id
 from apps.openai_api.approvals import decision_in
-from apps.openai_api.conversation import input_items, last_user_text
+from apps.openai_api.conversation import last_user_text, run_input
 from apps.openai_api.parameters import ignored, model_settings, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
 from apps.openai_api.wire import ChunkWriter, Fold
@@ -107,7 +107,7 @@ async def _order(key: Key, entry: Entry, generation: Generation, body: ChatCompl
     return Order(
         agent_id=entry.agent_id,
         generation=generation,
-        input=input_items(body.messages),
+        input=run_input(body.messages),
         prompt=last_user_text(body.messages),
         model_settings=model_settings(body),
         resumption=resumption,

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import fields
 from typing import Any, cast, get_args
 
 import agents.run
@@ -17,6 +18,8 @@ from agents import (
     OpenAIChatCompletionsModel,
     RunConfig,
     Runner,
+    RunResult,
+    RunResultStreaming,
     Usage,
     function_tool,
     input_guardrail,
@@ -36,6 +39,7 @@ from openai.types.responses import (
 
 from apps.execution import sdk_runner
 from apps.execution.events import UnderWay
+from apps.execution.forwarding import Forwarding, RunBegan, RunEnded, forwarding
 from apps.execution.sdk_runner import PROVIDER, GatewayRunner, run_config
 
 
@@ -104,6 +108,15 @@ def runner() -> RecordingRunner:
     runner = RecordingRunner()
     set_default_agent_runner(runner)
     return runner
+
+
+def test_nobody_else_can_set_the_default_runner() -> None:
+    sdk_runner.install()
+    ours = get_default_agent_runner()
+
+    agents.run.set_default_agent_runner(AgentRunner())
+
+    assert get_default_agent_runner() is ours
 
 
 def test_seam_is_where_we_set_it() -> None:
@@ -208,15 +221,27 @@ async def test_streamed_result_passes_on_what_the_gateway_puts_into_its_queue() 
     assert UnderWay in [type(event) async for event in result.stream_events()]
 
 
-async def test_streamed_result_can_stand_for_a_whole_one() -> None:
-    result = Runner.run_streamed(Agent(name="A", model=ScriptedModel(text("one"))), "Hi")
-    async for _ in result.stream_events():
-        pass
+def test_streamed_result_has_the_fields_of_a_whole_one() -> None:
+    whole, streamed = ({field.name for field in fields(kind)} for kind in (RunResult, RunResultStreaming))
 
+    assert whole - streamed == {"_last_agent", "_last_agent_ref", "_current_turn"}
+
+
+async def test_run_of_a_workflow_is_streamed_and_returns_what_runner_returns() -> None:
+    seen: list[Any] = []
+    token = forwarding.set(Forwarding(seen.append))
+    try:
+        result = await GatewayRunner().run(Agent(name="A", model=ScriptedModel(text("one"))), "Hi")
+    finally:
+        forwarding.reset(token)
+
+    assert type(result) is RunResult
     assert result.final_output_as(str) == "one"
+    assert (result.last_agent.name, len(result.raw_responses)) == ("A", 1)
     assert [ItemHelpers.text_message_output(item) for item in result.new_items] == ["one"]
     assert result.to_input_list()[0] == {"content": "Hi", "role": "user"}
-    assert [item.to_input_item()["role"] for item in result.new_items] == ["assistant"]
+    assert result.to_state().get_interruptions() == []
+    assert [type(event) for event in (seen[0], seen[-1])] == [RunBegan, RunEnded]
 
 
 def test_names_of_item_events_are_those_that_the_transcript_reads() -> None:
