@@ -113,3 +113,18 @@ def test_runs_at_the_same_time_share_nothing(dropins: GatewayServer, upstream: R
     assert all("The tool put returned: 1 in the cart" in content for content in contents)
     carts = sorted(call.system for call in upstream.taken() if "pen" in call.system)
     assert carts == sorted(f"The cart holds ['pen {number}']." for number in range(24))
+
+
+@pytest.mark.xfail(strict=True, reason="features-15: dict[str, Any] is not taken for a class")
+def test_run_context_may_be_a_dictionary(ask_agent: AskAgent) -> None:
+    told, _ = ask_agent("default/contextdict", "[[tool=count]]")
+
+    assert "The tool count returned: {'count': 1}" in told.content
+
+
+def test_run_context_that_only_main_can_build_is_none_and_named(alike: Alike, dropins: GatewayServer) -> None:
+    alike("ContextRequired", "[[tool=fetch_time]]")
+    alike("ContextRequired", "[[tool=fetch_user_age]]")
+
+    (loaded,) = dropins.log(event="agent_loaded", agent="default/contextrequired")
+    assert [problem.partition(":")[0] for problem in loaded["problems"]] == ["needs_context"]

@@ -45,7 +45,6 @@ def test_request_may_override_the_settings_of_the_agent(ask_agent: AskAgent) -> 
     assert (call.body["temperature"], call.body["top_p"], call.body["seed"]) == (1.5, 0.9, 7)
 
 
-@pytest.mark.xfail(strict=True, reason="features-4: ModelTimeoutError is not known")
 def test_model_timeout_ends_the_run(client: openai.OpenAI, ask: Ask) -> None:
     with pytest.raises(openai.APIError) as caught:
         ask(client, "default/settings.hasty", "[[words=100]] [[delay=1]]")

@@ -45,7 +45,6 @@ def test_tool_that_raises_oddly_is_told_to_the_model(alike: Alike, variable: str
     assert f"The tool {tool} returned: An error occurred while running the tool." in told.content
 
 
-@pytest.mark.xfail(strict=True, reason="features-10: a workflow's result is a RunResultStreaming")
 def test_result_of_a_run_in_a_workflow_offers_everything(alike: Alike) -> None:
     alike("OddResults", "Hello", variable="run_workflow", told_before=True)
 
@@ -110,23 +109,19 @@ def test_agents_with_odd_names_tools_and_classes_work(alike: Alike, variable: st
     alike("OddAgents", asked, variable=variable)
 
 
-def later(number: int) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=f"features-{number}")
-
-
 @pytest.mark.parametrize(
     ("asked", "content"),
     [
         ("model", '{"verdict":"good","score":null}'),
-        pytest.param("dataclass", '{"text": "hello", "tags": ["a"]}', marks=later(8)),
+        ("dataclass", '{"text": "hello", "tags": ["a"]}'),
         ("list", '[1, "two", null]'),
         ("number", "42"),
         ("zero", "0"),
         ("false", "false"),
         ("dict", '{"answer": "yes", "why": null}'),
-        pytest.param("models", '[{"verdict": "a", "score": null}, {"verdict": "b", "score": null}]', marks=later(8)),
+        ("models", '[{"verdict": "a", "score": null}, {"verdict": "b", "score": null}]'),
         ("result", "from a result"),
-        pytest.param("stream", "from a stream", marks=later(9)),
+        ("stream", "from a stream"),
         ("tuple", '["text", 1]'),
         ("parsed", '{"verdict":"good"}'),
         ("nothing", ""),

@@ -26,7 +26,6 @@ def test_runs_may_go_in_parallel(alike: Alike) -> None:
     assert len(calls) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="features-6: runs in parallel share one transcript")
 def test_parallel_runs_are_not_mixed_up_in_the_answer(ask_agent: AskAgent) -> None:
     told, _ = ask_agent("default/workflowparallel", "[[words=30]]")
 
