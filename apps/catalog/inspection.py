@@ -1,14 +1,18 @@
 """Loads one folder by itself, wherever it lies, and reports what it would be as an agent. Touches no database."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from apps.catalog import answering, loader, scan
+from apps.catalog import answering, loader, needs, scan
 from apps.catalog.diagnostics import Problem, problem
+from apps.catalog.generations import Generation
+from apps.catalog.options import DEFAULT, LoadOptions
 
 if TYPE_CHECKING:  # it imports the SDK, which takes seconds
     from apps.catalog.exports import Published
@@ -16,22 +20,49 @@ if TYPE_CHECKING:  # it imports the SDK, which takes seconds
 Report = dict[str, Any]
 
 
-def inspect_folder(path: Path) -> Report:
-    """The report as JSON values: `ok`, `id`, `path`, `agents` (one for each that would be published), `problems`."""
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """`report` as JSON values: `ok`, `id`, `path`, `agents` (one for each that would be published), `needs`,
+    `problems`. `generation` is the first of the agents, ready to run; None when there is none.
+    """
+
+    report: Report
+    generation: Generation | None
+
+
+def inspect_folder(path: Path, options: LoadOptions = DEFAULT) -> Report:
+    with inspected(path, options) as inspection:
+        return inspection.report
+
+
+@contextmanager
+def inspected(path: Path, options: LoadOptions = DEFAULT) -> Iterator[Inspection]:
+    """What the folder would be as an agent. It stays loaded inside."""
     folder = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links, and so change the id
     if folder.name == scan.AGENT_FILE:
         folder = folder.parent
     agent_id = _agent_id(folder)
     if missing := _missing(folder):
-        return _report(agent_id, folder, [], [missing])
-    loaded = loader.load(agent_id, folder)
+        yield Inspection(_report(agent_id, folder, [], [missing]), None)
+        return
+    loaded = loader.load(agent_id, folder, options)
     try:
-        agents = [_agent(agent_id, one) for one in loaded.published if not (one.is_refused or _needs(one, folder))]
+        serving = [one for one in loaded.published if not (one.is_refused or _needs(one, folder))]
+        refusals = [refusal for one in loaded.published for refusal in (*one.problems, *_needs(one, folder))]
+        agents = [_agent(agent_id, one) for one in serving]
+        report = _report(agent_id, folder, agents, [*loaded.problems, *refusals])
+        yield Inspection(report, _generation(agent_id, serving[0], loaded) if serving else None)
     finally:
         if loaded.package:
             loaded.package.release()
-    refusals = [refusal for one in loaded.published for refusal in (*one.problems, *_needs(one, folder))]
-    return _report(agent_id, folder, agents, [*loaded.problems, *refusals])
+
+
+def _generation(agent_id: str, published: "Published", loaded: loader.Loaded) -> Generation:
+    assert loaded.package is not None
+    id = loader.published_id(agent_id, published)
+    generation = Generation(agent_id=id, digest="", published=published, package=loaded.package)
+    generation.model_provider = loaded.model_provider
+    return generation
 
 
 def _agent_id(folder: Path) -> str:
@@ -64,11 +95,13 @@ def _missing(folder: Path) -> Problem | None:
 
 
 def _report(agent_id: str, folder: Path, agents: list[Report], problems: Iterable[Problem]) -> Report:
+    problems = tuple(problems)
     return {
-        "ok": bool(agents),
+        "ok": bool(agents) and not any(one.is_error for one in problems),
         "id": agent_id,
         "path": str(folder),
         "agents": agents,
+        "needs": {"packages": needs.packages(folder), "environment": needs.environment(folder)},
         "problems": [problem_values(one) for one in problems],
     }
 
@@ -95,6 +128,7 @@ def _agent(agent_id: str, published: "Published") -> Report:
             {
                 "name": one.name,
                 "model": one.model,
+                "model_of_its_own": bool(one.own_model),
                 "tools": list(one.tools),
                 "handoffs": list(one.handoffs),
                 "mcp_servers": list(one.mcp_servers),

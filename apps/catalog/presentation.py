@@ -73,6 +73,10 @@ def report(values: Row) -> str:
     """check_agent's report for people."""
     head = f"{values['id']}: {'loads' if values['ok'] else 'does not load'} ({values['path']})"
     lines = [head, *(line for agent in values["agents"] for line in _agent_lines(agent))]
+    if packages := values["needs"]["packages"]:
+        lines.append(f"  packages that are not installed here: {', '.join(packages)}")
+    if variables := values["needs"]["environment"]:
+        lines.append(f"  environment variables that are not set here: {', '.join(variables)}")
     for one in values["problems"]:
         lines += [f"  {one['severity']}: {one['code']} at {_place(one)}", f"    {one['reason']}"]
         lines += [f"    Remedy: {one['remedy']}"]
@@ -84,10 +88,17 @@ def _agent_lines(agent: Row) -> Iterable[str]:
     if agent["context"]:
         yield f"    run context: {agent['context']}, built anew for each run"
     for one in agent["graph"]:
-        yield f"    {one['name']} (model: {one['model'] or 'the default'})"
+        yield f"    {one['name']} (model: {_model(one)})"
         for kind in ("tools", "handoffs", "mcp_servers"):
             if one[kind]:
                 yield f"      {kind.replace('_', ' ')}: {', '.join(one[kind])}"
+
+
+def _model(node: Row) -> str:
+    """Which upstream answers to a name, the gateway decides by its upstreams."""
+    if node["model_of_its_own"]:
+        return f"{node['model']}, its own object"
+    return node["model"] or "the gateway's default"
 
 
 def _place(one: Row) -> str:

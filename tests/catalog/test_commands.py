@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
+from apps.catalog import registry
 from tests.catalog.conftest import DiscoveryFolder
 
 
@@ -106,3 +107,127 @@ def test_discover_agents_of_an_empty_folder_says_what_to_do(catalog: DiscoveryFo
     output = StringIO()
     call_command("discover_agents", stdout=output)
     assert output.getvalue() == "No agents. Put one into a discovery folder: agents/<Name>/agent.py.\n"
+
+
+# --- check_agent: what it needs, and a chat --------------------------------------------------------------------------
+
+
+def test_check_agent_names_what_is_not_there_yet(folder: DiscoveryFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEATHER_PORT", "1")
+    monkeypatch.delenv("WEATHER_TOKEN", raising=False)
+    path = folder.write(
+        "Weather",
+        """
+        import os
+        from agents import Agent, OpenAIChatCompletionsModel
+        from openai import AsyncOpenAI
+        port = os.environ["WEATHER_PORT"]
+        own = OpenAIChatCompletionsModel("own-model", AsyncOpenAI())
+        agent = Agent(name="x", model=own, handoffs=[Agent(name="y", model="gpt-4.1"), Agent(name="z")])
+        """,
+        later="import os\ndef late():\n    return os.environ['WEATHER_TOKEN'], os.getenv('WEATHER_CITY')",
+        broken="def f(:",
+    )
+    (path / "requirements.txt").write_text("no-such-package>=1\npydantic\ndjango>=99  # too new\n")
+    _, output = check(path)
+    _, json_output = check(path, json=True)
+
+    assert json.loads(json_output)["needs"] == {
+        "packages": ["no-such-package>=1", "django>=99"],
+        "environment": ["WEATHER_CITY", "WEATHER_TOKEN"],
+    }
+    assert "  packages that are not installed here: no-such-package>=1, django>=99\n" in output
+    assert "  environment variables that are not set here: WEATHER_CITY, WEATHER_TOKEN\n" in output
+    assert [line.strip() for line in output.splitlines() if "(model: " in line] == [
+        "x (model: own-model, its own object)",
+        "y (model: gpt-4.1)",
+        "z (model: the gateway's default)",
+    ]
+
+
+def test_check_agent_runs_main_to_find_the_agent_when_it_is_told_to(folder: DiscoveryFolder) -> None:
+    path = folder.write(
+        "Weather",
+        "from agents import Agent, Runner\ndef main():\n    Runner.run_sync(Agent(name='inside'), input())",
+    )
+
+    assert [one["code"] for one in json.loads(check(path, json=True)[1])["problems"]] == ["no_export"]
+    status, output = check(path, json=True, dry_run=True)
+    report = json.loads(output)
+    assert (status, [(one["export"], one["graph"][0]["name"]) for one in report["agents"]]) == (
+        0,
+        [("dry_run", "inside")],
+    )
+
+
+def test_check_agent_chats_without_a_database_and_leaves_no_trace(tmp_path: Path, folder: DiscoveryFolder) -> None:
+    path = folder.write(
+        "Weather",
+        """
+        from agents import Agent, function_tool
+        print("a line of the module")
+        @function_tool
+        def get_weather(city: str) -> str:
+            print("a line of the tool")
+            return f"Rain in {city}."
+        agent = Agent(name="W", instructions="Answer.", tools=[get_weather])
+        """,
+    )
+    spoken = manage(tmp_path, "check_agent", str(path), "--chat", "What is the weather in Oslo?")
+    silent = manage(tmp_path, "check_agent", str(path), "--chat", "What is the weather in Oslo?", "--json")
+
+    assert (spoken.returncode, silent.returncode) == (0, 0), spoken.stderr + silent.stderr
+    assert "Rain in Oslo." in spoken.stdout
+    assert json.loads(silent.stdout)["answer"] in spoken.stdout
+    for done in (spoken, silent):
+        assert "a line of" not in done.stdout
+        printed = [line for line in done.stderr.splitlines() if line.startswith("a line of")]
+        assert printed == ["a line of the module", "a line of the tool"]
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["secret_key"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def say(c, a):\n    1 / 0\nagent = Agent(name='W', instructions=say)", "did not answer: "),
+        (
+            "@function_tool(needs_approval=True)\ndef launch() -> str: ''\nagent = Agent(name='W', tools=[launch])",
+            "did not answer: it wants a person's approval for a tool, for which only a gateway can wait.",
+        ),
+    ],
+)
+def test_check_agent_says_in_a_sentence_why_there_is_no_answer(
+    tmp_path: Path, folder: DiscoveryFolder, text: str, said: str
+) -> None:
+    path = folder.write("Weather", f"from agents import Agent, function_tool\n{text}")
+    done = manage(tmp_path, "check_agent", str(path), "--chat", "Please launch", "--json")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("CommandError: ")]
+    assert line.startswith(f"CommandError: default/weather {said}")
+
+
+def test_check_agent_that_does_not_load_has_nobody_to_chat_with(tmp_path: Path, folder: DiscoveryFolder) -> None:
+    path = folder.write("Weather", "1 / 0")
+    done = manage(tmp_path, "check_agent", str(path), "--chat", "hello", "--json")
+
+    assert done.returncode == 1
+    assert "answer" not in json.loads(done.stdout)
+
+
+def test_discover_agents_tells_what_the_catalog_tells(
+    catalog: DiscoveryFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog.write("Broken", "print('a line')\n1 / 0")
+    catalog.write("Several", "from agents import Agent\na = Agent(name='a')\nb = Agent(name='b')")
+    (catalog.path / "NoFile").mkdir()
+    (catalog.path / "NoFile" / "other.py").touch()
+    output = StringIO()
+    call_command("discover_agents", json=True, stdout=output)
+
+    told = [(row["id"], *problem.values()) for row in json.loads(output.getvalue()) for problem in row["problems"]]
+    assert sorted(told) == sorted(
+        (id, one.code, one.severity, one.reason, one.remedy, one.file, one.line) for id, one in registry.problems()
+    )
+    assert {row[1] for row in told} == {"import_error", "several_agents", "no_agent_file"}
+    assert capsys.readouterr().out == ""

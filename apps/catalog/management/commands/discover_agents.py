@@ -1,7 +1,9 @@
 """manage.py discover_agents: scan the discovery folders, load what is there, record it, and show it."""
 
 import json
+import sys
 from argparse import ArgumentParser
+from contextlib import redirect_stdout
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -17,7 +19,8 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         from apps.catalog import presentation, registry
 
-        registry.refresh()
+        with redirect_stdout(sys.stderr):  # what modules print is not this command's output
+            registry.refresh()
         try:
             rows = presentation.discovered()
         except DatabaseError as error:
