@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import sys
 import threading
+import typing
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -194,6 +195,8 @@ class Generations:
         retiring, self._retiring = self._retiring, []
         for generation in retiring:
             generation.retire()
+        if retiring:
+            _forget_types()
 
     def _agents(self) -> dict[str, Serving]:
         agents: dict[str, Serving] = {}
@@ -249,6 +252,12 @@ class Generations:
         _log(agents.values())
         failed = any(one.state != State.LIVE for one in agents.values())
         return _Slot(folder, digest, failed, agents, options, disturbed, _rest(folder, disturbed))
+
+
+def _forget_types() -> None:
+    """The standard library remembers the last 128 of each kind of `Agent[Context]`, and with them whole versions."""
+    for forget in getattr(typing, "_cleanups", ()):  # what Python's own tests call
+        forget()
 
 
 def _digest_of_a_mixture(digest: str) -> str:

@@ -1,0 +1,146 @@
+"""A thousand folders, and five hundred reloads. Costs are compared with each other inside one run: machines differ."""
+
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import thread_time
+from types import ModuleType
+
+import pytest
+
+from apps.catalog import generations, registry, scan
+from tests.catalog.conftest import DiscoveryFolder
+
+FOLDERS = 1000
+RELOADS = 500
+MOST_GROWTH = 8 * 1024 * 1024  # bytes of resident memory between the 250th and the 500th reload
+
+TINY = '"""Agent {number}."""\n\nfrom agents import Agent\n\nagent = Agent(name="Agent {number}")\n'
+RICH = '''
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from agents import Agent, GuardrailFunctionOutput, RunContextWrapper, function_tool, input_guardrail
+from helper import VERSION
+from pydantic import BaseModel
+
+T = TypeVar("T")
+
+
+class Answer(BaseModel, Generic[T]):
+    text: T
+    number: int = {number}
+
+
+@dataclass
+class Context:
+    count: int = {number}
+
+
+@function_tool
+def look_up(context: RunContextWrapper[Context], city: str) -> str:
+    """Look up a city.
+
+    Args:
+        city: number {number}
+    """
+    return city
+
+
+@input_guardrail
+async def guard(context: RunContextWrapper[Context], agent: object, asked: object) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
+
+
+specialist = Agent[Context](name="Specialist", tools=[look_up])
+agent = Agent[Context](
+    name="Rich",
+    instructions=VERSION,
+    tools=[look_up, specialist.as_tool("ask", "Ask.")],
+    handoffs=[specialist],
+    input_guardrails=[guard],
+    output_type=Answer[str],
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = DiscoveryFolder(tmp_path_factory.mktemp("thousand"))
+    for number in range(FOLDERS):
+        folder.write(f"Agent{number:04}", TINY.format(number=number))
+    return folder.path
+
+
+def cost(work: Callable[[], object], times: int = 20) -> float:
+    """CPU seconds of this thread, the median of some tries."""
+    spent = []
+    for _ in range(times):
+        begin = thread_time()
+        work()
+        spent.append(thread_time() - begin)
+    return median(spent)
+
+
+def test_look_at_one_folder_costs_a_small_part_of_a_look_at_all(thousand: Path) -> None:
+    scanner = scan.Scanner([thousand])
+    scanner.look()
+    edited = thousand / "Agent0500" / "agent.py"
+
+    assert cost(lambda: scanner.look([edited])) * 10 < cost(scanner.look)
+    assert cost(lambda: scanner.look([])) * 1000 < cost(scanner.look)
+
+
+def test_following_one_edit_of_a_thousand_costs_less_than_a_look_at_all(thousand: Path) -> None:
+    """Beside the import of the one: comparing, joining and indexing the others."""
+    followed = generations.Generations()
+    scanner = scan.Scanner([thousand])
+    followed.follow(scanner.look())
+    seen = scanner.look([])
+
+    def follow() -> None:
+        followed.follow(seen)
+        followed.found()
+
+    look = cost(scanner.look)
+    assert cost(lambda: followed.is_current(seen)) < look
+    assert cost(follow) < look
+    followed.follow(scan.Scan())
+    followed.retire_replaced()
+
+
+def resident_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+@pytest.fixture
+def rich(catalog: DiscoveryFolder) -> Callable[[int], weakref.ref[ModuleType]]:
+    """Reloads one agent that uses much of the SDK, and gives its module."""
+
+    def reload(number: int) -> weakref.ref[ModuleType]:
+        catalog.write("Rich", RICH.format(number=number), helper=f'VERSION = "{number}"')
+        assert registry.refresh().loaded == ("default/rich",)
+        generation = registry.entries()["default/rich"].generation
+        assert generation is not None
+        return weakref.ref(sys.modules[f"{generation.package}.agent"])
+
+    return reload
+
+
+def test_five_hundred_reloads_leave_nothing_behind(rich: Callable[[int], weakref.ref[ModuleType]]) -> None:
+    first = [rich(number) for number in range(RELOADS // 2)]
+    gc.collect()
+    names, threads, resident = len(sys.modules), threading.active_count(), resident_bytes()
+
+    second = [rich(number) for number in range(RELOADS // 2, RELOADS)]
+    gc.collect()
+
+    alive = [one() for one in [*first, *second] if one() is not None]
+    assert alive == [second[-1]()]
+    assert (len(sys.modules), threading.active_count()) == (names, threads)
+    assert resident_bytes() - resident < MOST_GROWTH
