@@ -123,6 +123,7 @@ class UpstreamError(GatewayError):
     status = 502
     type = "upstream_error"
     code = "upstream_error"
+    answered: int | None = None  # the server's own status, which a module's retry policy wants to know
 
 
 class UpstreamUnreachable(UpstreamError):

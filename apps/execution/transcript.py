@@ -4,6 +4,7 @@ Both a run of ours and the runs that a workflow starts itself are read here, so 
 """
 
 import json
+from collections import deque
 from typing import Any
 
 from agents import Agent, ItemHelpers
@@ -39,7 +40,7 @@ class Transcript:
         self._run_is_held = False
         self._held: list[str] = []
         self._before_held = (False, 0)  # what had been told when holding began: any text, and how many pieces
-        self._message_text = False  # the message under way has brought text
+        self._streamed: deque[bool] = deque()  # of each message of this turn: whether it has brought text
         self._message_begins = False
         self._any_text = False
         self._answered = False  # the newest text comes from a message, not from before a tool call
@@ -88,6 +89,8 @@ class Transcript:
     def _raw(self, data: Any) -> RunEvent | None:
         kind = data.type
         if kind == "response.output_text.delta":
+            if self._streamed:
+                self._streamed[-1] = True
             return self._text(data.delta)
         if kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
             return None if self._hidden else ReasoningDelta(data.delta)
@@ -95,7 +98,9 @@ class Transcript:
             return RefusalDelta(data.delta)
         if kind == "response.output_item.added" and data.item.type == "message":
             self._message_begins = True
-            self._message_text = False
+            self._streamed.append(False)
+        elif kind == "response.created":
+            self._streamed.clear()
         return None
 
     def _text(self, text: str) -> TextDelta | None:
@@ -106,7 +111,7 @@ class Transcript:
         if self._any_text and (self._message_begins or not self._answered):
             text = _BETWEEN_MESSAGES + text
         self._message_begins = False
-        self._message_text = self._any_text = self._answered = True
+        self._any_text = self._answered = True
         if self._of_workflow:
             self._told.append(text)
         if self._holding:
@@ -131,8 +136,7 @@ class Transcript:
 
     def _whole_message(self, item: MessageOutputItem) -> TextDelta | None:
         """A message that was never streamed: the text of an error handler arrives only so."""
-        if self._message_text:
-            self._message_text = False
+        if self._streamed and self._streamed.popleft():
             return None
         return self._text(ItemHelpers.text_message_output(item))
 

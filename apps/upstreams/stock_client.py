@@ -6,8 +6,19 @@ from typing import Any
 import httpx2
 import openai
 
-from apps.core.errors import GatewayError, UpstreamTimeout, UpstreamUnreachable
+from apps.core.errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from apps.upstreams.routing import Target
+
+# https://github.com/openai/openai-python#handling-errors
+_KINDS = {
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    409: openai.ConflictError,
+    422: openai.UnprocessableEntityError,
+    429: openai.RateLimitError,
+}
 
 DEMO_URL = "http://demo.invalid/v1"  # the built-in demo has no address
 
@@ -26,6 +37,7 @@ def as_openai(error: GatewayError, target: Target) -> openai.APIError:
     if isinstance(error, UpstreamUnreachable):
         return openai.APIConnectionError(message=error.message, request=request)
     headers = {"retry-after": f"{error.retry_after:g}"} if error.retry_after is not None else {}
-    response = httpx2.Response(error.status, request=request, headers=headers)
-    kind = {400: openai.BadRequestError, 404: openai.NotFoundError, 429: openai.RateLimitError}.get(error.status)
-    return (kind or openai.APIStatusError)(error.message, response=response, body={"message": error.message})
+    status = (isinstance(error, UpstreamError) and error.answered) or error.status
+    response = httpx2.Response(status, request=request, headers=headers)
+    kind = _KINDS.get(status) or (openai.InternalServerError if status >= 500 else openai.APIStatusError)
+    return kind(error.message, response=response, body={"message": error.message})

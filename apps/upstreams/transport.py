@@ -252,7 +252,13 @@ async def _accept(target: Target, response: aiohttp.ClientResponse) -> None:
 
 
 def _refusal(target: Target, response: aiohttp.ClientResponse, text: str) -> UpstreamError:
-    status, said = response.status, _message_in(text)
+    refusal = _meaning(target, response, _message_in(text))
+    refusal.answered = response.status
+    return refusal
+
+
+def _meaning(target: Target, response: aiohttp.ClientResponse, said: str) -> UpstreamError:
+    status = response.status
     if status in (401, 403):
         return UpstreamError(
             f"Upstream '{target.slug}' refused the gateway's secret ({status}). Enter it again in the admin.",
