@@ -56,7 +56,7 @@ def test_model_timeout_ends_the_run(client: openai.OpenAI, ask: Ask) -> None:
     ("variable", "failures"),
     [
         ("by_status", (503, 429, 500)),
-        pytest.param("own_policy", (503,), marks=pytest.mark.xfail(strict=True, reason="features-5: policies see 502")),
+        ("own_policy", (503,)),
         ("never", ()),
     ],
 )
@@ -72,7 +72,7 @@ def test_model_call_is_tried_again_as_the_module_says(
     ("variable", "tries"),
     [
         ("by_status", 4),
-        pytest.param("own_policy", 2, marks=pytest.mark.xfail(strict=True, reason="features-5: policies see 502")),
+        ("own_policy", 2),
         ("never", 1),
     ],
 )
@@ -221,11 +221,7 @@ def test_testing_model_of_the_sdk_answers_without_a_server(ask_agent: AskAgent, 
     ("variable", "content"),
     [
         ("before_a_tool", "Let me look.\n\nIt rains."),
-        pytest.param(
-            "twice",
-            "First.\n\nSecond.",
-            marks=pytest.mark.xfail(strict=True, reason="features-14: the last message is told twice"),
-        ),
+        ("twice", "First.\n\nSecond."),
         ("nothing", ""),
         ("stops", "Let me look.\n\nRain in Oslo."),
     ],

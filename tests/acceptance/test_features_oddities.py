@@ -140,3 +140,27 @@ def test_workflow_that_raises_after_it_spoke_ends_with_an_error(client: openai.O
     assert caught.value.code == "agent_error"
     assert "hunter2" not in str(caught.value.body)
     assert isinstance(caught.value, openai.APIStatusError) is (ask is not ask_streamed)
+
+
+def test_module_that_replaces_the_default_runner_changes_nothing_for_others(alike: Alike) -> None:
+    alike("OddRunner", '[[tool=ask]] [[args={"question": "Why?"}]]')
+    alike("WorkflowJudge", "A story, fail it first", variable="run_workflow", told_before=True)
+
+
+@pytest.mark.parametrize(
+    ("tool", "args", "returned"),
+    [
+        ("open", '{"name": "door"}', "box opens door"),
+        ("close", '{"name": "door"}', "box closes door"),
+        ("by_schema", '{"name": "door"}', "schema closes door"),
+        ("decorated", '{"city": "Oslo", "places": ["a"], "more": {"x": 1}}', "Oslo ('a',) {'x': 1}"),
+    ],
+)
+def test_tools_by_way_of_decorators_objects_and_schemas_work(alike: Alike, tool: str, args: str, returned: str) -> None:
+    told, _ = alike("OddTools", f"[[tool={tool}]] [[args={args}]]")
+
+    assert f"The tool {tool} returned: {returned}" in told.content
+
+
+def test_workflow_may_give_inputs_of_every_form(alike: Alike) -> None:
+    alike("OddInputs", "Hello there", variable="run_workflow", told_before=True)
