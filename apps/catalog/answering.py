@@ -89,7 +89,7 @@ class _Judge:
         self._lists_are_known = all(target.models for target in table.targets.values())
 
     def judged(self, serving: Serving) -> Serving:
-        if serving.generation is None:
+        if serving.generation is None or serving.generation.model_provider:  # the module's own client answers
             return serving
         problems = tuple(self._problems(serving.generation.nodes, serving.folder / AGENT_FILE))
         if not problems:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from agents import OpenAIChatCompletionsModel, OpenAIResponsesModel
 
-from apps.catalog import surroundings
+from apps.catalog import registry, surroundings
 from apps.catalog.loader import Loaded
+from apps.catalog.models import AgentSettings, DropIn, State
 from apps.catalog.options import LoadOptions
 from apps.catalog.surroundings import PLACEHOLDER_KEY
+from apps.core import live_config
 from tests.catalog.conftest import DiscoveryFolder
 
 Load = Callable[..., Loaded]
@@ -154,6 +156,23 @@ def test_own_client_is_the_agents_model_provider_when_it_may(load: Load, api: st
     assert type(model) is kind
     assert str(model._client.base_url) == "http://llm.example/v1/"  # type: ignore[attr-defined]
     assert shared() == (None, None, True)
+
+
+def test_own_client_answers_for_what_no_upstream_could(catalog: DiscoveryFolder) -> None:
+    hosted = OWN_CLIENT.replace('model="own-model"', "tools=[WebSearchTool()]").replace(
+        "Agent,", "Agent, WebSearchTool,"
+    )
+    catalog.write("Weather", hosted.format(setting=CLIENT))
+
+    def codes() -> list[str]:
+        registry.refresh()
+        return [one.code for one in registry.entries()["default/weather"].problems]
+
+    assert codes() == ["own_default_client", "needs_responses"]
+    AgentSettings.objects.create(drop_in=DropIn.objects.get(), own_client=True)
+    live_config.forget()
+    assert codes() == []
+    assert registry.entries()["default/weather"].state == State.LIVE
 
 
 def test_own_client_of_a_dry_run_counts_too(load: Load) -> None:
