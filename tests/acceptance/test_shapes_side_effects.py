@@ -11,6 +11,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.acceptance.conftest import FIXTURES
 from tests.harness import GatewayServer, Template, eventually
@@ -36,7 +37,7 @@ SERVED = [
 WITNESSES = ["AWitness", "ZWitness"]
 
 
-def harmful(name: str, reason: str) -> object:
+def harmful(name: str, reason: str) -> ParameterSet:
     return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
 
 
