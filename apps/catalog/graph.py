@@ -153,9 +153,12 @@ def _named_contexts(callback: Callable[..., Any]) -> Iterator[type]:
 
 
 def _as_class(hint: Any) -> Iterator[type]:
-    """`X` and `X | None` are X; Any, a type variable and None are nothing."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    """`X` and `X | None` are X, `dict[str, Any]` is dict; Any, a type variable and None are nothing."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
         for one in typing.get_args(hint):
             yield from _as_class(one)
+    elif inspect.isclass(origin):
+        yield origin
     elif inspect.isclass(hint) and hint not in (object, typing.Any, types.NoneType):
         yield hint

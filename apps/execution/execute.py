@@ -23,7 +23,7 @@ from apps.execution.failures import judge
 from apps.execution.forwarding import ForwardedEvent, Forwarding, forwarding
 from apps.execution.guardrails import watched
 from apps.execution.sdk_runner import own_provider, run_config
-from apps.execution.transcript import Transcript
+from apps.execution.transcript import BETWEEN_MESSAGES, Transcript
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
 
 Events = AsyncGenerator[ForwardedEvent | UnderWay, None]
@@ -63,12 +63,13 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
 
 async def _judged(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
     """The same events, with failures judged and the end told."""
-    told_refusal = False
+    told_text = told_refusal = False
     with order.generation.hold():
         try:
             await mcp_servers.connect(order.generation)
             async with aclosing(events):
                 async for event in events:
+                    told_text = told_text or type(event) is TextDelta
                     told_refusal = told_refusal or type(event) is RefusalDelta
                     yield event
             reason, refused = _finish_reason(order.calls), False
@@ -85,7 +86,8 @@ async def _judged(order: Order, events: AsyncGenerator[RunEvent, None]) -> Async
                 raise verdict from error
             else:
                 if not told_refusal:
-                    yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(verdict.text)
+                    text = f"{BETWEEN_MESSAGES}{verdict.text}" if told_text else verdict.text
+                    yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(text)
                 reason, refused = "stop" if verdict.by_model else "content_filter", True
         yield Finished(reason, usage_of(order.calls), refused)
 

@@ -25,7 +25,7 @@ from apps.execution.events import (
 )
 from apps.execution.forwarding import ForwardedEvent, RunBegan, RunEnded
 
-_BETWEEN_MESSAGES = "\n\n"
+BETWEEN_MESSAGES = "\n\n"
 
 
 class Transcript:
@@ -93,7 +93,8 @@ class Transcript:
                 self._streamed[-1] = True
             return self._text(data.delta)
         if kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
-            return None if self._hidden else ReasoningDelta(data.delta)
+            # Reasoning says what the answer will say, so that of a held answer is never told.
+            return None if self._hidden or self._holding else ReasoningDelta(data.delta)
         if kind == "response.refusal.delta":
             return RefusalDelta(data.delta)
         if kind == "response.output_item.added" and data.item.type == "message":
@@ -109,7 +110,7 @@ class Transcript:
         if self._holding and not self._held:
             self._before_held = (self._any_text, len(self._told))
         if self._any_text and (self._message_begins or not self._answered):
-            text = _BETWEEN_MESSAGES + text
+            text = BETWEEN_MESSAGES + text
         self._message_begins = False
         self._any_text = self._answered = True
         if self._of_workflow:
