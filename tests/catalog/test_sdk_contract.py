@@ -4,8 +4,11 @@ from typing import Generic, TypeVar
 
 from agents import Agent, FunctionTool, RunContextWrapper, function_tool, handoff
 from agents.models import _openai_shared
+from agents.run import AgentRunner
 from agents.tracing import setup
 from agents.tracing.provider import DefaultTraceProvider
+
+from apps.catalog.dry_run import HaltingRunner
 
 inner = Agent(name="inner")
 
@@ -51,3 +54,9 @@ def test_trace_provider_is_replaceable() -> None:
     assert hasattr(setup, "GLOBAL_TRACE_PROVIDER")
     for method in ("register_processor", "set_processors", "set_disabled"):
         assert callable(getattr(DefaultTraceProvider, method))
+
+
+def test_every_way_to_run_is_halted_while_a_module_is_loaded() -> None:
+    public = {name for name in vars(AgentRunner) if not name.startswith("_")}
+    assert public == {"run", "run_sync", "run_streamed"}
+    assert public <= set(vars(HaltingRunner))
