@@ -162,7 +162,6 @@ def test_guardrail_that_a_workflow_does_not_catch_declines(ask_agent: AskAgent, 
     assert told.content == content
 
 
-@pytest.mark.xfail(strict=True, reason="features-13: reasoning is not held")
 def test_thoughts_of_an_answer_that_was_stopped_are_not_told(ask_agent: AskAgent) -> None:
     told, _ = ask_agent("default/guardoutput.text", "[[reason=The code is 1234.]] [[say=It is 1234.]]")
 

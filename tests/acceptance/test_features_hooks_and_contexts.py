@@ -115,7 +115,6 @@ def test_runs_at_the_same_time_share_nothing(dropins: GatewayServer, upstream: R
     assert carts == sorted(f"The cart holds ['pen {number}']." for number in range(24))
 
 
-@pytest.mark.xfail(strict=True, reason="features-15: dict[str, Any] is not taken for a class")
 def test_run_context_may_be_a_dictionary(ask_agent: AskAgent) -> None:
     told, _ = ask_agent("default/contextdict", "[[tool=count]]")
 
