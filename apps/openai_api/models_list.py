@@ -63,7 +63,8 @@ def model_object(entry: Entry) -> dict[str, Any]:
                 "description": entry.description,
                 "capabilities": capabilities,
                 "version": entry.digest[:12],
-                "stale": entry.state == State.STALE,
+                "stale": entry.state == State.STALE,  # the newest edit does not load
+                "pinned": any(one.code == "pinned_version" for one in entry.problems),  # put back by an operator
             }
         },
     }

@@ -27,6 +27,7 @@ def test_models_lists_what_chat_uis_show(gateway: GatewayServer) -> None:
                 "description": "Answers in plain words.",
                 "capabilities": {"builtin_tools": False, "usage": True, "vision": True, "file_upload": True},
                 "stale": False,
+                "pinned": False,
             }
         },
     }
