@@ -55,16 +55,16 @@ def troubled(tmp_path_factory: pytest.TempPathFactory, template: Template) -> It
         yield server
 
 
-Start = Callable[[str], GatewayServer]
+Start = Callable[..., GatewayServer]
 
 
 @pytest.fixture
 def start_beside(tmp_path: Path, template: Template) -> Iterator[Start]:
-    """A gateway over one of the modules and the witnesses: `start_beside("Name")`."""
+    """A gateway over some of the modules and the witnesses: `start_beside("Name", ...)`."""
     with ExitStack() as stack:
 
-        def start(name: str) -> GatewayServer:
-            agents = put([name, *WITNESSES], tmp_path / "agents")
+        def start(*names: str) -> GatewayServer:
+            agents = put([*names, *WITNESSES], tmp_path / "agents")
             return stack.enter_context(GatewayServer(tmp_path / "data", agents=agents, template=template))
 
         yield start
@@ -157,9 +157,8 @@ def test_module_that_writes_beside_itself_is_loaded_once(start_beside: Start) ->
     assert len(server.log(event="agent_loaded", agent="default/writesbeside")) == 1
 
 
-@pytest.mark.parametrize("name", ["Threads", "Signals"])
-def test_gateway_ends_when_it_is_asked_to(start_beside: Start, name: str) -> None:
-    server = start_beside(name)
+def test_gateway_ends_when_it_is_asked_to(start_beside: Start) -> None:
+    server = start_beside("Threads", "Signals")
 
     server.stop()  # fails when the process does not end
 
