@@ -23,7 +23,7 @@ DEMO = target("demo", "demo", kind=Kind.DEMO, default_model="demo")
 
 
 def serving(*nodes: Node, agent_id: str = "default/a") -> Serving:
-    generation = cast("Generation", SimpleNamespace(nodes=nodes))
+    generation = cast("Generation", SimpleNamespace(nodes=nodes, model_provider=None))
     return Serving(agent_id, Path("/agents/A"), 0, State.LIVE, generation)
 
 
