@@ -5,6 +5,8 @@ Both a run of ours and the runs that a workflow starts itself are read here, so 
 
 import json
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from agents import Agent, ItemHelpers
@@ -24,6 +26,9 @@ from apps.execution.events import (
     UnderWay,
 )
 from apps.execution.forwarding import ForwardedEvent, RunBegan, RunEnded
+from apps.upstreams.calls import CallLog
+
+Events = AsyncGenerator[ForwardedEvent | UnderWay, None]
 
 BETWEEN_MESSAGES = "\n\n"
 
@@ -156,6 +161,34 @@ class Transcript:
             del self._told[told:]
         self._hidden = self._holding = self._run_is_held = False
         return self.release()
+
+
+async def told_by(transcript: Transcript, events: Events, calls: CallLog) -> AsyncGenerator[RunEvent, None]:
+    """What the transcript makes of the SDK's events.
+
+    Text that waits already is put into one event: a burst costs little more than a word. Nothing is held back: after
+    every event, whether clients are told of it or not, the text so far leaves unless more waits.
+    """
+    text: list[str] = []
+    async with aclosing(events):
+        try:
+            async for event in events:
+                told = transcript.read(event)
+                if type(told) is TextDelta:
+                    text.append(told.text)
+                    told = None
+                if text and (told is not None or not calls.backlog()):
+                    joined = TextDelta("".join(text))
+                    text.clear()
+                    yield joined
+                if told is not None:
+                    yield told
+        except Exception:
+            if text:
+                yield TextDelta("".join(text))
+            raise
+    if text:
+        yield TextDelta("".join(text))
 
 
 def as_text(output: Any) -> str:

@@ -11,7 +11,8 @@ from apps.catalog.generations import Generation
 from apps.core.errors import Unavailable
 from apps.execution import mcp_servers
 from apps.execution.events import RefusalDelta, TextDelta
-from apps.execution.execute import Order, execute
+from apps.execution.execute import execute
+from apps.execution.order import Order
 from apps.upstreams import demo
 from apps.upstreams.chat_client import ChatClient
 from apps.upstreams.models import Kind

@@ -21,8 +21,9 @@ from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
 from apps.execution.approvals import Asker, take
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
-from apps.execution.execute import Order, execute, usage_of
+from apps.execution.execute import execute, usage_of
 from apps.execution.models import Outcome, Run
+from apps.execution.order import Order
 from apps.execution.recording import runs
 from apps.observability.requests import request_id
 from apps.openai_api.approvals import decision_in
