@@ -1,5 +1,9 @@
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from apps.catalog import scan
 from tests.catalog.conftest import DiscoveryFolder
@@ -105,3 +109,107 @@ def test_digest_is_of_names_and_contents_alone(folder: DiscoveryFolder) -> None:
 
     folder.write_agent("Weather", "y")
     assert scan.digest(*scan.scan([folder.path]).folders) != before
+
+
+# --- looking again ---------------------------------------------------------------------------------------------------
+
+
+def move(folder: DiscoveryFolder, old: str, new: str) -> list[Path]:
+    (folder.path / new).parent.mkdir(exist_ok=True)
+    (folder.path / old).rename(folder.path / new)
+    return [folder.path / old, folder.path / new]
+
+
+def remove(folder: DiscoveryFolder, name: str) -> list[Path]:
+    path = folder.path / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return [path]
+
+
+def write(folder: DiscoveryFolder, name: str, text: str = "x") -> list[Path]:
+    path = folder.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return [path]
+
+
+STEPS: list[Callable[[DiscoveryFolder], list[Path]]] = [
+    lambda folder: write(folder, "Weather/agent.py", "edited"),
+    lambda folder: write(folder, "labs/Planner/data/prices.csv"),
+    lambda folder: [*write(folder, "labs/Planner/agent.py"), *write(folder, "Weather/tools.py")],
+    lambda folder: write(folder, "labs/New/agent.py"),
+    lambda folder: write(folder, "labs/Code/main.py"),
+    lambda folder: remove(folder, "labs/Planner/agent.py"),
+    lambda folder: write(folder, "labs/Planner/agent.py", "back"),
+    lambda folder: remove(folder, "labs/New"),
+    lambda folder: write(folder, "Alone/main.py"),
+    lambda folder: write(folder, "Alone/inner/agent.py"),
+    lambda folder: move(folder, "labs", "team"),
+    lambda folder: write(folder, "team/agent.py", "an agent itself now"),
+    lambda folder: remove(folder, "team/agent.py"),
+    lambda folder: remove(folder, "Weather"),
+    lambda folder: write(folder, "weather/agent.py"),
+    lambda folder: write(folder, "WEATHER/agent.py", "the same id"),
+    lambda folder: write(folder, "weather/pyvenv.cfg"),
+    lambda folder: write(folder, "__init__.py"),
+    lambda folder: remove(folder, "__init__.py"),
+    lambda folder: remove(folder, "team"),
+]
+
+
+def test_look_at_what_changed_sees_what_a_look_at_everything_sees(folder: DiscoveryFolder, tmp_path: Path) -> None:
+    other = DiscoveryFolder(tmp_path / "other")
+    for one, name in ((folder, "Weather"), (folder, "labs/Planner"), (folder, "labs/Critic"), (other, "Weather")):
+        one.write_agent(name, "x")
+    roots = [folder.path, other.path]
+    scanner = scan.Scanner(roots, deny=["labs/critic"])
+    assert scanner.look() == scan.scan(roots, deny=["labs/critic"])
+
+    for number, step in enumerate(STEPS):
+        changed = step(folder)
+        assert (number, scanner.look(changed)) == (number, scan.scan(roots, deny=["labs/critic"]))
+    assert scanner.look([]) == scan.scan(roots, deny=["labs/critic"])
+
+
+def test_look_leaves_out_what_did_not_change(folder: DiscoveryFolder) -> None:
+    folder.write_agent("Weather", "x")
+    folder.write_agent("Planner", "x")
+    scanner = scan.Scanner([folder.path])
+    before = scanner.look()
+    write(folder, "Planner/agent.py", "edited")
+
+    assert scanner.look([folder.path / "Weather" / "agent.py"]) == before
+    assert scanner.look() != before
+
+
+def test_links_are_named(folder: DiscoveryFolder, tmp_path: Path) -> None:
+    """A linked agent, a linked namespace, and an agent with a linked file; not what the scan skips."""
+    elsewhere = DiscoveryFolder(tmp_path / "elsewhere")
+    elsewhere.write_agent("Agent", "x")
+    for name in ("Plain", "Skips", "WithLink"):
+        folder.write_agent(name, "x")
+    (folder.path / "Linked").symlink_to(elsewhere.path / "Agent")
+    (folder.path / "team").symlink_to(elsewhere.path)
+    (folder.path / "WithLink" / "data").symlink_to(elsewhere.path)
+    (folder.path / "Skips" / "venv").symlink_to(elsewhere.path)
+    scanner = scan.Scanner([folder.path])
+    scanner.look()
+
+    assert scanner.linked() == {folder.path / name for name in ("Linked", "team", "WithLink")}
+
+
+@pytest.mark.parametrize(
+    ("path", "never"),
+    [
+        ("Weather/agent.py", False),
+        ("Weather/.env", False),
+        ("Weather/data/x.csv", False),
+        (".git", False),  # might be a file
+        ("Weather/.git/index", True),
+        ("Weather/__pycache__/agent.cpython-311.pyc", True),
+        ("Weather/agent.py~", True),
+        ("Weather/memory.db-wal", True),
+    ],
+)
+def test_what_never_makes_a_version(path: str, never: bool) -> None:
+    assert scan.never_counts(path.split("/")) is never
