@@ -4,7 +4,6 @@ For modules that build their agent in main(). What main() does before it comes t
 operator has to ask for it. The seam is that of apps/execution/sdk_runner.py, the SDK's default runner.
 """
 
-import asyncio
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -52,7 +51,7 @@ def install() -> None:
 def first_agent(module: ModuleType, code: CodeType, running: Program) -> Agent[Any] | None:
     """The agent that the program `code` of the module gives to Runner first, None if it ends without one.
 
-    Runs in the calling thread, which has no event loop, with nothing printed. Loops that the program opened are closed
+    Runs in the calling thread, where no event loop runs, with nothing printed. Loops that the program opened are closed
     by its unwinding. Raises whatever the program raises before it comes to an agent.
     """
     running.is_silent = True
@@ -65,5 +64,4 @@ def first_agent(module: ModuleType, code: CodeType, running: Program) -> Agent[A
             raise
     finally:
         running.is_silent = False
-        asyncio.set_event_loop(None)
     return running.agent if isinstance(running.agent, Agent) else None

@@ -79,7 +79,7 @@ def published_id(agent_id: str, published: "Published") -> str:
 
 
 def _import_in_thread(package: Package, options: LoadOptions) -> _Import:
-    """Imports in a thread of its own, which has no event loop, so that asyncio.run() works at import.
+    """Imports in a thread of its own, where no event loop runs, so that asyncio.run() works at import.
 
     A thread cannot be killed. One that does not end in time is left behind as a daemon: it holds no lock of ours and
     its package is taken out of sys.modules, so that later loads go on. Interrupting it with an exception could leave a
@@ -101,7 +101,7 @@ def _import(attempt: _Import) -> None:
     try:
         is_dry = attempt.options.dry_run or settings.GATEWAY_AGENT_DRY_RUN
         before = own_client.defaults()
-        with attempt.package.loading(), program.watched(answers=is_dry) as running:
+        with surroundings.own_loop(), attempt.package.loading(), program.watched(answers=is_dry) as running:
             attempt.findings = _find(attempt)
             if is_dry and attempt.findings.lack_an_agent:
                 _run_dry(attempt, running)

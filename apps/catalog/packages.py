@@ -184,7 +184,7 @@ class Package:
 
     @cached_property
     def builtins(self) -> dict[str, Any]:
-        return {**vars(builtins), "__import__": self._import, "input": program.ask, "print": program.say}
+        return {**vars(builtins), "__import__": self._import, "input": program.ask}
 
     def _import(
         self,

@@ -4,7 +4,6 @@ Scripts call their agent, or ask at the keyboard, as they are imported. While a 
 model: the run ends the module there, and what it defined before can serve.
 """
 
-import builtins
 import itertools
 import threading
 from collections.abc import Iterator
@@ -37,6 +36,7 @@ class Program:
 
     answers: Iterator[str]
     agent: Any = None
+    is_answering: bool = False
     is_silent: bool = False
     _halts: int = 0
 
@@ -69,7 +69,7 @@ def current() -> Program | None:
 def watched(*, answers: bool) -> Iterator[Program]:
     """What runs inside is a module's program. It stays one in the tasks and worker threads that it starts."""
     lines = itertools.islice(itertools.cycle(_ANSWERS), _ANSWERED) if answers else iter(())
-    program = Program(lines)
+    program = Program(lines, is_answering=answers)
     token = _current.set(program)
     try:
         yield program
@@ -86,10 +86,3 @@ def ask(prompt: object = "") -> str:
     """`input` of the drop-ins."""
     program = _current.get()
     return program.ask() if program else input(prompt)
-
-
-def say(*values: object, **options: Any) -> None:
-    """`print` of the drop-ins."""
-    program = _current.get()
-    if program is None or not program.is_silent:
-        builtins.print(*values, **options)  # noqa: T201  # the drop-in's own

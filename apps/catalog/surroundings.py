@@ -1,15 +1,16 @@
 """The parts of the process that a module may change while it is imported, and their way back."""
 
-import io
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import structlog
 from dotenv import dotenv_values
 
+from apps.catalog import shared_state, streams
 from apps.catalog.packages import PREFIX
 
 # AsyncOpenAI() at import needs a key. It is never sent: the gateway's own clients carry the upstreams' keys.
@@ -25,22 +26,36 @@ _key_of_a_drop_in = ""
 
 @contextmanager
 def restored(agent_id: str, folder: Path) -> Iterator[None]:
-    """Undo what happens inside to sys.path, sys.argv, stdin, the working folder and the SDK's defaults.
+    """Undo what happens inside to sys.path, sys.argv, the streams, the working folder, the SDK's defaults, logging...
 
     These belong to the whole process, so only one import may be inside at a time. Changes of the environment stay (a
     module that calls load_dotenv() reads them later); they are logged by name.
     """
-    undo = [_keep_sys(), _keep_folder(), _keep_sdk_defaults(), _keep_modules(folder)]
-    before = dict(os.environ)
-    undo.append(_lend_key(folder))
-    sys.argv = [str(folder / "agent.py")]
-    sys.stdin = io.StringIO()
+    with ExitStack() as stack:
+        stack.callback(_report_environment, agent_id, dict(os.environ))
+        stack.enter_context(shared_state.restored())
+        stack.enter_context(streams.lent())
+        for keep in (_keep_sys, _keep_folder, _keep_sdk_defaults):
+            stack.callback(keep())
+        stack.callback(_keep_modules(folder))
+        stack.callback(_lend_key(folder))
+        sys.argv = [str(folder / "agent.py")]
+        yield
+
+
+@contextmanager
+def own_loop() -> Iterator[None]:
+    """An event loop for `asyncio.get_event_loop()`, as a script's main thread has one; closed afterwards.
+
+    It is Python's own kind, because what patches loops to let them nest knows no other.
+    """
+    policy, loop = asyncio.get_event_loop_policy(), asyncio.SelectorEventLoop()
+    policy.set_event_loop(loop)
     try:
         yield
     finally:
-        for one in undo:
-            one()
-        _report_environment(agent_id, before)
+        loop.close()
+        policy.set_event_loop(None)
 
 
 def _lend_key(folder: Path) -> Callable[[], None]:
@@ -79,11 +94,11 @@ def _key_in_dotenv(folder: Path) -> str | None:
 
 
 def _keep_sys() -> Callable[[], None]:
-    path, entries, argv, stdin = sys.path, list(sys.path), sys.argv, sys.stdin
+    path, entries, argv = sys.path, list(sys.path), sys.argv
 
     def undo() -> None:
         path[:] = entries
-        sys.path, sys.argv, sys.stdin = path, argv, stdin
+        sys.path, sys.argv = path, argv
 
     return undo
 

@@ -86,9 +86,6 @@ def test_module_may_do_at_import_what_scripts_do(alike: Alike) -> None:
     alike("OddImport", "[[tool=where]]")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="features-11, features-12: no loop, signals or byte stream in the loading thread"
-)
 def test_module_may_use_a_loop_a_signal_and_stdin_at_import(alike: Alike) -> None:
     _, calls = alike("OddLoop", "Hi")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import openai
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.acceptance.conftest import FIXTURES
 from tests.harness import GatewayServer, Template, eventually
@@ -32,13 +31,12 @@ SERVED = [
     "RunsAtImport",
     "SdkDefaults",
     "Signals",
+    "Streams",
+    "StreamsClosed",
+    "StreamsDetached",
     "Threads",
 ]
 WITNESSES = ["AWitness", "ZWitness"]
-
-
-def harmful(name: str, reason: str) -> ParameterSet:
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
 
 
 def put(names: Iterable[str], agents: Path) -> Path:
@@ -83,13 +81,16 @@ def client(troubled: GatewayServer) -> openai.OpenAI:
         "EditsEnvironment",
         "EditsPath",
         "Exits",
-        harmful("Loops", "asyncio.get_event_loop() at import fails in the loading thread"),
+        "Loops",
         "NeedsKey",
-        harmful("NestedLoops", "asyncio.get_event_loop() at import fails in the loading thread"),
+        "NestedLoops",
         "Prints",
         "RunsAtImport",
         "SdkDefaults",
-        harmful("Signals", "signal.signal() at import fails in the loading thread"),
+        "Signals",
+        "Streams",
+        "StreamsClosed",
+        "StreamsDetached",
         "Threads",
     ],
 )
@@ -130,13 +131,7 @@ def test_log_is_what_the_operator_configured(client: openai.OpenAI, troubled: Ga
     assert troubled.log(level="debug") == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        harmful("Logs", "warnings that a module makes errors are errors for all"),
-        harmful("Globals", "a recursion limit, socket timeout and builtins that a module sets are set for all"),
-    ],
-)
+@pytest.mark.parametrize("name", ["Logs", "Globals"])
 def test_what_all_share_is_as_it_was(start_beside: Start, name: str) -> None:
     client = start_beside(name).openai()
 

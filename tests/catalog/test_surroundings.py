@@ -1,12 +1,23 @@
 """What a module does to the process while it is imported: its API key, its default client, its environment."""
 
+import asyncio
+import builtins
+import gc
 import importlib
+import locale
+import logging
 import os
+import signal
+import socket
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from agents import OpenAIChatCompletionsModel, OpenAIResponsesModel
 
 from apps.catalog import registry, surroundings
@@ -187,3 +198,84 @@ def test_own_client_of_a_dry_run_counts_too(load: Load) -> None:
 
     assert loaded.model_provider is not None
     assert shared() == (None, None, True)
+
+
+# --- what all modules share ------------------------------------------------------------------------------------------
+
+
+def shared_state() -> dict[str, Any]:
+    root, library = logging.getLogger(), logging.getLogger("openai.agents")
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return {
+        "streams": (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__),
+        "names": (builtins.print, builtins.open, asyncio.run, asyncio.sleep, asyncio.tasks.Task, signal.signal),
+        "loops": (asyncio.SelectorEventLoop.run_until_complete, hasattr(asyncio, "_nest_patched")),
+        "policy": asyncio.get_event_loop_policy(),
+        "limits": (sys.getrecursionlimit(), sys.getswitchinterval(), socket.getdefaulttimeout(), gc.isenabled()),
+        "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook),
+        "handlers": [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],
+        "locale": locale.setlocale(locale.LC_ALL),
+        "umask": mask,
+        "warnings": (list(warnings.filters), warnings.showwarning),
+        "logging": (root.level, list(root.handlers), library.level, library.disabled, root.manager.disable),
+        "structlog": structlog.get_config(),
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
+        "sys.stdout = io.TextIOWrapper(sys.stdout.detach()); print('hello')",
+        "sys.__stdout__.close(); sys.stderr.close(); sys.stdin.close()",
+        "sys.stdin.reconfigure(encoding='utf-8'); assert sys.stdin.read() == '' and not sys.stdin.isatty()",
+        "builtins.print = builtins.open = asyncio.run = asyncio.sleep = None",
+        "asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask; asyncio._nest_patched = True",
+        "type(asyncio.get_event_loop()).run_until_complete = lambda self, future: 1",
+        "asyncio.set_event_loop_policy(type('Policy', (asyncio.DefaultEventLoopPolicy,), {})())",
+        "sys.setrecursionlimit(300); sys.setswitchinterval(1); socket.setdefaulttimeout(1); gc.disable()",
+        "sys.excepthook = threading.excepthook = sys.unraisablehook = lambda *_: None",
+        "assert signal.signal(signal.SIGINT, lambda *_: 1) is signal.getsignal(signal.SIGINT)",
+        "locale.setlocale(locale.LC_ALL, 'C.UTF-8'); os.umask(0o007)",
+        "warnings.filterwarnings('error'); logging.captureWarnings(True)",
+        "logging.basicConfig(level=1, force=True); logging.disable(); structlog.configure(processors=[])",
+        "agents.enable_verbose_stdout_logging(); logging.getLogger('openai.agents').disabled = True",
+    ],
+)
+def test_what_a_module_sets_for_all_is_put_back(load: Load, text: str) -> None:
+    before = shared_state()
+    modules = (
+        "agents, asyncio, builtins, gc, io, locale, logging, os, signal, socket, structlog, sys, threading, warnings"
+    )
+
+    loaded = load(f"import {modules}\nagent = agents.Agent(name='x')\n{text}")
+
+    assert loaded.problems == ()
+    assert shared_state() == before
+
+
+def test_prints_of_an_import_are_the_gateways(load: Load, capfd: pytest.CaptureFixture[str]) -> None:
+    load("import sys\nfrom agents import Agent\nagent = Agent(name='x')\nprint('Grüße')\nsys.stderr.write('Oh')")
+    assert capfd.readouterr() == ("Grüße\n", "Oh")
+
+
+def test_stream_that_a_module_keeps_goes_on(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = load("import sys\nfrom agents import Agent\nagent = Agent(name='x')\nout = sys.stdout")
+
+    names(loaded)["out"].write("later")
+    assert capsys.readouterr().out == "later"
+
+
+def test_loop_of_an_import_is_there_before_and_after_others(load: Load) -> None:
+    text = """
+        import asyncio
+        from agents import Agent
+        async def name(): return "x"
+        loop = asyncio.get_event_loop()
+        agent = Agent(name=loop.run_until_complete(name()) + asyncio.run(name()))
+        """
+    loaded = load(text)
+
+    assert [one.nodes[0].name for one in loaded.published] == ["xx"]
+    assert names(loaded)["loop"].is_closed()
