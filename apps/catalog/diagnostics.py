@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -217,6 +217,13 @@ def _missing_module(error: BaseException, folder: Path) -> Problem | None:
     own = f" If {name.partition('.')[0]} is your own module, put it in this folder."
     reason = f"The module imports {name}, which is not installed."
     return _at(error, folder, "missing_dependency", reason, _install(package_of(name), folder) + own)
+
+
+def absent(name: str, file: Path, line: int) -> Problem:
+    """Of a package that only the module's program uses."""
+    reason = f"The module imports {name}, which is not installed. Its program alone uses it: the agent serves without."
+    remedy = f"Nothing need be done. To have it all the same: {_install(package_of(name), file.parent)}"
+    return replace(problem("missing_dependency", reason, remedy, file, line), severity="warning")
 
 
 def _installed(name: str) -> str:

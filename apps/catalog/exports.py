@@ -18,13 +18,11 @@ from pydantic import BaseModel
 
 from apps.catalog import answering, graph, not_chat
 from apps.catalog.diagnostics import Problem, problem
-from apps.catalog.source import Source
+from apps.catalog.source import FACTORY_NAMES, Source
 
 Workflow = Callable[..., Coroutine[Any, Any, Any]]
 
 _MARKERS = ("__gateway__", "root_agent")
-# Called without a return annotation too: what these names promise is plain.
-_FACTORY_NAMES = {"create_agent", "build_agent", "get_agent", "make_agent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +167,7 @@ def _started_by_main(names: _Names) -> list[Export]:
 def _factories(names: _Names) -> list[Export]:
     if names.agents:
         return []
-    factories = {name: one for name, one in names.functions.items() if _is_factory(name, one)}
+    factories = {name: one for name, one in names.functions.items() if _is_factory(name, one, names.source)}
     here = {name: one for name, one in factories.items() if name not in names.source.imported} or factories
     # A factory that another one calls builds a part of that one's agent.
     calls = names.source.calls
@@ -231,12 +229,12 @@ def _context_type(agents: tuple[Agent[Any], ...]) -> Callable[[], Any] | None:
     return found if found and graph.may_build(found) else None
 
 
-def _is_factory(name: str, function: Callable[..., Any]) -> bool:
+def _is_factory(name: str, function: Callable[..., Any], source: Source) -> bool:
     if _required(function) or inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         return False
     annotation = _hints(function).get("return", inspect.Parameter.empty)
     if annotation is inspect.Parameter.empty:
-        return name in _FACTORY_NAMES
+        return name in FACTORY_NAMES or name in source.factories
     origin = typing.get_origin(annotation) or annotation
     if isinstance(origin, str):
         return origin.partition("[")[0].rpartition(".")[2].endswith("Agent")

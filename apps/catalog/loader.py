@@ -157,16 +157,21 @@ def _problems(attempt: _Import) -> tuple[Problem, ...]:
         return (diagnostics.timed_out(folder, seconds, is_dry_run=attempt.is_dry_run),)
     if attempt.error or findings is None:
         return (_explained(attempt, attempt.error),)
-    problems = list(findings.problems)
+    problems = [*findings.problems, *_absent(attempt.package)]
     if attempt.ended_by and findings.published:
         problems.append(diagnostics.stopped(attempt.ended_by, folder))
     elif attempt.ended_by:
         problems = [diagnostics.from_exception(attempt.ended_by, folder)]
     elif attempt.is_dry_run and not findings.published:
-        problems = [diagnostics.no_agent_run(folder)]
+        problems[: len(findings.problems)] = [diagnostics.no_agent_run(folder)]
     if attempt.own_client and not attempt.options.own_client:
         problems.append(own_client.ignored(attempt.own_client, folder))
     return tuple(problems)
+
+
+def _absent(package: Package) -> list[Problem]:
+    file = package.folder / AGENT_FILE
+    return [diagnostics.absent(name, file, line) for name, line in package.absent.items()]
 
 
 def _explained(attempt: _Import, error: BaseException | None) -> Problem:

@@ -124,6 +124,7 @@ class ServingWorker(models.Model):
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField(db_index=True)
     discovery = models.CharField(max_length=20, help_text="How it learns of edits.")
+    discovery_reason = models.TextField(blank=True, help_text="Why it does not watch the folders, and what helps.")
     versions = models.JSONField(default=dict, help_text='{agent id: short digest}; "" when no version of it loads.')
 
     class Meta:

@@ -38,7 +38,8 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.catalog import program
+from apps.catalog import program, program_imports
+from apps.catalog.absent import Absent
 
 PREFIX = "_dropin"
 
@@ -67,6 +68,7 @@ class Package:
         self.folder = folder
         self.roots = [str(folder), *_source_root(folder)]
         self.ended_by: BaseException | None = None  # what ended agent.py before its last line
+        self.absent: dict[str, int] = {}  # packages that only its program would use, and where it imports them
         self._namespace = None if agent_id.startswith("default/") else folder.parent
         self._usual_path: frozenset[str] | None = None  # sys.path as it was before; None unless it is being loaded
         self._outside: list[str] = []  # what it added to sys.path outside the discovery folder
@@ -197,12 +199,29 @@ class Package:
         """The `import` statement of this package's modules (lazy ones inside functions too)."""
         private = None if level else self.private_name(name, fromlist or ())
         if private is None:
-            return self.view(builtins.__import__(name, globals, locals, fromlist or (), level))
+            try:
+                return self.view(builtins.__import__(name, globals, locals, fromlist or (), level))
+            except ModuleNotFoundError as error:
+                # At module level its variables are both.
+                importer = globals.get("__name__") if globals is not None and globals is locals else None
+                absent = importer == f"{self.name}.agent" and self._absent(name, fromlist or (), error.name)
+                if not absent:
+                    raise
+                return absent
         if fromlist:
             return builtins.__import__(private, globals, locals, fromlist, 0)
         importlib.import_module(private)
         _, dot, rest = name.partition(".")
         return sys.modules[private.removesuffix(dot + rest)]
+
+    def _absent(self, name: str, fromlist: Sequence[str], missing: str | None) -> Absent | None:
+        """For agent.py, when it imports the module for its program alone and nothing of the package is there."""
+        lines = program_imports.modules_for_program((self.folder / "agent.py").read_bytes())
+        top = name.partition(".")[0]
+        if missing != top or name not in lines:
+            return None
+        self.absent.setdefault(top, lines[name])
+        return Absent(name if fromlist else top, top)
 
     def private_name(self, name: str, fromlist: Sequence[str] = ()) -> str | None:
         """The full name of the package's own module that `name` means; None when it means another one."""

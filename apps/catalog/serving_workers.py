@@ -49,10 +49,11 @@ class ThisWorker:
         row, now = self._row, clock.now()
         if row is None or (found is self._told and now < row.seen_at + HEARTBEAT):
             return
-        mode = self._discovery().name
-        seen = ServingWorker.objects.filter(worker_id=row.worker_id).update(seen_at=now, discovery=mode)
+        mode = self._discovery()
+        living = {"seen_at": now, "discovery": mode.name, "discovery_reason": mode.reason}
+        seen = ServingWorker.objects.filter(worker_id=row.worker_id).update(**living)
         if found is not self._told or not seen:  # another worker held this one for dead
-            defaults = _values(row) | {"versions": _versions(found), "seen_at": now, "discovery": mode}
+            defaults = _values(row) | living | {"versions": _versions(found)}
             ServingWorker.objects.update_or_create(worker_id=row.worker_id, defaults=defaults)
         ServingWorker.objects.filter(seen_at__lt=now - DEAD_AFTER).delete()
         row.seen_at, self._told = now, found

@@ -16,6 +16,8 @@ _INNER_MARKS = {
     "OutputGuardrail",
 }
 AGENTS = frozenset({"Agent", "SandboxAgent"})
+# Factories without a return annotation too: what these names promise is plain.
+FACTORY_NAMES = frozenset({"create_agent", "build_agent", "get_agent", "make_agent"})
 _RUN_METHODS = {"run", "run_sync", "run_streamed"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -29,6 +31,7 @@ class Source:
     builds: frozenset[str]  # the classes that are built or subclassed anywhere, and other names that are called
     packages: frozenset[str]  # top-level names of what is imported anywhere
     builds_inside: bool  # an Agent(...) is built inside a function
+    factories: frozenset[str]  # functions without annotation whose every return is an Agent that they build
     program: CodeType | None  # what runs when the file is the main program
 
 
@@ -49,6 +52,7 @@ def read(text: str | bytes, file: str = "agent.py") -> Source:
         builds=frozenset(_built_names(tree)),
         packages=frozenset(_packages(tree)),
         builds_inside=_builds_inside(tree),
+        factories=frozenset(name for name, node in functions.items() if is_factory(node)),
         program=_program(tree, functions, file),
     )
 
@@ -77,20 +81,20 @@ def _inner_functions(tree: ast.Module, functions: dict[str, _Function]) -> Itera
 
 def _started(tree: ast.Module, functions: dict[str, _Function]) -> Iterator[str]:
     """From `main`, else from what the `if __name__ == "__main__"` block calls, else from that block itself."""
-    blocks = _main_blocks(tree)
+    blocks = main_blocks(tree)
     named = [functions["main"]] if "main" in functions else []
     called = [functions[name] for block in blocks for name in _called_names(block) if name in functions]
     for node in [*named, *called, *blocks]:
         yield from _run_names(node)
 
 
-def _main_blocks(tree: ast.Module) -> list[ast.If]:
+def main_blocks(tree: ast.Module) -> list[ast.If]:
     return [node for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.dump(node.test)]
 
 
 def _program(tree: ast.Module, functions: dict[str, _Function], file: str) -> CodeType | None:
     """The `if __name__ == "__main__"` block, else a call of main()."""
-    body = [statement for block in _main_blocks(tree) for statement in block.body]
+    body = [statement for block in main_blocks(tree) for statement in block.body]
     main = functions.get("main")
     if not body and main and not (len(main.args.args) - len(main.args.defaults)):
         call = "__import__('asyncio').run(main())" if isinstance(main, ast.AsyncFunctionDef) else "main()"
@@ -109,6 +113,26 @@ def _built_names(tree: ast.Module) -> Iterator[str]:
 def _builds_inside(tree: ast.Module) -> bool:
     functions = (node for node in ast.walk(tree) if isinstance(node, _Function))
     return any(_last_name(call.func) in AGENTS for function in functions for call in _calls(function))
+
+
+def is_factory(function: _Function) -> bool:
+    """Whether its text alone says that it is one: it runs nothing, and each return gives an Agent that it built."""
+    if function.name == "main" or any(isinstance(one, ast.Name) and one.id == "Runner" for one in ast.walk(function)):
+        return False
+    built = {name for node in _outside_functions(function) for name in _agents_assigned(node)}
+    returns = [node.value for node in _outside_functions(function) if isinstance(node, ast.Return)]
+    return bool(returns) and all(_is_agent(one) or (isinstance(one, ast.Name) and one.id in built) for one in returns)
+
+
+def _agents_assigned(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Assign) and _is_agent(node.value):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_agent(node.value):
+        yield node.target.id
+
+
+def _is_agent(value: ast.expr | None) -> bool:
+    return isinstance(value, ast.Call) and _last_name(value.func) in AGENTS
 
 
 def _packages(tree: ast.Module) -> Iterator[str]:

@@ -72,12 +72,9 @@ def test_folder_of_unrelated_agents_answers_under_none_of_its_own_name(client: o
     [
         ("ShapeFactory", "You count.", ["count_words"]),
         ("ShapeFactories", "You ask the expert.", ["transfer_to_expert"]),
-        pytest.param(
-            "ShapeFactoryPlain", "You cook in a small kitchen.", [],
-            marks=pytest.mark.xfail(strict=True, reason="a factory without annotation is not seen"),
-        ),
+        ("ShapeFactoryPlain", "You cook in a small kitchen.", []),
     ],
-)  # fmt: skip
+)
 def test_factory_makes_the_agent(ask_agent: AskAgent, name: str, system: str, tools: list[str]) -> None:
     told, (call,) = ask_agent(f"default/{name.lower()}", "[[no-tools]] Good morning")
 

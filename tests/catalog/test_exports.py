@@ -190,3 +190,25 @@ def test_workflow_names_its_input_class(load: Load) -> None:
     assert published.export.workflow_input is not None
     assert published.export.workflow_input(input_as_text="hi").input_as_text == "hi"
     assert published.export.agent is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("def new_cook():\n  return Agent(name='cook')", ["cook"]),
+        ("def new_cook(kitchen='small'):\n  cook: Agent = Agent(name='cook')\n  return cook", ["cook"]),
+        ("async def cooks(n=1):\n  if n:\n    return Agent(name='cook')\n  a = Agent(name='b')\n  return a", ["cook"]),
+        ("def new_cook(kitchen):\n  return Agent(name='cook')", []),
+        ("def new_cook():\n  return Agent(name='cook')\n  return None", []),
+        ("def new_cook():\n  return Agent(name='cook').clone()", []),
+        ("def new_cook():\n  def inner():\n    return Agent(name='cook')\n  inner()", []),
+        ("async def run():\n  a = Agent(name='x')\n  await Runner.run(a, '')\n  return a", []),
+        ("def main():\n  return Agent(name='cook')", []),
+    ],
+)
+def test_factory_without_annotation_shows_what_it_returns(
+    load: Callable[..., Loaded], text: str, found: list[str]
+) -> None:
+    loaded = load(f"from agents import Agent, Runner\n{text}")
+
+    assert [one.nodes[0].name for one in loaded.published] == found

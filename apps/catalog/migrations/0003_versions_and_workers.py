@@ -23,6 +23,10 @@ class Migration(migrations.Migration):
                 ("seen_at", models.DateTimeField(db_index=True)),
                 ("discovery", models.CharField(help_text="How it learns of edits.", max_length=20)),
                 (
+                    "discovery_reason",
+                    models.TextField(blank=True, help_text="Why it does not watch the folders, and what helps."),
+                ),
+                (
                     "versions",
                     models.JSONField(
                         default=dict, help_text='{agent id: short digest}; "" when no version of it loads.'
