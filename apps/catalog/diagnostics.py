@@ -118,6 +118,11 @@ def problem(code: str, reason: str, remedy: str, file: Path | str = "", line: in
     return Problem(code, CODES[code], reason, remedy, str(file), line)
 
 
+def warning(one: Problem) -> Problem:
+    """Of what is an error elsewhere, where something serves in spite of it."""
+    return replace(one, severity="warning")
+
+
 _UNDER_MAIN = 'Put what runs the program under `if __name__ == "__main__":`.'
 _DEFINE_IT = (
     "Assign the agent at module level (`agent = Agent(...)`), or return it from a function annotated `-> Agent`."
@@ -223,7 +228,7 @@ def absent(name: str, file: Path, line: int) -> Problem:
     """Of a package that only the module's program uses."""
     reason = f"The module imports {name}, which is not installed. Its program alone uses it: the agent serves without."
     remedy = f"Nothing need be done. To have it all the same: {_install(package_of(name), file.parent)}"
-    return replace(problem("missing_dependency", reason, remedy, file, line), severity="warning")
+    return warning(problem("missing_dependency", reason, remedy, file, line))
 
 
 def _installed(name: str) -> str:

@@ -7,7 +7,7 @@ unrelated agent is published under its variable's name.
 import asyncio
 import inspect
 import typing
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,7 @@ from agents import Agent
 from pydantic import BaseModel
 
 from apps.catalog import answering, graph, not_chat
+from apps.catalog.context_template import template_of
 from apps.catalog.diagnostics import Problem, problem
 from apps.catalog.source import FACTORY_NAMES, Source
 
@@ -52,6 +53,10 @@ class Published:
     def is_refused(self) -> bool:
         return any(one.is_error for one in self.problems)
 
+    @property
+    def lacks_context(self) -> bool:
+        return any(one.code == "needs_context" for one in self.problems)
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -62,6 +67,10 @@ class Findings:
     def lack_an_agent(self) -> bool:
         """Whether running the module's program could help."""
         return [one.code for one in self.problems] == ["no_export"]
+
+    @property
+    def lack_a_context(self) -> bool:
+        return any(one.lacks_context for one in self.published)
 
 
 class FactoryFailed(Exception):
@@ -81,9 +90,30 @@ def find_exports(module: ModuleType, source: Source, folder: Path, *, build_per_
     return Findings(published, (_several(exports, names.file),) if several else ())
 
 
-def of_program(agent: Agent[Any], folder: Path) -> Findings:
-    """What a dry run found: the agent that the module's program runs first."""
-    return Findings((_publish(_agent("main", agent, "dry_run"), "", folder / "agent.py"),))
+def of_program(agent: Agent[Any], context: Any, folder: Path) -> Findings:
+    """What a dry run found: the agent that the module's program runs first, and the context it gives to that run."""
+    export = _agent("main", agent, "dry_run")
+    if not export.context_type:
+        export = replace(export, context_type=template_of(context))
+    return Findings((_publish(export, "", folder / "agent.py"),))
+
+
+def only_root(agents: Sequence[Agent[Any]]) -> Agent[Any] | None:
+    """The one that reaches all others; None when there is no such one."""
+    return next((one for one in agents if len(graph.reachable(one)) == len(graph.reachable(*agents))), None)
+
+
+def in_context(findings: Findings, context: Any) -> Findings:
+    """With the context of the module's program where it is what an agent lacks."""
+    return replace(findings, published=tuple(_in_context(one, context) for one in findings.published))
+
+
+def _in_context(one: Published, context: Any) -> Published:
+    wanted, template = graph.context_class(one.export.agents), template_of(context)
+    if not one.lacks_context or wanted is None or not isinstance(context, wanted) or template is None:
+        return one
+    problems = tuple(problem for problem in one.problems if problem.code != "needs_context")
+    return replace(one, export=replace(one.export, context_type=template), problems=problems)
 
 
 def _publish(export: Export, suffix: str, file: Path) -> Published:

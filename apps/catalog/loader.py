@@ -39,6 +39,7 @@ class _Import:
     error: BaseException | None = None
     ended_by: BaseException | None = None  # agent.py, before its last line; what it had defined by then serves
     is_dry_run: bool = False
+    program_failed: Problem | None = None  # in a dry run that something serves in spite of
     timed_out: bool = False
     finished: threading.Event = field(default_factory=threading.Event)
 
@@ -90,7 +91,8 @@ def _import_in_thread(package: Package, options: LoadOptions) -> _Import:
     thread.start()
     if not attempt.finished.wait(settings.GATEWAY_AGENT_IMPORT_TIMEOUT):
         log.error("agent_import_left_behind", package=package.name)
-        return _Import(package, options, is_dry_run=attempt.is_dry_run, timed_out=True)
+        findings = attempt.findings if attempt.is_dry_run else None
+        return _Import(package, options, findings, is_dry_run=attempt.is_dry_run, timed_out=True)
     thread.join()
     return attempt
 
@@ -103,7 +105,7 @@ def _import(attempt: _Import) -> None:
         before = own_client.defaults()
         with surroundings.own_loop(), attempt.package.loading(), program.watched(answers=is_dry) as running:
             attempt.findings = _find(attempt)
-            if is_dry and attempt.findings.lack_an_agent:
+            if is_dry and (attempt.findings.lack_an_agent or attempt.findings.lack_a_context):
                 _run_dry(attempt, running)
         attempt.own_client = own_client.wished(before)
     except BaseException as error:  # noqa: BLE001  # modules call exit() and raise KeyboardInterrupt: all is reported
@@ -130,15 +132,28 @@ def _source(package: Package) -> "Source":
 
 
 def _run_dry(attempt: _Import, running: program.Program) -> None:
-    """Replaces the findings when the module's program runs an agent."""
+    """Completes the findings with what the module's program runs. Raises what it raises when nothing can serve."""
+    from agents import Agent
+
     from apps.catalog import dry_run, exports
 
-    package = attempt.package
+    package, found = attempt.package, attempt.findings
+    assert found is not None
     if (code := _source(package).program) is None:
         return
     attempt.is_dry_run = True
-    if agent := dry_run.first_agent(_agent_module(package), code, running):
-        attempt.findings = exports.of_program(agent, package.folder)
+    try:
+        dry_run.run(_agent_module(package), code, running)
+    except BaseException as error:  # programs call exit() as well; told as a problem, or raised
+        built = exports.only_root(running.built)
+        if not found.published and built is None:
+            raise
+        running.agent = built
+        attempt.program_failed = diagnostics.from_exception(error, package.folder, stage="dry_run")
+    if found.published:
+        attempt.findings = exports.in_context(found, running.context)
+    elif isinstance(running.agent, Agent):
+        attempt.findings = exports.of_program(running.agent, running.context, package.folder)
 
 
 def _agent_module(package: Package) -> ModuleType:
@@ -153,8 +168,8 @@ def _problems(attempt: _Import) -> tuple[Problem, ...]:
 
     folder, findings = attempt.package.folder, attempt.findings
     if attempt.timed_out:
-        seconds = settings.GATEWAY_AGENT_IMPORT_TIMEOUT
-        return (diagnostics.timed_out(folder, seconds, is_dry_run=attempt.is_dry_run),)
+        problem = diagnostics.timed_out(folder, settings.GATEWAY_AGENT_IMPORT_TIMEOUT, is_dry_run=attempt.is_dry_run)
+        return (diagnostics.warning(problem),) if findings and findings.published else (problem,)
     if attempt.error or findings is None:
         return (_explained(attempt, attempt.error),)
     problems = [*findings.problems, *_absent(attempt.package)]
@@ -164,6 +179,8 @@ def _problems(attempt: _Import) -> tuple[Problem, ...]:
         problems = [diagnostics.from_exception(attempt.ended_by, folder)]
     elif attempt.is_dry_run and not findings.published:
         problems[: len(findings.problems)] = [diagnostics.no_agent_run(folder)]
+    if attempt.program_failed:
+        problems.append(diagnostics.warning(attempt.program_failed))
     if attempt.own_client and not attempt.options.own_client:
         problems.append(own_client.ignored(attempt.own_client, folder))
     return tuple(problems)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 # What a dry run answers, in turn, when it is asked at the keyboard: a number is a choice and a text as well.
@@ -32,17 +32,22 @@ class WouldAsk(Halt):
 
 @dataclass(slots=True)
 class Program:
-    """What a module does while it is loaded. `agent` is the first that it gave to Runner."""
+    """What a module does while it is loaded.
+
+    `agent` is the first that it gave to Runner, `context` what it gave with it; `built` are all that a dry run built.
+    """
 
     answers: Iterator[str]
     agent: Any = None
+    context: Any = None
+    built: list[Any] = field(default_factory=list)
     is_answering: bool = False
     is_silent: bool = False
     _halts: int = 0
 
-    def run(self, agent: Any) -> NoReturn:
+    def run(self, agent: Any, context: Any = None) -> NoReturn:
         if self.agent is None:
-            self.agent = agent
+            self.agent, self.context = agent, context
         self._halt(WouldRun())
 
     def ask(self) -> str:

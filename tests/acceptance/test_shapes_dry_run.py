@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.acceptance.conftest import FIXTURES
 from tests.harness import DemoServer, GatewayServer, Template
@@ -37,18 +36,14 @@ def client(dry: GatewayServer) -> openai.OpenAI:
     return dry.openai()
 
 
-def unmended(*values: str, reason: str) -> ParameterSet:
-    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason=reason))
-
-
 @pytest.mark.parametrize(
     ("name", "instructions"),
     [
         ("BuildsInMain", "You tell the time."),
         ("Arguments", "You are discreet."),
         ("ChatLoop", "You chat."),
-        unmended("DemoLoop", "You demonstrate.", reason="input() is answered in the module's own code only"),
-        unmended("FailsAfterBuilding", "You read.", reason="an agent that was built, and not run, is not taken"),
+        ("DemoLoop", "You demonstrate."),
+        ("FailsAfterBuilding", "You read."),
     ],
 )
 def test_agent_that_the_program_runs_answers(client: openai.OpenAI, ask: Ask, name: str, instructions: str) -> None:
@@ -57,7 +52,6 @@ def test_agent_that_the_program_runs_answers(client: openai.OpenAI, ask: Ask, na
     assert f"My instructions are: “{instructions}”" in told.content
 
 
-@pytest.mark.xfail(strict=True, reason="the context that the program gives to Runner is not kept")
 def test_each_run_gets_a_context_as_the_program_gives_one(client: openai.OpenAI, ask: Ask) -> None:
     for _ in range(2):
         told = ask(client, "default/givescontext", "Good morning")

@@ -10,6 +10,7 @@ import pytest
 from agents import Agent, Runner
 from agents.run import AgentRunner, get_default_agent_runner, set_default_agent_runner
 from django.conf import LazySettings
+from pydantic import TypeAdapter
 
 from apps.catalog import loader, program
 from apps.catalog.loader import Loaded
@@ -207,8 +208,9 @@ def test_what_main_opened_is_closed_again(load: Load) -> None:
     ("body", "code", "reason"),
     [
         ("Agent(name='x')", "dry_run_failed", "ended without running one"),
-        ("Agent(name='x')\n  1 / 0", "dry_run_failed", "ZeroDivisionError"),
-        ("Agent(name='x')\n  sys.exit(2)", "dry_run_failed", "called exit(2)"),
+        ("1 / 0\n  Agent(name='x')", "dry_run_failed", "ZeroDivisionError"),
+        ("sys.exit(2)\n  Agent(name='x')", "dry_run_failed", "called exit(2)"),
+        ("Agent(name='x')\n  Agent(name='y')\n  1 / 0", "dry_run_failed", "ZeroDivisionError"),
         ("import no_such_package\n  Agent(name='x')", "missing_dependency", "no_such_package"),
         ("import os\n  Agent(name=os.environ['NO_SUCH_NAME'])", "missing_environment", "NO_SUCH_NAME"),
         ("while True:\n    input()\n  Agent(name='x')", "dry_run_failed", "ended without running one"),
@@ -221,6 +223,99 @@ def test_dry_run_that_finds_nothing_is_explained(load: Load, body: str, code: st
     (problem,) = loaded.problems
     assert (problem.code, problem.severity) == (code, "error")
     assert reason in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "reason"),
+    [
+        ("open('no-such-file')", "dry_run_failed", "No such file"),
+        ("sys.exit(2)", "dry_run_failed", "called exit(2)"),
+        ("import no_such_package", "missing_dependency", "no_such_package"),
+    ],
+)
+def test_agent_that_was_built_before_the_program_failed_serves(load: Load, end: str, code: str, reason: str) -> None:
+    text = "def main():\n  below = Agent(name='below')\n  Agent(name='inside', handoffs=[below])\n  "
+    loaded = load(HEAD + text + end, options=DRY)
+
+    assert found(loaded) == [("dry_run", "main", "inside")]
+    (problem,) = loaded.problems
+    assert (problem.code, problem.severity, problem.line) == (code, "warning", 6)
+    assert reason in problem.reason
+
+
+@pytest.mark.parametrize("library", ["input", "sys.stdin.readline", "builtins.input"])
+def test_keyboard_is_answered_however_it_is_asked(load: Load, library: str) -> None:
+    text = f"import builtins\n{HEAD}def main():\n  Runner.run_sync(Agent(name={library}().strip()), '')"
+    assert found(load(text, options=DRY)) == [("dry_run", "main", "1")]
+
+
+CONTEXT = (
+    HEAD
+    + """
+from dataclasses import dataclass, field
+from agents import RunContextWrapper
+@dataclass
+class Guest:
+    name: str
+    visits: list[str] = field(default_factory=list)
+def instructions(context: RunContextWrapper[Guest], agent):
+    return context.context.name
+"""
+)
+EXPORTED = CONTEXT + "concierge = Agent(name='inside', instructions=instructions)\n"
+
+
+def contexts(loaded: Loaded) -> tuple[Any, Any]:
+    make = loaded.published[0].export.context_type
+    assert make is not None
+    return make(), make()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EXPORTED + "def main():\n  Runner.run_sync(concierge, '', context=Guest('Ada'))",
+        CONTEXT
+        + "def main():\n  Runner.run_sync(Agent(name='inside', instructions=instructions), '', context=Guest('Ada'))",
+        CONTEXT + "def main():\n  Runner.run_sync(Agent(name='inside'), '', context=Guest('Ada'))",
+    ],
+)
+def test_each_run_gets_a_copy_of_the_programs_context(load: Load, text: str) -> None:
+    loaded = load(text, options=DRY)
+
+    one, other = contexts(loaded)
+    assert (one.name, other.name) == ("Ada", "Ada")
+    assert one.visits is not other.visits
+    assert (loaded.problems, loaded.published[0].problems) == ((), ())
+    restored = TypeAdapter(loaded.published[0].export.context_type).validate_python({"name": "Bob", "visits": ["one"]})
+    assert (type(restored), restored.visits) == (type(one), ["one"])
+
+
+@pytest.mark.parametrize(
+    ("main", "problems"),
+    [
+        ("Runner.run_sync(concierge, '')", []),
+        ("Runner.run_sync(concierge, '', context='Ada')", []),
+        ("import threading\n  Runner.run_sync(concierge, '', context=Guest(threading.Lock()))", []),
+        ("1 / 0", [("dry_run_failed", "warning")]),
+    ],
+)
+def test_program_that_gives_no_such_context_changes_nothing(
+    load: Load, main: str, problems: list[tuple[str, str]]
+) -> None:
+    loaded = load(f"{EXPORTED}def main():\n  {main}", options=DRY)
+
+    assert found(loaded) == [("agent", "concierge", "inside")]
+    assert [one.code for one in loaded.published[0].problems] == ["needs_context"]
+    assert [(one.code, one.severity) for one in loaded.problems] == problems
+
+
+def test_program_that_takes_too_long_to_give_a_context_changes_nothing(load: Load, settings: LazySettings) -> None:
+    settings.GATEWAY_AGENT_IMPORT_TIMEOUT = 0.5
+    loaded = load(f"import threading\n{EXPORTED}def main():\n  threading.Event().wait()", options=DRY)
+
+    assert found(loaded) == [("agent", "concierge", "inside")]
+    assert [(one.code, one.severity) for one in loaded.problems] == [("dry_run_failed", "warning")]
 
 
 def test_program_that_never_ends_is_left_behind_and_never_comes_to_a_model(
