@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from apps.catalog.packages import OutsideImport
 from apps.catalog.program import Halt, WouldAsk, WouldRun
 
 Severity = Literal["error", "warning"]
@@ -249,6 +250,17 @@ def _install(package: str, folder: Path) -> str:
     )
 
 
+def _outside(error: BaseException, folder: Path) -> Problem:
+    name = getattr(error, "name", "")
+    return _at(
+        error,
+        folder,
+        "import_error",
+        f"The module imports {name}, which lies outside its folder: a relative import ends at {folder.name}/.",
+        f"Put the whole package into {folder.name}/ and write `from .` where it says `from ..`.",
+    )
+
+
 def _missing_extra(error: BaseException, folder: Path) -> Problem | None:
     """A library's own "X is required, install it with ..." about an optional dependency."""
     cause = error.__cause__ or error.__context__
@@ -366,6 +378,7 @@ _Explain = Callable[[BaseException, Path], "Problem | None"]
 # The first that recognises the exception speaks.
 _EXPLANATIONS: tuple[tuple[type[BaseException], _Explain], ...] = (
     (SyntaxError, _syntax),
+    (OutsideImport, _outside),
     (ModuleNotFoundError, _missing_module),
     (ImportError, _missing_name),
     (ImportError, _missing_extra),

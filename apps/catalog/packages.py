@@ -197,6 +197,8 @@ class Package:
         level: int = 0,
     ) -> ModuleType:
         """The `import` statement of this package's modules (lazy ones inside functions too)."""
+        if level and globals:
+            _check_inside(name, level, str(globals.get("__package__") or self.name))
         private = None if level else self.private_name(name, fromlist or ())
         if private is None:
             try:
@@ -289,6 +291,17 @@ class Package:
 def find(name: str) -> Package | None:
     """The package of this name, as long as somebody retains it."""
     return _packages.get(name)
+
+
+class OutsideImport(ImportError):
+    """A relative import that leads out of the drop-in's folder."""
+
+
+def _check_inside(name: str, level: int, package: str) -> None:
+    """The packages of all drop-ins lie side by side: one step too far up, and there are others' modules."""
+    is_inside = package.startswith(f"{PREFIX}.") and package.count(".") - (level - 1) >= 1
+    if not is_inside:
+        raise OutsideImport(f"{'.' * level}{name} lies outside the agent's folder", name=f"{'.' * level}{name}")
 
 
 class _SourceLoader(SourceFileLoader):

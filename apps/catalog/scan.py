@@ -19,6 +19,7 @@ DEFAULT_NAMESPACE = "default"
 EVERYWHERE = "*"  # the agent id of problems that concern a discovery folder as a whole
 
 _ID_LENGTH = 200  # of the column that holds it
+_DEEPEST = 4  # folders below one that is no agent, where a misplaced agent.py is looked for
 _LARGE = 8 * 1024 * 1024  # bytes; a larger file counts by size and time instead of content
 _SKIPPED_FOLDERS = {"__pycache__", "venv", "env", "node_modules", "site-packages"}
 # Editors' temporary files, bytecode, and what agents write beside themselves while they run: no new version.
@@ -198,8 +199,8 @@ def _inside(path: Path) -> Iterator[tuple[str, Path]]:
         return
     inner = list(_subfolders(path))
     if any(map(_is_agent, inner)):
-        yield from ((agent_id(path.name, one.name), one) for one in inner if _is_agent(one) or _has_code(one))
-    elif _has_code(path):
+        yield from ((agent_id(path.name, one.name), one) for one in inner if _looks_like_agent(one))
+    elif _looks_like_agent(path):
         yield agent_id(DEFAULT_NAMESPACE, path.name), path
 
 
@@ -221,6 +222,20 @@ def agent_id(namespace: str, name: str) -> str:
 
 def _is_agent(path: Path) -> bool:
     return os.path.isfile(f"{path}/{AGENT_FILE}")  # noqa: PTH113  # asked a thousand times a look: twice as fast
+
+
+def _looks_like_agent(path: Path) -> bool:
+    return _is_agent(path) or _has_code(path) or _agent_below(path) is not None
+
+
+def _agent_below(path: Path, depth: int = _DEEPEST) -> Path | None:
+    """A folder with agent.py, in a repository that was dropped in as it is."""
+    for one in _subfolders(path) if depth else ():
+        if _is_agent(one):
+            return one
+        if found := _agent_below(one, depth - 1):
+            return found
+    return None
 
 
 def _has_code(path: Path) -> bool:
@@ -336,6 +351,14 @@ def _denied(agent_id: str, path: Path) -> Problem:
 
 
 def _no_agent_file(path: Path) -> Problem:
+    if below := _agent_below(path):
+        return problem(
+            "no_agent_file",
+            f"{path} contains no {AGENT_FILE}; the one in {below.relative_to(path)}/ lies too deep to be found.",
+            f"Move {below.name}/ into the discovery folder, or one level below it; or write an {AGENT_FILE} in "
+            f"{path.name}/ that imports the agent.",
+            path,
+        )
     return problem(
         "no_agent_file",
         f"{path} contains Python files but no {AGENT_FILE}.",

@@ -217,3 +217,35 @@ def test_path_outside_the_discovery_folder_stays_while_the_agent_does(
     assert str(company) not in sys.path
     loaded.package.retain()  # the fixture releases it
     sys.path.remove(str(company))
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("from ..data import prices", "..data"),
+        ("from .. import prices", ".."),
+        ("from ...data.inner import prices", "...data.inner"),
+        ("from ..default__other__g1 import agent", "..default__other__g1"),
+        ("import parts.inner", "...data"),
+    ],
+)
+def test_relative_import_that_leaves_the_folder_is_told_as_that(
+    load: Callable[..., Loaded], statement: str, name: str
+) -> None:
+    loaded = load(
+        f"from agents import Agent\n{statement}\nagent = Agent(name='x')",
+        parts__inner="\nfrom ...data import prices",
+        data="prices = 1",
+    )
+
+    (problem,) = loaded.problems
+    assert (problem.code, problem.line) == ("import_error", 2)
+    assert problem.reason.startswith(f"The module imports {name}, which lies outside its folder")
+    assert "Put the whole package into Weather/" in problem.remedy
+
+
+def test_relative_import_that_leaves_the_folder_may_be_tried(load: Callable[..., Loaded]) -> None:
+    text = "try:\n  from ..data import prices\nexcept ImportError:\n  from data import prices\n"
+    loaded = load(f"from agents import Agent\n{text}agent = Agent(name='x')", data="prices = 1")
+
+    assert loaded.problems == ()

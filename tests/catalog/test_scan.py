@@ -39,6 +39,27 @@ def test_folder_with_code_but_no_agent_file_is_named(folder: DiscoveryFolder) ->
     assert codes(scan.scan([folder.path])) == [("default/weather", "no_agent_file")]
 
 
+@pytest.mark.parametrize("place", ["Repo/src/pkg", "Repo/src/pkg/inner", "Repo/a/b/c/d"])
+def test_agent_that_lies_too_deep_is_named(folder: DiscoveryFolder, place: str) -> None:
+    folder.write_agent(place, "x")
+    folder.write_agent("Weather", "x")
+
+    found = scan.scan([folder.path])
+
+    assert ids(found) == ["default/weather"]
+    ((agent_id, problem),) = found.problems
+    assert (agent_id, problem.code, problem.file) == ("default/repo", "no_agent_file", str(folder.path / "Repo"))
+    assert f"the one in {place.removeprefix('Repo/')}/ lies too deep" in problem.reason
+
+
+def test_agent_that_lies_too_deep_in_a_namespace_is_named(folder: DiscoveryFolder) -> None:
+    folder.write_agent("labs/Planner", "x")
+    folder.write_agent("labs/Repo/src/pkg", "x")
+    (folder.path / "labs" / "Data" / "raw").mkdir(parents=True)
+
+    assert codes(scan.scan([folder.path])) == [("labs/repo", "no_agent_file")]
+
+
 def test_lists_keep_ids_out(folder: DiscoveryFolder) -> None:
     for name in ("Weather", "labs/Planner", "labs/Secret"):
         folder.write_agent(name, "x")
