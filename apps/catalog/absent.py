@@ -24,8 +24,18 @@ class Absent(ModuleType):
     def __call__(self, *_: Any, **__: Any) -> "Nothing":
         running = program.current()
         if running is None or not running.is_answering:
-            raise ModuleNotFoundError(f"No module named {self._package!r}", name=self._package)
+            raise not_installed(self._package)
         return Nothing()
+
+
+def not_installed(package: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
+def is_part_of(agent: Any) -> bool:
+    """Whether something that is not there became a model, a tool, or another part of the agent."""
+    parts = (part for value in vars(agent).values() for part in (value if isinstance(value, list) else [value]))
+    return any(isinstance(part, Absent | Nothing) for part in parts)
 
 
 class Nothing(str):

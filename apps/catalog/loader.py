@@ -135,7 +135,7 @@ def _run_dry(attempt: _Import, running: program.Program) -> None:
     """Completes the findings with what the module's program runs. Raises what it raises when nothing can serve."""
     from agents import Agent
 
-    from apps.catalog import dry_run, exports
+    from apps.catalog import absent, dry_run, exports, graph
 
     package, found = attempt.package, attempt.findings
     assert found is not None
@@ -153,6 +153,8 @@ def _run_dry(attempt: _Import, running: program.Program) -> None:
     if found.published:
         attempt.findings = exports.in_context(found, running.context)
     elif isinstance(running.agent, Agent):
+        if any(map(absent.is_part_of, graph.reachable(running.agent))):
+            raise absent.not_installed(next(iter(package.absent)))
         attempt.findings = exports.of_program(running.agent, running.context, package.folder)
 
 

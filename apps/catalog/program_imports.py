@@ -26,7 +26,7 @@ def modules_for_program(text: str | bytes) -> dict[str, int]:
     """The modules, as the import statements at module level name them, with their lines."""
     tree = ast.parse(text)
     program = _program_functions(tree)
-    needed = set(_names(node for node in _needed(tree, program) if not isinstance(node, ast.Import | ast.ImportFrom)))
+    needed = set(_names(_needed(tree, program)))
     needed |= {name for function in program.values() for name in _names(_kept(function))}
     used = set(_names([tree]))
     imports = [one for node in tree.body for one in _imports(node)]

@@ -63,12 +63,12 @@ _HOOKS: tuple[tuple[ModuleType, str], ...] = (
 def restored() -> Iterator[None]:
     """Only one may be inside at a time."""
     with ExitStack() as stack:
+        for read, write in _SETTINGS:
+            stack.callback(_keep_setting(read, write))
         for owner in _KEPT:
             stack.callback(_keep_names(owner))
         for owner in _PATCHED:
             stack.callback(_keep_names(owner, only=True))
-        for read, write in _SETTINGS:
-            stack.callback(_keep_setting(read, write))
         for owner, name in _HOOKS:
             stack.callback(setattr, owner, name, getattr(owner, name))
         stack.callback(_keep_umask())

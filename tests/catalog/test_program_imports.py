@@ -100,6 +100,27 @@ def test_dry_run_goes_on_without_it(load: Load) -> None:
     assert {(one.code, one.severity) for one in loaded.problems} == {("missing_dependency", "warning")}
 
 
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "Agent(name='x', model=nsc.Model('m'))",
+        "Agent(name='x', tools=[nsc.search])",
+        "Agent(name='x', tools=[nsc.search()])",
+        "Agent(name='x', handoffs=[Agent(name='y', instructions=nsc.prompt)])",
+    ],
+)
+def test_agent_of_a_dry_run_with_parts_that_are_not_there_is_refused(load: Load, agent: str) -> None:
+    text = (
+        f"from agents import Agent, Runner\nimport no_such_console as nsc\ndef main():\n  Runner.run_sync({agent}, '')"
+    )
+    loaded = load(text, options=LoadOptions(dry_run=True))
+
+    assert loaded.package is None
+    (problem,) = loaded.problems
+    assert (problem.code, problem.severity) == ("missing_dependency", "error")
+    assert "The module imports no_such_console" in problem.reason
+
+
 def test_calling_it_later_raises_what_its_import_did(load: Load) -> None:
     loaded = load(AGENT + EXPORT + "def main():\n  ask()\n  Console()\n")
 
