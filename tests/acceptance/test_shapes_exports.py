@@ -99,8 +99,3 @@ def warnings_of(dropins: GatewayServer, agent: str) -> list[str]:
     """The codes of its warnings, as the operators' API tells them."""
     found = dropins.with_key("GET", "/admin/agents/errors?severity=warning").json()["data"]
     return [one["code"] for one in found if one["agent"] == agent]
-
-
-@pytest.mark.xfail(strict=True, reason="a single text reaches guardrails as a list of input items")
-def test_single_text_reaches_guardrails_as_the_text_that_runner_gets(alike: Alike) -> None:
-    alike("ShapeTextInput", "Good morning", variable="librarian", alone=True)
