@@ -8,7 +8,8 @@ import asyncio
 import inspect
 import typing
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -122,26 +123,28 @@ def _publish(export: Export, suffix: str, file: Path) -> Published:
     return Published(suffix, export, nodes, problems)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Names:
     """The module's variables, as the rules ask for them."""
 
     module: ModuleType
     source: Source
     file: Path
-    agents: dict[str, Agent[Any]] = field(init=False)  # the agents that may be entries, each once
-    functions: dict[str, Callable[..., Any]] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def agents(self) -> dict[str, Agent[Any]]:
+        """The agents that may be entries, each once."""
         variables = vars(self.module)
         distinct = {id(value): name for name, value in reversed(variables.items()) if isinstance(value, Agent)}
         every = {name: variables[name] for name in variables if name in distinct.values()}
         here = {name: agent for name, agent in every.items() if name not in self.source.imported}
-        outer = {name: agent for name, agent in (here or every).items() if name not in self.source.inner}
-        self.agents = outer
-        functions = {name: value for name, value in variables.items() if inspect.isfunction(value)}
+        return {name: agent for name, agent in (here or every).items() if name not in self.source.inner}
+
+    @cached_property
+    def functions(self) -> dict[str, Callable[..., Any]]:
         package = str(self.module.__package__)
-        self.functions = {name: one for name, one in functions.items() if str(one.__module__).startswith(package)}
+        functions = {name: value for name, value in vars(self.module).items() if inspect.isfunction(value)}
+        return {name: one for name, one in functions.items() if str(one.__module__).startswith(package)}
 
     def get(self, name: str) -> Any:
         return vars(self.module).get(name)

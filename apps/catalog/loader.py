@@ -128,7 +128,7 @@ def _source(package: Package) -> "Source":
     from apps.catalog import source
 
     file = package.folder / AGENT_FILE
-    return source.read(file.read_bytes(), str(file))
+    return source.Source(file.read_bytes(), str(file))
 
 
 def _run_dry(attempt: _Import, running: program.Program) -> None:

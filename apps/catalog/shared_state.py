@@ -18,8 +18,9 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from operator import attrgetter, is_
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,9 @@ import structlog
 Undo = Callable[[], None]
 
 _ABSENT = object()
+
+_LEVEL = attrgetter("level", "propagate", "disabled")
+_HANDLERS, _FILTERS = attrgetter("handlers"), attrgetter("filters")
 
 _KEPT: tuple[Any, ...] = (builtins, logging)
 # Code that lets event loops nest replaces names in all of these, and leaves its marks there to do it but once.
@@ -80,9 +84,11 @@ def restored() -> Iterator[None]:
 
 def _keep_names(owner: Any, *, only: bool = False) -> Undo:
     """The names of a module or class; `only` them, but for sub-modules, which somebody imported."""
-    before = dict(vars(owner))
+    before = vars(owner).copy()
 
     def undo() -> None:
+        if _is_same(before, vars(owner)):
+            return
         for name, value in dict(vars(owner)).items():
             if only and name not in before and not isinstance(value, ModuleType):
                 delattr(owner, name)
@@ -91,6 +97,11 @@ def _keep_names(owner: Any, *, only: bool = False) -> Undo:
                 setattr(owner, name, value)
 
     return undo
+
+
+def _is_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """By identity and in the same order; without a loop in Python, for hundreds of names at every load."""
+    return len(before) == len(after) and all(map(is_, before, after)) and all(map(is_, before.values(), after.values()))
 
 
 def _keep_setting(read: Callable[[], Any], write: Callable[[Any], Any]) -> Undo:
@@ -119,20 +130,31 @@ def _keep_logging() -> Undo:
     root = logging.getLogger()
     disabled_below = root.manager.disable
     loggers = [root, *(one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
-    kept = [(one, one.level, list(one.handlers), list(one.filters), one.propagate, one.disabled) for one in loggers]
+    before = _state(loggers)
     handlers = {handler: (handler.level, handler.formatter) for one in loggers for handler in one.handlers}
 
     def undo() -> None:
-        for logger, level, own_handlers, filters, propagate, is_disabled in kept:
-            logger.handlers[:], logger.filters[:] = own_handlers, filters
-            logger.propagate, logger.disabled = propagate, is_disabled
-            if logger.level != level:
-                logger.setLevel(level)
+        if _state(loggers) != before:
+            for logger, (level, propagate, is_disabled), own_handlers, filters in zip(loggers, *before, strict=True):
+                logger.handlers[:], logger.filters[:] = own_handlers, filters
+                logger.propagate, logger.disabled = propagate, is_disabled
+                if logger.level != level:
+                    logger.setLevel(level)
         for handler, (level, formatter) in handlers.items():
             handler.level, handler.formatter = level, formatter
-        logging.disable(disabled_below)  # forgets which levels each logger found enabled, too
+        if root.manager.disable != disabled_below:
+            logging.disable(disabled_below)
 
     return undo
+
+
+def _state(loggers: list[logging.Logger]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Without a loop in Python: there are a hundred of them, looked at twice for every load."""
+    return (
+        list(map(_LEVEL, loggers)),
+        list(map(tuple, map(_HANDLERS, loggers))),
+        list(map(tuple, map(_FILTERS, loggers))),
+    )
 
 
 def _lend_signals() -> Undo:

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from types import CodeType
 
 # Agents that are run only inside functions under these decorators are parts of another agent.
@@ -22,39 +22,70 @@ _RUN_METHODS = {"run", "run_sync", "run_streamed"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@dataclass(frozen=True, slots=True)
 class Source:
-    imported: frozenset[str]  # names that an import statement bound
-    inner: frozenset[str]  # agents run by tools and guardrails, and by nothing else
-    started: tuple[str, ...]  # what main() gives to Runner, first to last
-    calls: dict[str, frozenset[str]]  # function -> names that it calls
-    builds: frozenset[str]  # the classes that are built or subclassed anywhere, and other names that are called
-    packages: frozenset[str]  # top-level names of what is imported anywhere
-    builds_inside: bool  # an Agent(...) is built inside a function
-    factories: frozenset[str]  # functions without annotation whose every return is an Agent that they build
-    program: CodeType | None  # what runs when the file is the main program
+    """Each answer is worked out when it is asked for: most modules are plain enough to need none."""
 
+    def __init__(self, text: str | bytes, file: str = "agent.py") -> None:
+        """`file` stands in tracebacks of the program. Any answer raises what compiling the text raises."""
+        self._text, self._file = text, file
 
-def read(text: str | bytes, file: str = "agent.py") -> Source:
-    """Raises what compiling it raises: SyntaxError, ValueError. `file` stands in tracebacks of the program."""
-    tree = ast.parse(text, file)
-    functions = {node.name: node for node in tree.body if isinstance(node, _Function)}
-    inner_functions = set(_inner_functions(tree, functions))
-    inner = {name for function in inner_functions for name in _run_names(functions[function])}
-    rest = [node for node in tree.body if not (isinstance(node, _Function) and node.name in inner_functions)]
-    outer = {name for node in rest for name in _run_names(node)}
-    calls = {name: frozenset(_called_names(node)) for name, node in functions.items()}
-    return Source(
-        imported=frozenset(_imported_names(tree)),
-        inner=frozenset(inner - outer),
-        started=tuple(_started(tree, functions)),
-        calls=calls,
-        builds=frozenset(_built_names(tree)),
-        packages=frozenset(_packages(tree)),
-        builds_inside=_builds_inside(tree),
-        factories=frozenset(name for name, node in functions.items() if is_factory(node)),
-        program=_program(tree, functions, file),
-    )
+    @cached_property
+    def _tree(self) -> ast.Module:
+        return ast.parse(self._text, self._file)
+
+    @cached_property
+    def _functions(self) -> dict[str, _Function]:
+        return {node.name: node for node in self._tree.body if isinstance(node, _Function)}
+
+    @cached_property
+    def imported(self) -> frozenset[str]:
+        """Names that an import statement bound."""
+        return frozenset(_imported_names(self._tree))
+
+    @cached_property
+    def inner(self) -> frozenset[str]:
+        """Agents run by tools and guardrails, and by nothing else."""
+        functions = set(_inner_functions(self._tree, self._functions))
+        inner = {name for function in functions for name in _run_names(self._functions[function])}
+        if not inner:
+            return frozenset()
+        rest = [node for node in self._tree.body if not (isinstance(node, _Function) and node.name in functions)]
+        return frozenset(inner.difference(*(_run_names(node) for node in rest)))
+
+    @cached_property
+    def started(self) -> tuple[str, ...]:
+        """What main() gives to Runner, first to last."""
+        return tuple(_started(self._tree, self._functions))
+
+    @cached_property
+    def calls(self) -> dict[str, frozenset[str]]:
+        """Functions, and the names that they call."""
+        return {name: frozenset(_called_names(node)) for name, node in self._functions.items()}
+
+    @cached_property
+    def builds(self) -> frozenset[str]:
+        """The classes that are built or subclassed anywhere, and other names that are called."""
+        return frozenset(_built_names(self._tree))
+
+    @cached_property
+    def packages(self) -> frozenset[str]:
+        """Top-level names of what is imported anywhere."""
+        return frozenset(_packages(self._tree))
+
+    @cached_property
+    def builds_inside(self) -> bool:
+        """An Agent(...) is built inside a function."""
+        return _builds_inside(self._tree)
+
+    @cached_property
+    def factories(self) -> frozenset[str]:
+        """Functions without annotation whose every return is an Agent that they build."""
+        return frozenset(name for name, node in self._functions.items() if is_factory(node))
+
+    @cached_property
+    def program(self) -> CodeType | None:
+        """What runs when the file is the main program."""
+        return _program(self._tree, self._functions, self._file)
 
 
 def _imported_names(tree: ast.Module) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def restored(agent_id: str, folder: Path) -> Iterator[None]:
     module that calls load_dotenv() reads them later); they are logged by name.
     """
     with ExitStack() as stack:
-        stack.callback(_report_environment, agent_id, dict(os.environ))
+        stack.callback(_report_environment, agent_id, _environment())
         stack.enter_context(shared_state.restored())
         stack.enter_context(streams.lent())
         for keep in (_keep_sys, _keep_folder, _keep_sdk_defaults):
@@ -86,7 +86,7 @@ def _lend_key(folder: Path) -> Callable[[], None]:
 
 def _key_in_dotenv(folder: Path) -> str | None:
     """From the .env that load_dotenv() would find: the nearest one upwards."""
-    nearest = next((path for one in (folder, *folder.parents) if (path := one / ".env").is_file()), None)
+    nearest = next((path for one in (folder, *folder.parents) if os.path.isfile(path := f"{one}/.env")), None)  # noqa: PTH113  # at every load
     try:
         return dotenv_values(nearest).get(_KEY) if nearest else None
     except (OSError, UnicodeDecodeError):  # the module that loads it fails at it too, and says so
@@ -130,10 +130,10 @@ def _keep_sdk_defaults() -> Callable[[], None]:
 
 def _keep_modules(folder: Path) -> Callable[[], None]:
     """The drop-in's files may have been imported by their plain names too (sys.path edits, import_module("tools"))."""
-    before = set(sys.modules)
+    before = list(sys.modules)
 
     def undo() -> None:
-        for name in set(sys.modules) - before:
+        for name in _added(list(sys.modules), before):
             file = getattr(sys.modules[name], "__file__", None)
             if file and not name.startswith(f"{PREFIX}.") and Path(file).is_relative_to(folder):
                 del sys.modules[name]
@@ -141,8 +141,19 @@ def _keep_modules(folder: Path) -> Callable[[], None]:
     return undo
 
 
-def _report_environment(agent_id: str, before: dict[str, str]) -> None:
-    after = dict(os.environ)
-    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    if changed:
-        log.info("agent_changed_environment", agent=agent_id, names=changed)
+def _added(after: list[str], before: list[str]) -> Iterable[str]:
+    """New names stand last; sets of thousands of them are built only when some were removed."""
+    return after[len(before) :] if after[: len(before)] == before else set(after) - set(before)
+
+
+def _environment() -> dict[bytes, bytes]:
+    """A copy in a microsecond: os.environ itself would decode every name and value, twice for every load."""
+    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
+    return data.copy()
+
+
+def _report_environment(agent_id: str, before: dict[bytes, bytes]) -> None:
+    after = _environment()
+    if after != before:
+        changed = (name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        log.info("agent_changed_environment", agent=agent_id, names=sorted(map(os.fsdecode, changed)))
