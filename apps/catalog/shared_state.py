@@ -20,6 +20,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from operator import attrgetter, is_
 from types import ModuleType
 from typing import Any
@@ -131,7 +132,7 @@ def _keep_logging() -> Undo:
     disabled_below = root.manager.disable
     loggers = [root, *(one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
     before = _state(loggers)
-    handlers = {handler: (handler.level, handler.formatter) for one in loggers for handler in one.handlers}
+    handlers = {handler: (handler.level, handler.formatter) for handler in chain.from_iterable(before[1])}
 
     def undo() -> None:
         if _state(loggers) != before:

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 
 import structlog
@@ -130,20 +131,15 @@ def _keep_sdk_defaults() -> Callable[[], None]:
 
 def _keep_modules(folder: Path) -> Callable[[], None]:
     """The drop-in's files may have been imported by their plain names too (sys.path edits, import_module("tools"))."""
-    before = list(sys.modules)
+    last = next(reversed(sys.modules))
 
     def undo() -> None:
-        for name in _added(list(sys.modules), before):
+        for name in takewhile(lambda name: name != last, reversed(list(sys.modules))):  # new names stand last
             file = getattr(sys.modules[name], "__file__", None)
             if file and not name.startswith(f"{PREFIX}.") and Path(file).is_relative_to(folder):
                 del sys.modules[name]
 
     return undo
-
-
-def _added(after: list[str], before: list[str]) -> Iterable[str]:
-    """New names stand last; sets of thousands of them are built only when some were removed."""
-    return after[len(before) :] if after[: len(before)] == before else set(after) - set(before)
 
 
 def _environment() -> dict[bytes, bytes]:

@@ -1,6 +1,8 @@
 """A thousand folders, and five hundred reloads. Costs are compared with each other inside one run: machines differ."""
 
 import gc
+import os
+import subprocess
 import sys
 import threading
 import weakref
@@ -14,6 +16,7 @@ import pytest
 
 from apps.catalog import generations, registry, scan
 from tests.catalog.conftest import DiscoveryFolder
+from tests.harness.processes import ROOT
 
 FOLDERS = 1000
 RELOADS = 500
@@ -144,3 +147,66 @@ def test_five_hundred_reloads_leave_nothing_behind(rich: Callable[[int], weakref
     assert alive == [second[-1]()]
     assert (len(sys.modules), threading.active_count()) == (names, threads)
     assert resident_bytes() - resident < MOST_GROWTH
+
+
+ONE_TOOL = '''
+"""Agent {number}."""
+
+from agents import Agent, function_tool
+
+
+@function_tool
+def look_up(city: str) -> str:
+    """Look up a city."""
+    return city
+
+
+agent = Agent(name="Agent {number}", instructions="Answer.", tools=[look_up])
+'''
+# In a process without pytest's own machinery. CPU, since the imports have threads of their own.
+FIRST_LOOK = """
+import gc, importlib.util, sys
+from pathlib import Path
+from statistics import median
+from time import process_time
+import django
+django.setup()
+from apps.catalog import exports, generations, scan
+
+root, folders = Path(sys.argv[1]), int(sys.argv[2])
+
+def bare():
+    for path in sorted(root.glob("*/agent.py")):
+        spec = importlib.util.spec_from_loader(path.parent.name, None, origin=str(path))
+        exec(compile(path.read_bytes(), path, "exec"), vars(importlib.util.module_from_spec(spec)))
+
+def ratio():
+    begin = process_time()
+    bare()
+    cost = process_time() - begin
+    gc.collect()  # what the bare imports left behind is not the gateway's to clear away
+    begin = process_time()
+    followed = generations.Generations()
+    followed.follow(scan.scan([root]))
+    first_look = process_time() - begin
+    assert len(followed.found().agents) == folders
+    followed.follow(scan.Scan())
+    followed.retire_replaced()
+    return first_look / cost
+
+ratio()  # the first imports of all are dearer: the SDK fills its caches
+print(median(ratio() for _ in range(3)))
+"""
+
+
+def test_first_look_costs_at_most_three_times_the_bare_import(tmp_path: Path) -> None:
+    """Of agents with one tool each: what a load costs beside the import is the same for larger ones."""
+    folder = DiscoveryFolder(tmp_path)
+    for number in range(FOLDERS // 4):
+        folder.write(f"Agent{number:04}", ONE_TOOL.format(number=number))
+
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "gateway_site.settings", "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-c", FIRST_LOOK, str(tmp_path), str(FOLDERS // 4)]
+    told = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    assert float(told.splitlines()[-1]) < 3.0
