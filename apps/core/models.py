@@ -7,7 +7,7 @@ half a second and swaps in a new snapshot (`live_config`).
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self, TypeVar
 
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import F
 
 
@@ -29,7 +29,11 @@ class ConfigVersion(models.Model):
 
     @classmethod
     def current(cls) -> int:
-        return cls.objects.filter(pk=cls.ROW).values_list("number", flat=True).first() or 0
+        """Asked for several times a second by every worker, so without the query builder, which is most of its cost."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT number FROM {cls._meta.db_table} WHERE id = %s", [cls.ROW])  # noqa: S608
+            row = cursor.fetchone()
+        return int(row[0]) if row else 0
 
 
 M_co = TypeVar("M_co", bound=models.Model, covariant=True)
