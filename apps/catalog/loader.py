@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from django.conf import settings
 
-from apps.catalog import diagnostics, program, surroundings
+from apps.catalog import apart, diagnostics, program, surroundings
 from apps.catalog.diagnostics import Problem
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
@@ -125,10 +125,8 @@ def _find(attempt: _Import) -> "Findings":
 
 
 def _source(package: Package) -> "Source":
-    from apps.catalog import source
-
     file = package.folder / AGENT_FILE
-    return source.Source(file.read_bytes(), str(file))
+    return apart.source(file.read_bytes(), str(file))
 
 
 def _run_dry(attempt: _Import, running: program.Program) -> None:

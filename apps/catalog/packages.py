@@ -33,12 +33,12 @@ from importlib.machinery import (
 from importlib.resources.abc import TraversableResources
 from importlib.resources.readers import MultiplexedPath
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from django.conf import settings
 
-from apps.catalog import program, program_imports
+from apps.catalog import apart, program
 from apps.catalog.absent import Absent
 
 PREFIX = "_dropin"
@@ -218,7 +218,8 @@ class Package:
 
     def _absent(self, name: str, fromlist: Sequence[str], missing: str | None) -> Absent | None:
         """For agent.py, when it imports the module for its program alone and nothing of the package is there."""
-        lines = program_imports.modules_for_program((self.folder / "agent.py").read_bytes())
+        file = self.folder / "agent.py"
+        lines = apart.modules_for_program(file.read_bytes(), str(file))
         top = name.partition(".")[0]
         if missing != top or name not in lines:
             return None
@@ -313,6 +314,10 @@ class _SourceLoader(SourceFileLoader):
 
     def path_stats(self, path: str) -> Mapping[str, Any]:  # noqa: ARG002  # importlib's signature
         raise OSError  # "no stats" is importlib's way to say that this source has no cache
+
+    @staticmethod
+    def source_to_code(data: Any, path: Any = "<string>", **_: Any) -> CodeType:  # its stubs know syntax trees as well
+        return apart.code(data, path)
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = self._package.builtins

@@ -88,6 +88,11 @@ class Source:
         return _program(self._tree, self._functions, self._file)
 
 
+ANSWERS = frozenset(
+    name for name, value in vars(Source).items() if isinstance(value, cached_property) and not name.startswith("_")
+)
+
+
 def _imported_names(tree: ast.Module) -> Iterator[str]:
     for node in _outside_functions(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
