@@ -62,8 +62,12 @@ def test_broken_agents_and_others_stay_as_they_are() -> None:
 
 
 def test_thousand_agents_are_joined_in_a_few_milliseconds() -> None:
-    """On the event loop's thread after a change of an upstream, so it must be short; generous, for a busy machine."""
+    """On the event loop's thread after a change of an upstream, so it must be short: the best of five, on a busy machine."""
     agents = {f"default/a{number}": serving(PLAIN, UNKNOWN, HOSTED) for number in range(1000)}
+    assert min(seconds_to_join(Found(agents)) for _ in range(5)) < 0.05
+
+
+def seconds_to_join(found: Found) -> float:
     began = process_time()
-    answering.joined(Found(agents), table(LOCAL, CLOUD))
-    assert process_time() - began < 0.1
+    answering.joined(found, table(LOCAL, CLOUD))
+    return process_time() - began
