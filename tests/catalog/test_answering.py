@@ -62,7 +62,7 @@ def test_broken_agents_and_others_stay_as_they_are() -> None:
 
 
 def test_thousand_agents_are_joined_in_a_few_milliseconds() -> None:
-    """On the event loop's thread after a change of an upstream: it must be short. The best of five counts, on a busy machine."""
+    """After a change of an upstream, on the event loop: it must be short. The best of five counts."""
     agents = {f"default/a{number}": serving(PLAIN, UNKNOWN, HOSTED) for number in range(1000)}
     assert min(seconds_to_join(Found(agents)) for _ in range(5)) < 0.05
 
