@@ -69,6 +69,12 @@ def test_import_without_any_key_gets_a_placeholder_and_leaves_none(load: Load) -
     assert "OPENAI_API_KEY" not in os.environ
 
 
+@pytest.fixture(autouse=True)
+def _run_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the gateway is. In a parallel test run `__main__` has no file, which python-dotenv takes for a shell."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+
+
 @pytest.mark.parametrize("where", ["Weather", ""])
 def test_key_of_the_folders_dotenv_is_used_and_stays(load: Load, folder: DiscoveryFolder, where: str) -> None:
     write_dotenv(folder.path / where, "OPENAI_API_KEY=sk-own\nWEATHER_TOKEN=t\n")
