@@ -321,7 +321,8 @@ def test_discovery_follows_edits_new_and_removed_folders(discovery: Any, two_age
     until(lambda: registry.entries()["default/weather"].state == State.STALE)
     (two_agents.path / "Fresh" / "agent.py").unlink()
     until(lambda: "default/fresh" not in registry.entries())
-    until(lambda: DropIn.objects.get(agent_id="default/fresh").state == State.GONE)
+    gone = DropIn.objects.filter(agent_id="default/fresh", state=State.GONE)
+    until(gone.exists)
 
 
 @pytest.mark.parametrize("mode", ["watch", "scan", "off"])
