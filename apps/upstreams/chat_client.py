@@ -21,7 +21,7 @@ from apps.upstreams import transport
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
 from apps.upstreams.dialect import adapt
 from apps.upstreams.routing import Target
-from apps.upstreams.stock_client import DEMO_URL, as_openai, module_headers
+from apps.upstreams.stock_client import DEMO_URL, as_openai, begin, module_headers
 
 _NOT_SENT = frozenset({"extra_headers", "extra_query", "extra_body", "timeout", "stream", "stream_options"})
 _PACE_EVERY = 64  # chunks
@@ -225,15 +225,8 @@ class Completions:
         target, log = self._target, current_calls.get()
         body = adapt(_body(kwargs), target)
         call = ModelCall(target.slug, body["model"])
-        if log is not None:
-            log.calls.append(call)
-        try:
-            source = await transport.open_chat(
-                target, body, headers=module_headers(kwargs), query=kwargs.get("extra_query") or {}
-            )
-        except GatewayError as error:
-            call.estimated = False  # nothing was generated, so nothing was used
-            raise as_openai(error, target) from error
+        headers, query = module_headers(kwargs), kwargs.get("extra_query") or {}
+        source = await begin(call, target, transport.open_chat(target, body, headers=headers, query=query))
         stream = ChunkStream(target, call, log, source, body)
         if kwargs.get("stream") is True:
             return stream

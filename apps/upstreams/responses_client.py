@@ -7,7 +7,7 @@ output item that they do not know is left out: the stock client would take it fo
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from types import NoneType, SimpleNamespace
+from types import NoneType
 from typing import Any, Final, Literal, NoReturn, get_args, get_origin
 
 import httpx2
@@ -20,7 +20,7 @@ from apps.upstreams import transport
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
 from apps.upstreams.dialect import adapt_responses
 from apps.upstreams.routing import Target
-from apps.upstreams.stock_client import DEMO_URL, as_openai, module_headers
+from apps.upstreams.stock_client import DEMO_URL, as_openai, begin, module_headers
 
 _NOT_SENT = frozenset({"extra_headers", "extra_query", "extra_body", "timeout", "stream"})
 _CHAT_ONLY = frozenset({"stop", "seed", "logit_bias", "response_format"})  # of what a client may ask for
@@ -161,15 +161,8 @@ class Responses:
         target, log = self._target, current_calls.get()
         body = adapt_responses(_body(kwargs), target)
         call = ModelCall(target.slug, body.get("model") or "")
-        if log is not None:
-            log.calls.append(call)
-        try:
-            source = await transport.open_responses(
-                target, body, headers=module_headers(kwargs), query=kwargs.get("extra_query") or {}
-            )
-        except GatewayError as error:
-            call.estimated = False  # nothing was generated, so nothing was used
-            raise as_openai(error, target) from error
+        headers, query = module_headers(kwargs), kwargs.get("extra_query") or {}
+        source = await begin(call, target, transport.open_responses(target, body, headers=headers, query=query))
         events = ResponseEvents(target, call, log, source, body)
         if kwargs.get("stream") is True:
             return events
@@ -184,7 +177,7 @@ class ResponsesClient:
 
     def __init__(self, target: Target) -> None:
         self.base_url = httpx2.URL(target.base_url or DEMO_URL)
-        self.responses = SimpleNamespace(create=Responses(target).create)
+        self.responses = Responses(target)
 
 
 async def _last(events: ResponseEvents) -> Response:
