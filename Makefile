@@ -47,10 +47,12 @@ smoke: $(DEVELOPMENT)  ## a fresh installation, tried end to end in half a minut
 bench: $(DEVELOPMENT)  ## CPU and latency of the gateway, as ratios
 	$(PYTHON) -m tests.bench
 
+# With the extras of each package: older pips, finding an extra that the lock does not pin, take the newest release and
+# then refuse it for lack of a hash.
 lock:  ## write the lock files anew from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
 	    pyproject.toml -o requirements.lock
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
 	    -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove .venv and caches; the data folder stays
