@@ -6,8 +6,6 @@ from ninja import Router, Schema, Status
 from apps.core import live_config
 from gateway_site.worker import worker
 
-_STALE_AFTER = 30.0  # seconds without a look at the configuration: the database is unreachable
-
 router = Router(tags=["Health"])
 
 
@@ -31,6 +29,6 @@ async def health(request: HttpRequest) -> Health:  # noqa: ARG001
 async def ready(request: HttpRequest) -> Status[Readiness]:  # noqa: ARG001
     if not worker.is_running:
         return Status(503, Readiness(status="starting", reason="The worker is still loading."))
-    if live_config.seconds_since_check() > _STALE_AFTER:
+    if live_config.is_stale():
         return Status(503, Readiness(status="stale", reason="The database has not been reachable for 30 seconds."))
     return Status(200, Readiness(status="ready"))

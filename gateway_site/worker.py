@@ -13,6 +13,7 @@ from apps.catalog.serving_workers import this_worker
 from apps.core import live_config
 from apps.execution import containment, mcp_servers, sdk_runner
 from apps.execution.recording import runs
+from apps.observability import error_ring
 from apps.upstreams import transport
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class Worker:
             await asyncio.to_thread(self._discovery.start)
             runs.start()
             key_uses.start()
+            error_ring.start()
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -74,6 +76,7 @@ class Worker:
         await asyncio.to_thread(this_worker.leave)
         lost = await asyncio.to_thread(runs.stop)
         await asyncio.to_thread(key_uses.stop)
+        await asyncio.to_thread(error_ring.stop)
         await asyncio.to_thread(self._config.stop)
         await transport.close_session()
         log.info("worker_stopped", runs_lost=lost)

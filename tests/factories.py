@@ -6,18 +6,20 @@ from typing import Any
 import factory
 from factory.django import DjangoModelFactory
 
-from apps.access.keys import digest
-from apps.access.models import ApiKey
+from apps.access.keys import digest, grant_only
+from apps.access.models import ApiKey, Grant
+from apps.access.policy import Effect
 from apps.catalog.models import AgentSettings, DropIn, State
 from apps.execution.models import Outcome, Run
 from apps.upstreams.models import Kind, Upstream, UpstreamModel
 
 
 class ApiKeyFactory(DjangoModelFactory[ApiKey]):
-    """`credential` is what a caller presents."""
+    """`credential` is what a caller presents; `agents` are the globs that its own grants allow, all without them."""
 
     class Meta:
         model = ApiKey
+        skip_postgeneration_save = True
 
     class Params:
         credential = factory.Sequence(lambda n: f"agw_{n:08x}_of_the_tests")
@@ -25,6 +27,21 @@ class ApiKeyFactory(DjangoModelFactory[ApiKey]):
     name = factory.Sequence(lambda n: f"Key {n}")
     prefix = factory.LazyAttribute(lambda key: key.credential[:12])
     digest = factory.LazyAttribute(lambda key: digest(key.credential))
+
+    @factory.post_generation
+    def agents(key: ApiKey, create: bool, globs: Any, **_: Any) -> None:  # noqa: N805  # factory_boy's signature
+        if create:
+            grant_only(key, ["*"] if globs is None else globs)
+
+
+class GrantFactory(DjangoModelFactory[Grant]):
+    """For everyone, unless the test says for whom."""
+
+    class Meta:
+        model = Grant
+
+    effect = Effect.ALLOW
+    agents = "*"
 
 
 class UpstreamFactory(DjangoModelFactory[Upstream]):

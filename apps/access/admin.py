@@ -21,8 +21,8 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.utils import display_for_label
 
-from apps.access.keys import issue_key
-from apps.access.models import ApiKey, ApiKeyQuerySet, all_agents
+from apps.access.keys import grant_only, issue_key
+from apps.access.models import ApiKey, ApiKeyQuerySet
 from apps.core import clock
 from apps.core.forms import LinesField
 from apps.core.globs import AGENT_GLOB
@@ -34,15 +34,22 @@ EXTENSION = timedelta(days=90)
 
 class ApiKeyForm(forms.ModelForm):
     agents = LinesField(
-        initial=all_agents,
+        initial=["*"],
+        required=False,
         pattern=AGENT_GLOB,
         wrong="is no glob over agent ids: letters, digits, dots, dashes, slashes and * only.",
-        help_text="The agent ids that this key may use, one glob a line: * is any text, as in default/* or *planner*.",
+        help_text="The agent ids that this key may use, one glob a line: * is any text, as in default/* or *planner*. "
+        "Each is a grant of the key's own. None: only what its team, the namespaces and everyone are granted.",
     )
 
     class Meta:
         model = ApiKey
-        fields = ["name", "may_chat", "may_administer", "agents", "expires_at"]
+        fields = ["name", "owner", "team", "may_chat", "may_administer", "expires_at"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["agents"] = self.instance.globs
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -85,20 +92,27 @@ class ApiKeyAdmin(ModelAdmin):
     list_display = ["name", "state_shown", "scopes", "agents_shown", "beginning", "expires_at", "last_used_at"]
     list_filter = [StateFilter, "may_chat", "may_administer"]
     list_filter_sheet = False
-    search_fields = ["name", "prefix"]
+    search_fields = ["name", "owner", "prefix"]
+    list_select_related = ["team"]
     actions = ["revoke", "expire_now", "extend"]
     actions_detail = ["revoke_this"]
     fieldsets = [
-        (None, {"fields": ["name", ("may_chat", "may_administer"), "agents", "expires_at"]}),
+        (None, {"fields": ["name", ("owner", "team"), ("may_chat", "may_administer"), "agents", "expires_at"]}),
         (
             "History",
             {"fields": [("state_shown", "beginning"), ("created_at", "created_by"), ("last_used_at", "revoked_at")]},
         ),
     ]
-    add_fieldsets = [(None, {"fields": ["name", ("may_chat", "may_administer"), "agents", "expires_at"]})]
+    add_fieldsets = [
+        (None, {"fields": ["name", ("owner", "team"), ("may_chat", "may_administer"), "agents", "expires_at"]})
+    ]
     readonly_fields = ["state_shown", "beginning", "created_at", "created_by", "last_used_at", "revoked_at"]
     empty_title = "No API keys"
     empty_text = "Nobody can call the gateway yet. Add a key for each person or application that should."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        keys: QuerySet[ApiKey] = super().get_queryset(request).prefetch_related("grants")
+        return keys
 
     @admin.display(description="State")
     def state_shown(self, key: ApiKey) -> str:
@@ -110,8 +124,9 @@ class ApiKeyAdmin(ModelAdmin):
 
     @admin.display(description="Agents")
     def agents_shown(self, key: ApiKey) -> str:
-        few = ", ".join(key.agents[:3]) + (f" and {len(key.agents) - 3} more" if len(key.agents) > 3 else "")
-        return "all" if key.agents == ["*"] else few or "none"
+        globs = key.globs
+        few = ", ".join(globs[:3]) + (f" and {len(globs) - 3} more" if len(globs) > 3 else "")
+        return "all" if globs == ["*"] else few or "none of its own"
 
     @admin.display(description="Begins with", ordering="prefix")
     def beginning(self, key: ApiKey) -> str:
@@ -131,6 +146,7 @@ class ApiKeyAdmin(ModelAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)
+            grant_only(obj, form.cleaned_data["agents"])
             return
         issued, credential = issue_key(**form.cleaned_data, created_by=request.user)
         obj.__dict__.update(issued.__dict__)
@@ -164,12 +180,12 @@ class ApiKeyAdmin(ModelAdmin):
     def expire_now(self, request: HttpRequest, queryset: ApiKeyQuerySet) -> None:
         now = clock.now()
         chosen = self._logged(request, queryset.in_force(now), "Expired.")
-        _tell(request, queryset.filter(pk__in=chosen).update(expires_at=now), "expired")
+        _tell(request, queryset.filter(pk__in=chosen).end(now), "expired")
 
     @admin.action(description=f"Let end {EXTENSION.days} days from now", permissions=["change"])
     def extend(self, request: HttpRequest, queryset: ApiKeyQuerySet) -> None:
         chosen = self._logged(request, queryset.filter(revoked_at__isnull=True), "Extended.")
-        count = queryset.filter(pk__in=chosen).update(expires_at=clock.now() + EXTENSION)
+        count = queryset.filter(pk__in=chosen).end(clock.now() + EXTENSION)
         _tell(request, count, f"now {'ends' if count == 1 else 'end'} {EXTENSION.days} days from now")
 
     @action(

@@ -1,37 +1,52 @@
-"""The one decision: may this key do this? A pure function, so that every door and every page gives the same answer."""
+"""Asking for a decision on behalf of a request: the policy in force now, one log line, and AccessDenied."""
 
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
+import logging
+from collections.abc import Sequence
 
-from apps.access.keys import Key
+import structlog
+from prometheus_client import Counter
+
+from apps.access.decide import Action, Decision, LimitState, Target, decide
+from apps.access.policy_in_force import policy_in_force
+from apps.access.subject import Subject
+from apps.core import clock
+from apps.core.errors import AccessDenied
+from apps.observability import error_ring
+from apps.observability.metrics import REGISTRY
+
+log = structlog.get_logger("agent.security")
+
+_DECISIONS = Counter(
+    "gateway_decisions",
+    "Decisions about access, by what was wanted, how it ended and what decided.",
+    ["action", "outcome", "code"],
+    registry=REGISTRY,
+)
 
 
-class Action(StrEnum):
-    CHAT = "chat"  # with an agent
-    LIST = "list"  # see an agent among the models
-    ADMINISTER = "administer"  # the operators' API
+def authorise(subject: Subject, action: Action, target: Target, *, limits: Sequence[LimitState] = ()) -> Decision:
+    """The decision of `decide` now, logged and counted. Raises AccessDenied with its reason."""
+    decision = ask(subject, action, target, limits=limits)
+    if not decision.allowed:
+        raise AccessDenied(decision.reason, param="model" if target.agent else None)
+    return decision
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """`reason` is one sentence for the caller."""
-
-    allowed: bool
-    reason: str
-
-
-_ALLOWED = Decision(True, "Allowed.")
-
-
-def decide(key: Key, action: Action, target: str, *, at: datetime) -> Decision:
-    """Whether `key` may do `action` to `target` (an agent id; empty when no agent is meant) at the instant `at`."""
-    if not key.is_in_force(at):
-        return Decision(False, "The API key is revoked or expired.")
-    if action is Action.ADMINISTER:
-        return _ALLOWED if key.may_administer else Decision(False, "The API key lacks the scope 'admin'.")
-    if not key.may_chat:
-        return Decision(False, "The API key lacks the scope 'chat'.")
-    if target and not key.may_use(target):
-        return Decision(False, f"The API key may not use the agent '{target}'.")
-    return _ALLOWED
+def ask(subject: Subject, action: Action, target: Target, *, limits: Sequence[LimitState] = ()) -> Decision:
+    """The same, with a denial returned."""
+    decision = decide(policy_in_force(), subject, action, target, at=clock.now(), limits=limits)
+    outcome = "allowed" if decision.allowed else "denied"
+    _DECISIONS.labels(action.value, outcome, decision.code).inc()
+    facts = {
+        "action": action.value,
+        "target": str(target),
+        "outcome": outcome,
+        "code": decision.code,
+        "rule": decision.rule.id if decision.rule else "",
+        "key_id": subject.key.id,
+        "user": subject.user.id if subject.user else "",
+    }
+    log.log(logging.INFO if decision.allowed else logging.WARNING, "agent.security.decision", **facts)
+    if not decision.allowed:
+        error_ring.note("authorise", code=decision.code, message=decision.reason, subject=subject.key.name, facts=facts)
+    return decision

@@ -1,40 +1,28 @@
 """API keys: issuing one, and finding the key behind a presented credential without a database."""
 
 import hashlib
+import hmac
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from apps.access.models import ApiKey
-from apps.core import live_config
-from apps.core.globs import matches
+import msgspec
+from django.db import transaction
+from django.db.models import BooleanField, ExpressionWrapper, Q
+
+from apps.access.models import ApiKey, Grant, Team
+from apps.access.policy import Effect
+from apps.access.subject import Key
+from apps.core import clock, live_config
 from apps.core.write_behind import BatchWriter
 
 MARK = "agw_"
 PREFIX_LENGTH = len(MARK) + 8
 MINIMUM_LENGTH = 16  # of a key that somebody chose (GATEWAY_BOOTSTRAP_API_KEY)
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What the hot path knows of a key."""
-
-    id: int
-    name: str
-    may_chat: bool
-    may_administer: bool
-    agents: tuple[str, ...]
-    expires_at: datetime | None
-    revoked: bool
-
-    def is_in_force(self, at: datetime) -> bool:
-        return not self.revoked and (self.expires_at is None or at < self.expires_at)
-
-    def may_use(self, agent_id: str) -> bool:
-        return matches(agent_id, self.agents)
+MAXIMUM_LENGTH = 512  # nothing longer is looked up
+OVERLAP = timedelta(hours=24)  # that a credential counts on after it was replaced, unless somebody says otherwise
 
 
 def digest(credential: str) -> str:
@@ -42,40 +30,114 @@ def digest(credential: str) -> str:
     return hashlib.sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def issue_key(name: str, *, credential: str | None = None, **fields: Any) -> tuple[ApiKey, str]:
-    """Create a key and return it with the credential, which cannot be had again.
+# --- issuing and replacing -------------------------------------------------------------------------------------------
+
+
+def issue_key(
+    name: str, *, credential: str | None = None, agents: Iterable[str] = ("*",), **fields: Any
+) -> tuple[ApiKey, str]:
+    """Create a key with a grant for each glob of `agents`; return it with the credential, which cannot be had again.
 
     `credential` fixes it instead of drawing 256 random bits; `fields` are ApiKey's own. Raises ValueError when a given
-    credential is too short to be safe, and IntegrityError when it is in use.
+    credential is too short or too long to be a key, and IntegrityError when it is in use.
     """
     if credential is None:
-        credential = f"{MARK}{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
-    elif len(credential) < MINIMUM_LENGTH:
-        raise ValueError(f"An API key needs at least {MINIMUM_LENGTH} characters.")
-    shown = credential[:PREFIX_LENGTH] if credential.startswith(MARK) else credential[:4]
-    key = ApiKey.objects.create(name=name, prefix=shown, digest=digest(credential), **fields)
+        credential = _new_credential()
+    elif not MINIMUM_LENGTH <= len(credential) <= MAXIMUM_LENGTH:
+        raise ValueError(f"An API key needs at least {MINIMUM_LENGTH} characters, and at most {MAXIMUM_LENGTH}.")
+    with transaction.atomic():
+        key = ApiKey.objects.create(name=name, prefix=_beginning(credential), digest=digest(credential), **fields)
+        grant_only(key, agents)
     return key, credential
 
 
-def _load() -> Mapping[str, Key]:
-    rows = ApiKey.objects.values_list(
-        "digest", "id", "name", "may_chat", "may_administer", "agents", "expires_at", "revoked_at"
-    )
-    return MappingProxyType(
-        {
-            digest: Key(id, name, may_chat, may_administer, tuple(agents), expires_at, revoked_at is not None)
-            for digest, id, name, may_chat, may_administer, agents, expires_at, revoked_at in rows
-        }
-    )
+def grant_only(key: ApiKey, agents: Iterable[str]) -> None:
+    """Make these globs all that the key's own grants allow. What they deny stays, and so do grants that are right."""
+    wanted = dict.fromkeys(agents)
+    with transaction.atomic():
+        for grant in Grant.objects.filter(key=key, effect=Effect.ALLOW):
+            if grant.agents not in wanted:
+                grant.delete()
+            wanted.pop(grant.agents, None)
+        for glob in wanted:
+            Grant.objects.create(key=key, effect=Effect.ALLOW, agents=glob)
 
 
-keys = live_config.section("access.keys", _load)
+def rotate_key(key: ApiKey, *, at: datetime, overlap: timedelta = OVERLAP) -> str:
+    """Give the key a new credential and return it. The former one counts on for `overlap`, and none before that.
+
+    Raises ValueError for a revoked key.
+    """
+    if key.revoked_at:
+        raise ValueError("A revoked key cannot be rotated; issue another one.")
+    credential = _new_credential()
+    key.previous_digest, key.previous_until = key.digest, at + overlap
+    key.digest, key.prefix = digest(credential), _beginning(credential)
+    key.save(update_fields=["digest", "prefix", "previous_digest", "previous_until"])
+    return credential
 
 
-def find_key(credential: str) -> Key | None:
-    """The key of this credential, whatever its state; the look-up by digest tells nothing by its time."""
-    return keys.current().get(digest(credential))
+def _new_credential() -> str:
+    return f"{MARK}{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
+
+def _beginning(credential: str) -> str:
+    return credential[:PREFIX_LENGTH] if credential.startswith(MARK) else credential[:4]
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A digest's key. `until` is when this credential stops counting, for one that was replaced."""
+
+    digest: str
+    key: Key
+    until: datetime | None = None
+
+
+_REVOKED = ExpressionWrapper(Q(revoked_at__isnull=False), BooleanField())
+_OF_KEY = (  # in the order of Key's fields
+    *("id", "name", "owner", "team_id", "may_chat", "may_administer", "expires_at", "is_revoked"),
+    *("ip_ranges", "origins", "trusts_identity_headers", "encrypted_identity_secret"),
+)
+
+
+def _load() -> Mapping[str, Known]:
+    known: dict[str, Known] = {}
+    rows = ApiKey.objects.annotate(is_revoked=_REVOKED)
+    columns = rows.values_list("digest", "previous_digest", "previous_until", *_OF_KEY)
+    for digest, former, former_until, *of_key in columns.iterator():
+        key = Key(*of_key)
+        known[digest] = Known(digest, key)
+        if former:
+            known[former] = Known(former, key, former_until)
+    return MappingProxyType(known)
+
+
+keys = live_config.section("access.keys", _load, reads=[ApiKey, Team])
+
+
+def find_key(credential: str, at: datetime | None = None) -> Key | None:
+    """The key of this credential, whatever its state; None too for a former one whose time is over `at` that instant.
+
+    The look-up by digest tells nothing by its time, and the digests are compared in constant time once more.
+    """
+    if len(credential) > MAXIMUM_LENGTH:
+        return None
+    presented = digest(credential)
+    known = keys.current().get(presented)
+    if known is None or not hmac.compare_digest(known.digest, presented):
+        return None
+    return known.key if known.until is None or (at or clock.now()) < known.until else None
+
+
+def find_by_id(key_id: int) -> Key | None:
+    """For operators, who name keys by their ids. Takes time in proportion to the keys."""
+    return next((known.key for known in keys.current().values() if known.key.id == key_id), None)
+
+
+# --- last use --------------------------------------------------------------------------------------------------------
 
 _NOTED_EVERY = timedelta(seconds=30)
 _noted: dict[int, datetime] = {}

@@ -6,8 +6,9 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest
 from ninja.security.base import AuthBase
 
-from apps.access.authorise import Action
-from apps.openai_api import pipeline
+from apps.access.authenticate import authenticate
+from apps.access.authorise import authorise
+from apps.access.decide import Action, Target
 
 
 class OperatorAuth(AuthBase):
@@ -25,6 +26,6 @@ class OperatorAuth(AuthBase):
         user: User | AnonymousUser = request.user
         if user.is_active and user.is_staff and user.has_perm(self._permission):
             return user
-        key = pipeline.authenticate(request.META)
-        pipeline.authorise(key, Action.ADMINISTER, "")
-        return key
+        subject = authenticate(request.META)
+        authorise(subject, Action.ADMINISTER, Target())
+        return subject

@@ -90,7 +90,7 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(one for one in value if isinstance(one, str) and one) if isinstance(value, list) else ()
 
 
-SETTINGS = live_config.section("catalog.settings", _load_settings)
+SETTINGS = live_config.section("catalog.settings", _load_settings, reads=[AgentSettings])
 
 
 # --- the catalog -----------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def _load_pins() -> Mapping[str, str]:
     return MappingProxyType(dict(PinnedVersion.objects.values_list("folder_id", "digest")))
 
 
-PINS = live_config.section("catalog.pins", _load_pins)
+PINS = live_config.section("catalog.pins", _load_pins, reads=[PinnedVersion])
 
 
 class CannotPutBack(InvalidRequest):

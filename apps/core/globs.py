@@ -2,26 +2,37 @@
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 AGENT_GLOB = re.compile(r"[A-Za-z0-9._/*-]+")  # what a glob over agent ids may be made of
 
 
-@lru_cache(maxsize=4096)
-def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    alternatives = "|".join(f"(?:{_expression(pattern)})" for pattern in patterns)
-    return re.compile(alternatives or r"(?!)", re.IGNORECASE | re.DOTALL)
-
-
-def _expression(pattern: str) -> str:
-    """Atomic groups, as in the standard library's fnmatch: a glob of many stars stays fast on whatever it meets."""
-    head, *rest = map(re.escape, pattern.split("*"))
-    if not rest:
-        return head
-    *middle, tail = rest
-    return head + "".join(f"(?>.*?{part})" for part in middle if part) + ".*" + tail
-
-
 def matches(value: str, patterns: Iterable[str]) -> bool:
     """True when `value` as a whole fits at least one of the patterns; no patterns fit nothing."""
-    return _compiled(tuple(patterns)).fullmatch(value) is not None
+    return any(fits(value, pattern) for pattern in patterns)
+
+
+def fits(value: str, pattern: str) -> bool:
+    """Whether `value` as a whole fits the pattern. Takes time in proportion to both, whatever they are."""
+    value, pattern = value.casefold(), pattern.casefold()
+    if "*" not in pattern:
+        return value == pattern
+    head, *middle, tail = pattern.split("*")
+    if len(value) < len(head) + len(tail) or not value.startswith(head) or not value.endswith(tail):
+        return False
+    start, end = len(head), len(value) - len(tail)
+    for part in middle:
+        found = value.find(part, start, end)
+        if found < 0:
+            return False
+        start = found + len(part)
+    return True
+
+
+def specificity(pattern: str) -> tuple[int, int]:
+    """How exactly a glob names what it fits, for comparing: no star beats any, then more other characters."""
+    return ("*" not in pattern, len(pattern) - pattern.count("*"))
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether everything that fits `narrow` fits `wide`: a star of the one can only lie within a star of the other."""
+    return fits(narrow, wide)

@@ -1,13 +1,13 @@
 """Configuration without a database on the hot path.
 
-Each app registers a section: a name and a function that reads it from the database into an immutable value. A snapshot
-holds the value of every section at one version. A poller thread re-reads the version row every half second and swaps in
-a whole new snapshot when it moved, so that an edit is live in every worker process within a second and a request only
-ever reads memory.
+Each app registers a section: a name, a function that reads it from the database into an immutable value, and the
+models that it reads. A snapshot holds the value of every section at one version. A poller thread re-reads the version
+row every half second and swaps in a whole new snapshot when it moved, with those sections read again whose models
+changed, so that an edit is live in every worker process within a second and a request only ever reads memory.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from types import MappingProxyType
@@ -16,9 +16,10 @@ from typing import Any, Generic, TypeVar, cast
 import structlog
 from django.db import DatabaseError, connection
 
-from apps.core.models import ConfigVersion
+from apps.core.models import ConfigModel, ConfigVersion
 
 POLL_SECONDS = 0.4
+STALE_AFTER = 30.0  # seconds without a look at the version: the database is unreachable
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -26,15 +27,28 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
+    """`versions` are those of the tables that a section was read from."""
+
     version: int
     sections: Mapping[str, Any]
+    versions: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    load: Callable[[], Any]
+    tables: tuple[str, ...]
+
+    def versions(self, of_tables: Mapping[str, int]) -> tuple[int, ...]:
+        return tuple(of_tables.get(table, 0) for table in self.tables)
 
 
 @dataclass(slots=True)
 class _State:
     snapshot: Snapshot | None = None
     checked_at: float = 0.0  # monotonic seconds of the last successful look at the version row
-    loaders: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    is_polled: bool = False
+    loaders: dict[str, _Loader] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -52,9 +66,13 @@ class Section(Generic[T]):
         return cast("T", current().sections[self.name])
 
 
-def section(name: str, load: Callable[[], T]) -> Section[T]:
-    """Declare a section. `load` runs in a thread that may use the database and returns an immutable value."""
-    _state.loaders[name] = load
+def section(name: str, load: Callable[[], T], *, reads: Iterable[type[ConfigModel]]) -> Section[T]:
+    """Declare a section. `load` runs in a thread that may use the database and returns an immutable value.
+
+    It is called again when a row of a model that it `reads` has changed. Rows that a deletion elsewhere takes along, or
+    whose foreign key it empties, move only the deleted row's table: name that model too.
+    """
+    _state.loaders[name] = _Loader(load, tuple(model._meta.db_table for model in reads))  # noqa: SLF001
     forget()  # a snapshot from before this section does not have it
     return Section(name)
 
@@ -69,17 +87,31 @@ def seconds_since_check() -> float:
     return monotonic() - _state.checked_at if _state.checked_at else float("inf")
 
 
+def is_stale() -> bool:
+    """Whether this process should have heard of changes and has not for STALE_AFTER seconds."""
+    return _state.is_polled and seconds_since_check() > STALE_AFTER
+
+
 def refresh() -> Snapshot:
     """Look at the version row and load a new snapshot if it moved. Uses the database; raises DatabaseError."""
     with _state.lock:
         snapshot = _state.snapshot
         # Asked again after loading: a change in between may have torn the sections apart.
         while snapshot is None or snapshot.version != ConfigVersion.current():
-            version = ConfigVersion.current()
-            snapshot = Snapshot(version, MappingProxyType({name: load() for name, load in _state.loaders.items()}))
+            snapshot = _next(snapshot)
         _state.snapshot = snapshot
         _state.checked_at = monotonic()
     return snapshot
+
+
+def _next(before: Snapshot | None) -> Snapshot:
+    version, of_tables = ConfigVersion.current(), ConfigVersion.of_tables()
+    versions = {name: loader.versions(of_tables) for name, loader in _state.loaders.items()}
+    sections = {
+        name: before.sections[name] if before and before.versions.get(name) == versions[name] else loader.load()
+        for name, loader in _state.loaders.items()
+    }
+    return Snapshot(version, MappingProxyType(sections), MappingProxyType(versions))
 
 
 def forget() -> None:
@@ -100,8 +132,10 @@ class Poller:
         """Loads the first snapshot before it returns, so that no request is served without one."""
         refresh()
         self._thread.start()
+        _state.is_polled = True
 
     def stop(self) -> None:
+        _state.is_polled = False
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)

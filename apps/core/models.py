@@ -1,10 +1,10 @@
 """ConfigVersion, and the base class of every model whose rows are configuration.
 
-A change of a configuration row bumps the version in the same transaction; every process sees the new number within
-half a second and swaps in a new snapshot (`live_config`).
+A change of a configuration row bumps two numbers in the same transaction: that of the whole configuration, and that of
+the row's table. Every process sees the first within half a second, and reads anew what the second says (`live_config`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 from django.db import connection, models, transaction
@@ -12,28 +12,38 @@ from django.db.models import F
 
 
 class ConfigVersion(models.Model):
-    """One row, only ever incremented."""
+    """A number that is only ever incremented: of one table, or of the whole configuration (`WHOLE`)."""
 
-    ROW = 1
+    WHOLE = ""
 
+    name = models.CharField(max_length=100, primary_key=True, help_text="A table's, or empty for the whole.")
     number = models.BigIntegerField(default=0)
 
     def __str__(self) -> str:
-        return f"configuration version {self.number}"
+        return f"version {self.number} of {self.name or 'the configuration'}"
 
     @classmethod
-    def bump(cls) -> None:
-        """Call inside the transaction of the change, so that nobody sees the number before the rows."""
-        if not cls.objects.filter(pk=cls.ROW).update(number=F("number") + 1):
-            cls.objects.update_or_create(pk=cls.ROW, defaults={"number": 1})
+    def bump(cls, table: str) -> None:
+        """Call inside the transaction of the change, so that nobody sees the numbers before the rows.
+
+        That of the whole comes first: whoever changes several tables then holds its lock, and no two can wait for each
+        other.
+        """
+        for name in (cls.WHOLE, table):
+            if not cls.objects.filter(pk=name).update(number=F("number") + 1):
+                cls.objects.update_or_create(pk=name, defaults={"number": 1})
 
     @classmethod
     def current(cls) -> int:
         """Asked for several times a second by every worker, so without the query builder, which is most of its cost."""
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT number FROM {cls._meta.db_table} WHERE id = %s", [cls.ROW])  # noqa: S608
+            cursor.execute(f"SELECT number FROM {cls._meta.db_table} WHERE name = %s", [cls.WHOLE])  # noqa: S608
             row = cursor.fetchone()
         return int(row[0]) if row else 0
+
+    @classmethod
+    def of_tables(cls) -> Mapping[str, int]:
+        return dict(cls.objects.exclude(pk=cls.WHOLE).values_list("name", "number"))
 
 
 M_co = TypeVar("M_co", bound=models.Model, covariant=True)
@@ -59,7 +69,7 @@ class ConfigQuerySet(models.QuerySet[M_co]):
 
     def _publish(self) -> None:
         if self._publishes:
-            ConfigVersion.bump()
+            ConfigVersion.bump(self.model._meta.db_table)  # noqa: SLF001  # Django documents it
 
     def update(self, **kwargs: Any) -> int:
         with transaction.atomic():
@@ -96,10 +106,10 @@ class ConfigModel(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
             super().save(*args, **kwargs)
-            ConfigVersion.bump()
+            ConfigVersion.bump(self._meta.db_table)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         with transaction.atomic():
             deleted = super().delete(*args, **kwargs)
-            ConfigVersion.bump()
+            ConfigVersion.bump(self._meta.db_table)
         return deleted

@@ -12,7 +12,7 @@ from django.conf import settings
 from apps.catalog.exports import Export
 from apps.core.errors import RunFailed
 from apps.execution import mcp_servers
-from apps.execution.approvals import Asker, ask, resumed
+from apps.execution.approvals import ask, asker, resumed
 from apps.execution.events import RunEvent
 from apps.execution.guardrails import watched
 from apps.execution.order import Order
@@ -55,8 +55,8 @@ async def run_agent(order: Order, agent: Agent[Any]) -> AsyncGenerator[RunEvent,
             if last is not None:
                 yield last
         if result.interruptions:
-            asker = Asker(order.key_id, order.agent_id, order.generation.digest)
-            yield await ask(result, asker, follows_text=transcript.has_told)
+            whose = asker(order.subject, order.agent_id, order.generation.digest)
+            yield await ask(result, whose, follows_text=transcript.has_told)
     finally:
         # Always first: leaving the loop alone would let the run and its upstream stream go on in the background.
         result.cancel()

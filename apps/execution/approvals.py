@@ -20,6 +20,7 @@ from django.db import Error, connection
 from django.utils import timezone
 from pydantic import BaseModel, TypeAdapter
 
+from apps.access.subject import Subject
 from apps.core.errors import ApprovalClosed, Unavailable
 from apps.core.secrets import SecretUnreadable, decrypt, encrypt
 from apps.execution.events import ApprovalWanted, WantedCall
@@ -50,8 +51,14 @@ class Asker:
     """Whose run it is: a reference is good for nobody and nothing else."""
 
     key_id: int
+    user_id: str
     agent_id: str
     digest: str
+
+
+def asker(subject: Subject | None, agent_id: str, digest: str) -> Asker:
+    user = subject.user if subject else None
+    return Asker(subject.key.id if subject else 0, user.id if user else "", agent_id, digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,7 @@ def _store(reference: str, asker: Asker, calls: tuple[WantedCall, ...], state: s
         agent_id=asker.agent_id,
         agent_digest=asker.digest,
         key_id=asker.key_id,
+        user_id=asker.user_id,
         calls=[{"name": call.name, "arguments": call.arguments} for call in calls],
         encrypted_state=encrypt(state),
         created_at=now,
@@ -125,7 +133,11 @@ def _store(reference: str, asker: Asker, calls: tuple[WantedCall, ...], state: s
 
 def _take(decision: Decision, asker: Asker) -> str:
     row = Approval.objects.filter(
-        id=decision.reference, key_id=asker.key_id, agent_id=asker.agent_id, expires_at__gt=timezone.now()
+        id=decision.reference,
+        key_id=asker.key_id,
+        user_id=asker.user_id,
+        agent_id=asker.agent_id,
+        expires_at__gt=timezone.now(),
     ).first()
     if row is None:
         raise ApprovalClosed(f"There is no open approval {decision.reference} here: it has expired, or is not yours.")

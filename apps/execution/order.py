@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from apps.access.subject import Subject
 from apps.catalog.registry import Generation
 from apps.execution.approvals import Resumption
 from apps.upstreams.calls import CallLog
@@ -22,5 +23,5 @@ class Order:
     prompt: str
     model_settings: Mapping[str, Any] = field(default_factory=dict)
     resumption: Resumption | None = None  # the stored run to go on with, instead of `input`
-    key_id: int = 0
+    subject: Subject | None = None  # None for a run without a gateway, as of check_agent --chat
     calls: CallLog = field(default_factory=CallLog)

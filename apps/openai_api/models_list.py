@@ -7,41 +7,51 @@ Open WebUI shows `name` instead of the id and `info.meta.description` under it; 
 from collections.abc import Mapping
 from typing import Any
 
-from apps.access.keys import Key
+from apps.access.decide import Action, Target, decide
+from apps.access.policy import Policy
+from apps.access.policy_in_force import policy_in_force
+from apps.access.subject import Subject
 from apps.catalog import registry
 from apps.catalog.models import State
 from apps.catalog.registry import Entry
+from apps.core import clock
 from apps.core.json import encode
 
-_MOST_LISTS = 1000  # kept at once; as many as there are different sets of globs among the keys in use
+_MOST_BYTES = 32 * 1024 * 1024  # of lists that are kept at once
 
 
 class _Lists:
-    """The encoded lists of one state of the catalog, by the globs of the keys that asked."""
+    """The encoded lists of one state of the catalog and the policy, by the outlooks of those that asked."""
 
     def __init__(self) -> None:
         self._entries: Mapping[str, Entry] | None = None
-        self._bodies: dict[tuple[str, ...], bytes] = {}
+        self._policy: Policy | None = None
+        self._bodies: dict[tuple[object, ...], bytes] = {}
+        self._bytes = 0
 
-    def body(self, key: Key) -> bytes:
-        entries = registry.entries()
-        if self._entries is not entries or len(self._bodies) > _MOST_LISTS:
-            self._entries, self._bodies = entries, {}
-        body = self._bodies.get(key.agents)
+    def body(self, subject: Subject) -> bytes:
+        entries, policy, at = registry.entries(), policy_in_force(), clock.now()
+        if self._entries is not entries or self._policy is not policy or self._bytes > _MOST_BYTES:
+            self._entries, self._policy, self._bodies, self._bytes = entries, policy, {}, 0
+        outlook = policy.outlook(subject.key.id, subject.key.team_id, at)
+        body = self._bodies.get(outlook)
         if body is None:
             data = [
-                model_object(entry) for entry in entries.values() if is_listed(entry) and key.may_use(entry.agent_id)
+                model_object(entry)
+                for entry in entries.values()
+                if is_listed(entry) and decide(policy, subject, Action.LIST, Target(entry.agent_id), at=at).allowed
             ]
-            body = self._bodies[key.agents] = encode({"object": "list", "data": data})
+            body = self._bodies[outlook] = encode({"object": "list", "data": data})
+            self._bytes += len(body)
         return body
 
 
 _lists = _Lists()
 
 
-def model_list(key: Key) -> bytes:
-    """The JSON of `GET /v1/models` for this key. Encoded anew only when the catalog has changed."""
-    return _lists.body(key)
+def model_list(subject: Subject) -> bytes:
+    """The JSON of `GET /v1/models` for this caller. Encoded anew only when the catalog or the policy has changed."""
+    return _lists.body(subject)
 
 
 def is_listed(entry: Entry) -> bool:

@@ -4,22 +4,24 @@ Each word is one call. Streamed and whole answers read the same events; only the
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from time import perf_counter
 from typing import Any
 
 import structlog
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from apps.access.authorise import Action, decide
-from apps.access.keys import Key, find_key, note_use
+from apps.access.authorise import authorise
+from apps.access.decide import Action, Target, decide
+from apps.access.policy_in_force import policy_in_force
+from apps.access.subject import Subject
 from apps.catalog import registry
 from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
-from apps.core.errors import AccessDenied, AgentUnavailable, GatewayError, Unauthenticated
+from apps.core.errors import AgentUnavailable, GatewayError
 from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
-from apps.execution.approvals import Asker, take
+from apps.execution.approvals import asker, take
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import execute, usage_of
 from apps.execution.models import Outcome, Run
@@ -35,13 +37,13 @@ from apps.openai_api.wire import ChunkWriter, Fold
 log = structlog.get_logger(__name__)
 
 
-async def chat(request: LoopRequest, key: Key, body: ChatCompletionRequest) -> HttpResponseBase:
+async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionRequest) -> HttpResponseBase:
     """Answer a chat completion. Raises GatewayError for whatever fails before the first event."""
     refuse_what_cannot_be_honoured(body)
-    entry = resolve(key, body.model)
-    authorise(key, Action.CHAT, entry.agent_id)
-    order = await _order(key, entry, serving(entry), body)
-    run = _run(order, key, streamed=bool(body.stream))
+    entry = resolve(subject, body.model)
+    authorise(subject, Action.CHAT, Target(entry.agent_id))
+    order = await _order(subject, entry, serving(entry), body)
+    run = _run(order, subject, streamed=bool(body.stream))
     request.cancel_when_client_leaves()
     events = record(execute(order), order, run)
     answer = stream if body.stream else whole
@@ -51,39 +53,12 @@ async def chat(request: LoopRequest, key: Key, body: ChatCompletionRequest) -> H
     return response
 
 
-def authenticate(environ: Mapping[str, str]) -> Key:
-    """The key behind `Authorization: Bearer KEY` or `x-api-key: KEY`. Memory only. Raises Unauthenticated.
-
-    `environ` is Django's `request.META`: its `request.headers` would parse every header for these two.
-    """
-    scheme, _, credential = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    if scheme.lower() != "bearer" or not credential.strip():
-        credential = environ.get("HTTP_X_API_KEY", "")
-    credential = credential.strip()
-    if not credential:
-        raise Unauthenticated("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
-    key = find_key(credential)
-    at = now()
-    if key is None or key.revoked:
-        raise Unauthenticated("The API key is not valid. Issue one in the admin under API keys.")
-    if not key.is_in_force(at):
-        raise Unauthenticated("The API key has expired. Issue a new one in the admin under API keys.")
-    note_use(key, at)
-    structlog.contextvars.bind_contextvars(key_id=key.id)
-    return key
-
-
-def resolve(key: Key, model: str) -> Entry:
-    """The agent that a model name means to this key. Raises ModelNotFound."""
-    return registry.resolve(model, visible=key.may_use)
-
-
-def authorise(key: Key, action: Action, target: str) -> None:
-    """Raises AccessDenied with the reason."""
-    decision = decide(key, action, target, at=now())
-    if not decision.allowed:
-        log.info("access_denied", action=action, target=target, reason=decision.reason)
-        raise AccessDenied(decision.reason, param="model" if target else None)
+def resolve(subject: Subject, model: str) -> Entry:
+    """The agent that a model name means to this caller. Raises ModelNotFound."""
+    policy, at = policy_in_force(), now()
+    return registry.resolve(
+        model, visible=lambda agent_id: decide(policy, subject, Action.LIST, Target(agent_id), at=at).allowed
+    )
 
 
 def serving(entry: Entry) -> Generation:
@@ -100,11 +75,11 @@ def serving(entry: Entry) -> Generation:
     return entry.generation
 
 
-async def _order(key: Key, entry: Entry, generation: Generation, body: ChatCompletionRequest) -> Order:
+async def _order(subject: Subject, entry: Entry, generation: Generation, body: ChatCompletionRequest) -> Order:
     """Raises ApprovalClosed when the last message decides about a run that waits no longer."""
     resumption = None
     if decision := decision_in(body.messages):
-        resumption = await take(decision, Asker(key.id, entry.agent_id, generation.digest))
+        resumption = await take(decision, asker(subject, entry.agent_id, generation.digest))
     return Order(
         agent_id=entry.agent_id,
         generation=generation,
@@ -112,18 +87,20 @@ async def _order(key: Key, entry: Entry, generation: Generation, body: ChatCompl
         prompt=last_user_text(body.messages),
         model_settings=model_settings(body),
         resumption=resumption,
-        key_id=key.id,
+        subject=subject,
     )
 
 
-def _run(order: Order, key: Key, *, streamed: bool) -> Run:
+def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
     return Run(
         id=new_id("chatcmpl-"),
         request_id=request_id.get(),
         agent_id=order.agent_id,
         agent_digest=order.generation.digest,
-        key_id=key.id,
-        key_name=key.name,
+        key_id=subject.key.id,
+        key_name=subject.key.name,
+        user_id=subject.user.id if subject.user else "",
+        user_name=subject.user.label if subject.user else "",
         streamed=streamed,
         started_at=now(),
         outcome=Outcome.CANCELLED,  # until it ends otherwise
@@ -229,7 +206,7 @@ def _log_end(run: Run) -> None:
     )
 
 
-def request_key(request: HttpRequest) -> Key:
+def caller(request: HttpRequest) -> Subject:
     """What `authenticate` found for this request."""
-    key: Key = request.auth  # type: ignore[attr-defined]  # ninja puts it there
-    return key
+    subject: Subject = request.auth  # type: ignore[attr-defined]  # ninja puts it there
+    return subject

@@ -6,7 +6,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja import Router
 from ninja.security.base import AuthBase
 
-from apps.access.authorise import Action
+from apps.access.authenticate import authenticate
+from apps.access.authorise import authorise
+from apps.access.decide import Action, Target
 from apps.core.errors import NotFound
 from apps.core.json import encode
 from apps.core.loop_handler import LoopRequest
@@ -25,7 +27,7 @@ class ApiKeyAuth(AuthBase):
     is_async = True
 
     async def __call__(self, request: HttpRequest) -> Any:
-        return pipeline.authenticate(request.META)
+        return authenticate(request.META)
 
 
 router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth())
@@ -34,22 +36,22 @@ router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth())
 @router.post("/chat/completions", response={200: ChatCompletion, **REFUSALS}, summary="Chat with an agent")
 async def create_chat_completion(request: LoopRequest, body: ChatCompletionRequest) -> HttpResponseBase:
     """Whole, or with `stream: true` as server-sent `chat.completion.chunk` events that end with `data: [DONE]`."""
-    return await pipeline.chat(request, pipeline.request_key(request), body)
+    return await pipeline.chat(request, pipeline.caller(request), body)
 
 
 @router.get("/models", response={200: ModelList, **REFUSALS}, summary="List the agents this key may use")
 async def list_models(request: HttpRequest) -> HttpResponse:
-    key = pipeline.request_key(request)
-    pipeline.authorise(key, Action.LIST, "")
-    return HttpResponse(model_list(key), content_type="application/json")
+    subject = pipeline.caller(request)
+    authorise(subject, Action.LIST, Target())
+    return HttpResponse(model_list(subject), content_type="application/json")
 
 
 @router.get("/models/{path:model}", response={200: Model, **REFUSALS}, summary="One agent")
 async def retrieve_model(request: HttpRequest, model: str) -> HttpResponse:
     """Agent ids contain a slash: `/v1/models/default/sampleagent`."""
-    key = pipeline.request_key(request)
-    entry = pipeline.resolve(key, model)
-    pipeline.authorise(key, Action.LIST, entry.agent_id)
+    subject = pipeline.caller(request)
+    entry = pipeline.resolve(subject, model)
+    authorise(subject, Action.LIST, Target(entry.agent_id))
     pipeline.serving(entry)
     return HttpResponse(encode(model_object(entry)), content_type="application/json")
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from apps.core import live_config
 from apps.core.errors import Unavailable
 from apps.core.secrets import SecretUnreadable
-from apps.upstreams.models import Upstream
+from apps.upstreams.models import Upstream, UpstreamModel
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +151,7 @@ def _load() -> Table:
     return Table(targets, default, by_model)
 
 
-upstreams = live_config.section("upstreams.table", _load)
+upstreams = live_config.section("upstreams.table", _load, reads=[Upstream, UpstreamModel])
 
 
 def route(model: str | None, *, responses: bool = False) -> Route:

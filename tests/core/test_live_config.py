@@ -153,7 +153,7 @@ def test_poller_follows_changes_and_survives_an_unreadable_database() -> None:
         ApiKeyFactory(credential="agw_3_of_the_tests")
         eventually(lambda: find_key("agw_3_of_the_tests") is not None, True)
 
-        failing = live_config.section("tests.failing", _failing)
+        failing = live_config.section("tests.failing", _failing, reads=[ApiKey])
         ApiKeyFactory(credential="agw_4_of_the_tests")
         del live_config._state.loaders[failing.name]
         eventually(lambda: find_key("agw_4_of_the_tests") is not None, True)

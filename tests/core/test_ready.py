@@ -18,6 +18,7 @@ def _as_found() -> Iterator[None]:
     yield
     live_config.forget()
     worker.is_running = False
+    live_config._state.is_polled = False
 
 
 async def readiness() -> tuple[int, str]:
@@ -30,7 +31,7 @@ async def test_worker_that_loads_is_not_ready() -> None:
 
 
 async def test_worker_without_a_look_at_the_database_is_stale() -> None:
-    worker.is_running = True
+    worker.is_running = live_config._state.is_polled = True
 
     assert await readiness() == (503, "stale")
 

@@ -1,0 +1,125 @@
+"""Who calls: the key of a request, and the person behind it where a front end may say so. Memory only."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote
+
+import jwt
+import structlog
+
+from apps.access.keys import find_key, note_use
+from apps.access.subject import EndUser, Key, Subject
+from apps.core import clock, live_config
+from apps.core.errors import Unauthenticated, Unavailable
+from apps.core.secrets import SecretUnreadable, decrypt
+
+log = structlog.get_logger(__name__)
+
+# Open WebUI with ENABLE_FORWARD_USER_INFO_HEADERS; with FORWARD_USER_INFO_HEADER_JWT_SECRET the one signed token
+# stands for all the others. https://docs.openwebui.com/reference/env-configuration/
+_TOKEN: Final = "HTTP_X_OPENWEBUI_USER_JWT"  # noqa: S105  # a header's name
+_ISSUER: Final = "open-webui"
+_HEADERS: Final = tuple(f"HTTP_X_OPENWEBUI_USER_{one}" for one in ("ID", "EMAIL", "NAME", "ROLE"))
+_LEEWAY: Final = 5  # seconds by which two clocks may differ
+_LONGEST: Final = 200  # characters of what a front end says about a person
+
+
+def authenticate(environ: Mapping[str, str]) -> Subject:
+    """Who sent `Authorization: Bearer KEY` or `x-api-key: KEY`. Raises Unauthenticated.
+
+    Raises Unavailable while the configuration cannot be read, because a revocation could not be heard of.
+
+    `environ` is Django's `request.META`: its `request.headers` would parse every header for these two.
+    """
+    if live_config.is_stale():
+        raise Unavailable(
+            "Access cannot be decided: the gateway's database does not answer. Try again in a moment.",
+            code="access_unknown",
+            retry_after=live_config.POLL_SECONDS * 10,
+        )
+    key = _key(_credential(environ))
+    subject = Subject(key, _person(key, environ), environ.get("REMOTE_ADDR", ""), environ.get("HTTP_ORIGIN", ""))
+    structlog.contextvars.bind_contextvars(key_id=key.id)
+    return subject
+
+
+def _credential(environ: Mapping[str, str]) -> str:
+    scheme, _, credential = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() != "bearer" or not credential.strip():
+        credential = environ.get("HTTP_X_API_KEY", "")
+    credential = credential.strip()
+    if not credential:
+        raise Unauthenticated("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
+    return credential
+
+
+def _key(credential: str) -> Key:
+    at = clock.now()
+    key = find_key(credential, at)
+    if key is None or key.revoked:
+        raise Unauthenticated("The API key is not valid. Issue one in the admin under API keys.")
+    if not key.is_in_force(at):
+        raise Unauthenticated("The API key has expired. Issue a new one in the admin under API keys.")
+    note_use(key, at)
+    return key
+
+
+def _person(key: Key, environ: Mapping[str, str]) -> EndUser | None:
+    """Bare headers count only for a trusted front end, and never for a key whose persons are signed."""
+    if key.sealed_identity_secret:
+        token = environ.get(_TOKEN, "")
+        if token:
+            return _signed_person(key, token)
+        if any(header in environ for header in _HEADERS):
+            raise Unauthenticated(
+                "This key takes persons only from the signed X-OpenWebUI-User-Jwt, and it is missing. "
+                "Check FORWARD_USER_INFO_HEADER_JWT_SECRET of the front end.",
+                code="invalid_identity",
+            )
+        return None
+    if not key.trusts_identity_headers or not environ.get(_HEADERS[0]):
+        return None
+    id, email, name, role = (unquote(environ.get(header, ""))[:_LONGEST] for header in _HEADERS)
+    return EndUser(id, email, name, role)
+
+
+def _signed_person(key: Key, token: str) -> EndUser:
+    try:
+        claims = jwt.decode(
+            token,
+            _secret(key.sealed_identity_secret),
+            algorithms=["HS256"],
+            issuer=_ISSUER,
+            leeway=_LEEWAY,
+            options={"require": ["exp", "iss", "sub"]},
+        )
+    except (jwt.InvalidTokenError, SecretUnreadable) as error:
+        log.warning("identity_refused", reason=str(error), key_id=key.id)
+        raise Unauthenticated(
+            f"The signed identity of the person is not valid: {_why(error)}. "
+            "Front end and gateway need the same secret, and clocks that agree.",
+            code="invalid_identity",
+        ) from error
+    id, email, name, role = (str(claims.get(claim) or "")[:_LONGEST] for claim in ("sub", "email", "name", "role"))
+    return EndUser(id, email, name, role, verified=True)
+
+
+@lru_cache(maxsize=1000)
+def _secret(sealed: str) -> str:
+    """Deciphering costs more than the rest of a request's authentication."""
+    return decrypt(sealed)
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case jwt.ExpiredSignatureError():
+            return "it has expired"
+        case jwt.InvalidIssuerError() | jwt.MissingRequiredClaimError():
+            return "it is not from Open WebUI"
+        case jwt.InvalidSignatureError():
+            return "it was signed with another secret"
+        case SecretUnreadable():
+            return "the secret stored here cannot be read"
+        case _:
+            return "it cannot be read"

@@ -1,0 +1,193 @@
+"""The rules of access as values, and which of them speak about a request. Nothing here knows a database or a clock.
+
+Precedence, the whole of it: an override in force beats every standing rule; a rule for the key beats one for its team,
+that beats one for the agent's namespace, that beats one for everyone; of rules for the same subject the more exact glob
+wins (no star beats any star, then more other characters); at a tie deny beats allow. No rule at all: agents are denied,
+tools are allowed. docs/systems/security.md says the same to operators, tests/access/test_precedence.py proves it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from apps.core import globs
+
+
+class Effect(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class Kind(StrEnum):
+    """What a rule's glob is about."""
+
+    AGENT = "agent"  # agent ids
+    TOOL = "tool"  # the names that tools have for the model
+    MODULE = "module"  # the dotted path of the module that a tool's function comes from
+
+
+class Level(IntEnum):
+    """Whom a rule is for; the higher one speaks first."""
+
+    EVERYONE = 0
+    NAMESPACE = 1  # whoever uses an agent of it
+    TEAM = 2
+    KEY = 3
+
+
+Place = tuple[Level, int | str]
+
+
+class Rule(msgspec.Struct, frozen=True, gc=False):
+    """`id` is unique among all rules, such as `grant-12`. An override has `expires_at`; a standing rule has none."""
+
+    id: str
+    kind: Kind
+    effect: Effect
+    pattern: str
+    level: Level = Level.EVERYONE
+    subject: int | str = ""  # the id of the key or team, or the namespace
+    agents: str = "*"  # only while an agent that fits this glob runs
+    expires_at: datetime | None = None
+    note: str = ""
+
+    @property
+    def is_override(self) -> bool:
+        return self.expires_at is not None
+
+    def is_in_force(self, at: datetime) -> bool:
+        return self.expires_at is None or at < self.expires_at
+
+    def fits(self, value: str, agent_id: str) -> bool:
+        return globs.matches(value, (self.pattern,)) and (self.agents == "*" or globs.matches(agent_id, (self.agents,)))
+
+    @property
+    def place(self) -> Place:
+        return self.level, self.subject.casefold() if isinstance(self.subject, str) else self.subject
+
+    @property
+    def precedence(self) -> tuple[object, ...]:
+        """Of rules that fit the same target the one with the greatest precedence speaks. The id makes it certain."""
+        exactness = globs.specificity(self.pattern), globs.specificity(self.agents)
+        return self.is_override, self.level, exactness, self.effect is Effect.DENY, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class TeamState:
+    """`suspended` is the reason why all its keys are refused, empty when they are not."""
+
+    name: str
+    suspended: str = ""
+
+
+_EVERYONE: Place = (Level.EVERYONE, "")
+_MOST_REMEMBERED = 50_000
+
+
+@dataclass(slots=True)
+class Policy:
+    """All rules in force, indexed by whom they are for.
+
+    Which standing rules fit a target is remembered, so that the second request costs the same however many rules there
+    are. Share it between threads freely: what is remembered is the same whoever works it out.
+    """
+
+    teams: Mapping[int, TeamState] = field(default_factory=dict)
+    inner_agents_obey_grants: bool = False
+    _rules: Mapping[tuple[Kind, Place], tuple[Rule, ...]] = field(default_factory=dict)
+    _overrides: Mapping[tuple[Kind, Place], tuple[Rule, ...]] = field(default_factory=dict)
+    _remembered: dict[tuple[Kind, Place, str, str], tuple[Rule, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        rules: Iterable[Rule],
+        *,
+        teams: Mapping[int, TeamState] | None = None,
+        inner_agents_obey_grants: bool = False,
+    ) -> "Policy":
+        standing: dict[tuple[Kind, Place], list[Rule]] = defaultdict(list)
+        overrides: dict[tuple[Kind, Place], list[Rule]] = defaultdict(list)
+        for rule in rules:
+            (overrides if rule.is_override else standing)[rule.kind, rule.place].append(rule)
+        return cls(
+            teams=teams or {},
+            inner_agents_obey_grants=inner_agents_obey_grants,
+            _rules={place: tuple(group) for place, group in standing.items()},
+            _overrides={place: tuple(group) for place, group in overrides.items()},
+        )
+
+    def fitting(
+        self, kind: Kind, value: str, *, key_id: int, team_id: int | None, agent_id: str, at: datetime
+    ) -> tuple[Rule, ...]:
+        """Every rule that speaks about `value` (an agent id, a tool's name or module), the one that decides first.
+
+        `agent_id` is the agent that runs; for kind AGENT the same as `value`.
+        """
+        found = [rule for rule in self.overrides(kind, key_id, at) if rule.fits(value, agent_id)]
+        if found:
+            found.sort(key=_by_precedence, reverse=True)
+        standing = [
+            rule
+            for place in _places(key_id, team_id, agent_id)
+            if (kind, place) in self._rules
+            for rule in self._standing(kind, place, value, agent_id)
+        ]
+        return (*found, *standing)
+
+    def overrides(self, kind: Kind, key_id: int, at: datetime) -> list[Rule]:
+        """In force at `at`, for this key or for everyone."""
+        return [
+            rule
+            for place in ((Level.KEY, key_id), _EVERYONE)
+            for rule in self._overrides.get((kind, place), ())
+            if rule.is_in_force(at)
+        ]
+
+    def with_overrides(self, further: Iterable[Rule]) -> "Policy":
+        """The same policy as it would be with these overrides as well."""
+        overrides = dict(self._overrides)
+        for rule in further:
+            place = rule.kind, rule.place
+            overrides[place] = (*overrides.get(place, ()), rule)
+        return Policy(self.teams, self.inner_agents_obey_grants, self._rules, overrides, self._remembered)
+
+    def outlook(self, key_id: int, team_id: int | None, at: datetime) -> tuple[object, ...]:
+        """Equal for keys that see the same agents, whatever those are: they go by rules that say the same."""
+        own = self._rules.get((Kind.AGENT, (Level.KEY, key_id)), ())
+        teams = self._rules.get((Kind.AGENT, (Level.TEAM, team_id)), ()) if team_id is not None else ()
+        overrides = self.overrides(Kind.AGENT, key_id, at) if self._overrides else ()
+        return tuple(tuple((rule.effect, rule.pattern) for rule in rules) for rules in (own, teams, overrides))
+
+    def rules(self) -> Iterator[Rule]:
+        """All of them, in no order."""
+        for group in (*self._rules.values(), *self._overrides.values()):
+            yield from group
+
+    def _standing(self, kind: Kind, place: Place, value: str, agent_id: str) -> tuple[Rule, ...]:
+        question = (kind, place, value, "" if kind is Kind.AGENT else agent_id)
+        answer = self._remembered.get(question)
+        if answer is None:
+            fitting = [rule for rule in self._rules[kind, place] if rule.fits(value, agent_id)]
+            answer = tuple(sorted(fitting, key=_by_precedence, reverse=True))
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[question] = answer
+        return answer
+
+
+def _by_precedence(rule: Rule) -> tuple[object, ...]:
+    return rule.precedence
+
+
+def _places(key_id: int, team_id: int | None, agent_id: str) -> Iterator[Place]:
+    """Whose rules count, those that speak first first."""
+    yield Level.KEY, key_id
+    if team_id is not None:
+        yield Level.TEAM, team_id
+    yield Level.NAMESPACE, agent_id.partition("/")[0].casefold()
+    yield _EVERYONE
