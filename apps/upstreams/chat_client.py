@@ -96,8 +96,9 @@ class ChunkStream:
                 chunks = self._read(events)
                 if self._log is not None:
                     await self._log.wait_for_reader()
-                    # Whoever reads a run joins what waits (told_by): the SDK need not carry every piece by itself.
-                    chunks = joined(chunks)
+                    if len(events) > 1:
+                        # Whoever reads a run joins what waits (told_by): the SDK need not carry each piece by itself.
+                        chunks = joined(chunks)
                 for chunk in chunks:
                     yield chunk
             if self._call.finish_reason is None and not self._source.is_complete:
