@@ -106,6 +106,7 @@ def main() -> None:
         config = runner.run(_prepared(name, upstream))
         gc.collect()
         gc.freeze()  # as the gateway's worker does
+        gc.set_threshold(20_000, 10, 10)  # so, too
         print("ready", flush=True)
         for line in sys.stdin:
             order = {**json.loads(line), "joined": name == "joined"}
