@@ -54,6 +54,7 @@ def _stream(rounds: Rounds) -> Iterator[Row]:
     what = f"streamed run of {WORDS} chunks"
     yield Row(f"{what}: gateway / bare Runner, same client", "x", _ratio(rounds, "gateway", "fast"), 1.25)
     yield Row(f"{what}: gateway / bare Runner, stock client", "x", _ratio(rounds, "gateway", "stock"), 0.5)
+    yield Row(f"{what}: gateway / bare Runner that joins text as well", "x", _ratio(rounds, "gateway", "joined"))
 
 
 def _chunks(rounds: Rounds) -> Iterator[Row]:
