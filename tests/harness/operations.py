@@ -55,6 +55,12 @@ def remove(model: str, id: int) -> None:
     row.delete()
 
 
+def rows(model: str, **filters: Any) -> list[dict[str, Any]]:
+    from django.apps import apps
+
+    return list(apps.get_model(model)._default_manager.filter(**filters).values())
+
+
 def override(*, ttl: float, **fields: Any) -> int:
     from apps.access import overrides
     from apps.access.models import ApiKey
