@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -16,6 +17,7 @@ WORDS = 100  # of an ordinary answer: one chunk each
 FEW, MANY = 50, 550  # words: what lies between the two is chunks alone
 PACE = 0.002  # seconds between the chunks of an upstream that is not ready before it is asked
 BARE = ("fast", "joined", "stock")  # what is run without the gateway: see bare.py
+FEW_RULES, MANY_RULES = (10, 10), (100_000, 10_000)  # keys and rules of `access`
 MODELS_PER_RUN = 10  # requests of /v1/models for each run asked for: they cost about a tenth
 
 Batch = Mapping[str, float]
@@ -41,6 +43,7 @@ class Bench:
     gateway: Child
     floor: Child
     bare: Mapping[str, Child]
+    crowded: Callable[[int, int], AbstractAsyncContextManager[Child]]
 
     async def models(self) -> Rounds:
         count = self.effort.requests * MODELS_PER_RUN
@@ -75,6 +78,20 @@ class Bench:
         sides = self._sides(WORDS, count, streamed=True, pace=PACE)
         del sides["joined"], sides["stock"]
         return await self._interleave(sides)
+
+    async def access(self) -> Rounds:
+        """A key check, a decision and the list of what is granted: with few keys and rules, and with very many."""
+        count = self.effort.requests * MODELS_PER_RUN
+        async with self.crowded(*FEW_RULES) as few, self.crowded(*MANY_RULES) as many:
+            lists = {
+                f"list-{name}": partial(self._list_models, server, count, needle=f'"{AGENT}"')
+                for name, server in (("few", few), ("many", many))
+            }
+            one = {
+                f"one-{name}": partial(self._load, server, count, path=f"/v1/models/{AGENT}", needle=AGENT, needles=1)
+                for name, server in (("few", few), ("many", many))
+            }
+            return await self._interleave(lists | one)
 
     async def rest(self) -> Rounds:
         """After everything else: what the worker holds and does when nobody asks for anything."""

@@ -1,4 +1,4 @@
-"""Persons behind a front end: Open WebUI's signed token, its bare headers where a key trusts them, and what is theirs."""
+"""Persons behind a front end: Open WebUI's signed token, bare headers where a key trusts them, and what is theirs."""
 
 import time
 from collections.abc import Callable
