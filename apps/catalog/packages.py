@@ -84,7 +84,8 @@ class Package:
     def modules(self) -> dict[str, ModuleType]:
         """Those imported so far, by their full names."""
         inside = f"{self.name}."
-        return {name: module for name, module in list(sys.modules.items()) if f"{name}.".startswith(inside)}
+        modules = list(sys.modules.items())
+        return {name: module for name, module in modules if name == self.name or name.startswith(inside)}
 
     def retain(self) -> None:
         with _lock:
@@ -312,8 +313,9 @@ class _SourceLoader(SourceFileLoader):
         super().__init__(fullname, path)
         self._package = package
 
-    def path_stats(self, path: str) -> Mapping[str, Any]:  # noqa: ARG002  # importlib's signature
-        raise OSError  # "no stats" is importlib's way to say that this source has no cache
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
     @staticmethod
     def source_to_code(data: Any, path: Any = "<string>", **_: Any) -> CodeType:  # its stubs know syntax trees as well
@@ -384,9 +386,9 @@ class _View(ModuleType):
 
 def _source_root(folder: Path) -> Iterator[str]:
     """`src/` of a repository that would be installed: what lies in it is imported by its own name."""
-    source = folder / "src"
-    if source.is_dir() and not (source / "__init__.py").exists():
-        yield str(source)
+    source = f"{folder}/src"
+    if os.path.isdir(source) and not os.path.exists(f"{source}/__init__.py"):  # noqa: PTH110, PTH112  # at every load
+        yield source
 
 
 def _is_module(root: str, top: str) -> bool:
