@@ -13,6 +13,7 @@ import builtins
 import importlib
 import importlib.util
 import itertools
+import logging
 import os
 import re
 import sys
@@ -129,6 +130,7 @@ class Package:
         _packages.pop(self.name, None)
         # Importing a sub-module binds it in its parent; that reference would keep every version alive.
         vars(sys.modules[PREFIX]).pop(self.name.rpartition(".")[2], None)
+        _forget_loggers(self.name)
         for callback in self._on_leave:
             callback(self.name)
 
@@ -288,6 +290,19 @@ class Package:
     @property
     def _loaders(self) -> list[tuple[Any, list[str]]]:  # callables; the stubs know classes only
         return [(ExtensionFileLoader, EXTENSION_SUFFIXES), (partial(_SourceLoader, self), SOURCE_SUFFIXES)]
+
+
+def _forget_loggers(package: str) -> None:
+    """logging remembers every logger for ever, by its name and in the one above; modules name theirs after themselves.
+
+    Who still has one may use it: it stays attached to the root logger.
+    """
+    known = logging.getLogger().manager.loggerDict
+    above = known.get(PREFIX)
+    for name in [one for one in list(known) if one == package or one.startswith(f"{package}.")]:
+        logger = known.pop(name)
+        if isinstance(above, logging.PlaceHolder) and isinstance(logger, logging.Logger):
+            above.loggerMap.pop(logger, None)
 
 
 def find(name: str) -> Package | None:
