@@ -18,7 +18,7 @@ FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(
-    django_db_modify_db_settings_parallel_suffix: None,  # noqa: ARG001  # for PostgreSQL
+    django_db_modify_db_settings_parallel_suffix: None,  # PostgreSQL only
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """SQLite in a file, as it is served from; each process of a parallel run has a folder of its own.
