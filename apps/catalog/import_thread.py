@@ -12,41 +12,44 @@ Work = Callable[[], None]
 class ImportThread:
     """Does one piece of work at a time, each in a context of its own, where no event loop runs.
 
-    A thread cannot be killed. One whose work does not end in time is left behind as a daemon, and ends when its work
-    does. Interrupting it with an exception could leave a slow library half imported for everybody; left alone, it
-    completes, and the next attempt finds it there.
+    A thread cannot be killed. One whose work does not end in time is left behind as a daemon, ends when its work does,
+    and another one takes its place. Interrupting it with an exception could leave a slow library half imported for
+    everybody; left alone, it completes, and the next attempt finds it there.
     """
 
     def __init__(self) -> None:
-        self._given: SimpleQueue[Work | None] = SimpleQueue()
-        self._done: SimpleQueue[None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._worker: _Worker | None = None
 
     def run(self, work: Work, timeout: float, *, name: str) -> bool:
-        """Whether it ended in time; if not, this thread takes no more. `work` must not raise.
-
-        The thread bears the `name` while it works and afterwards, should it be left behind.
-        """
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
-        self._thread.name = name
-        self._given.put(work)
+        """Whether it ended in time. `work` must not raise. The thread is called `name`, also when it is left behind."""
+        worker, self._worker = self._worker or _Worker(), None
+        worker.name = name
+        worker.given.put(work)
         try:
-            self._done.get(timeout=timeout)
-        except Empty:
-            self._given.put(None)
-            return False
+            worker.done.get(timeout=timeout)
+        except BaseException as error:  # Ctrl-C, too: nobody waits for the module then
+            worker.given.put(None)
+            if isinstance(error, Empty):
+                return False
+            raise
+        self._worker = worker
         return True
 
     def end(self) -> None:
-        """Call when nothing runs."""
-        if self._thread is not None:
-            self._given.put(None)
-            self._thread.join()
+        if self._worker:
+            self._worker.given.put(None)
+            self._worker.join()
 
-    def _work(self) -> None:
-        while (work := self._given.get()) is not None:
+
+class _Worker(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.given: SimpleQueue[Work | None] = SimpleQueue()
+        self.done: SimpleQueue[None] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        while (work := self.given.get()) is not None:
             trace, profile = sys.gettrace(), sys.getprofile()
             Context().run(work)
             del work  # it holds the module
@@ -55,4 +58,4 @@ class ImportThread:
                 sys.settrace(trace)
             if sys.getprofile() is not profile:
                 sys.setprofile(profile)
-            self._done.put(None)
+            self.done.put(None)

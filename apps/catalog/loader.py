@@ -97,14 +97,13 @@ class Loads:
         return Loaded(package, published, problems, provider)
 
     def _attempt(self, package: Package, options: LoadOptions) -> _Import:
-        """A thread that is left behind holds no lock of ours, and its package is taken out of sys.modules, so that
-        later loads go on."""
+        """A thread that is left behind holds no lock of ours, and its package is taken out of sys.modules: later loads
+        go on."""
         attempt = _Import(package, options)
         timeout = settings.GATEWAY_AGENT_IMPORT_TIMEOUT
         if self._thread.run(partial(_import, attempt), timeout, name=f"load {package.name}"):
             return attempt
         log.error("agent_import_left_behind", package=package.name)
-        self._thread = ImportThread()
         findings = attempt.findings if attempt.is_dry_run else None
         return _Import(package, options, findings, is_dry_run=attempt.is_dry_run, timed_out=True)
 
