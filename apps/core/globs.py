@@ -25,3 +25,8 @@ def _expression(pattern: str) -> str:
 def matches(value: str, patterns: Iterable[str]) -> bool:
     """True when `value` as a whole fits at least one of the patterns; no patterns fit nothing."""
     return _compiled(tuple(patterns)).fullmatch(value) is not None
+
+
+def specificity(pattern: str) -> tuple[int, int]:
+    """How exactly a glob names what it fits, to compare: no star beats any star, then more literal characters win."""
+    return ("*" not in pattern, len(pattern) - pattern.count("*"))
