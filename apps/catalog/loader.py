@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 import structlog
 from django.conf import settings
 
-from apps.catalog import apart, diagnostics, program, surroundings
+from apps.catalog import apart, diagnostics, import_policy, program, scan, surroundings
 from apps.catalog.diagnostics import Problem
+from apps.catalog.import_policy import Denied
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
 from apps.catalog.scan import AGENT_FILE
@@ -21,6 +23,8 @@ if TYPE_CHECKING:  # they import the SDK, which takes seconds
     from apps.catalog.exports import Findings, Published
     from apps.catalog.own_client import OwnClient
     from apps.catalog.source import Source
+
+_MOST_DENIED = 20  # imports that are told of one folder
 
 # One import at a time: the parts of the process that are restored afterwards belong to everybody.
 _one_at_a_time = threading.Lock()
@@ -54,13 +58,18 @@ class Loaded:
     model_provider: "ModelProvider | None" = None  # the module's own, when the operator lets it have its way
 
 
-def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT) -> Loaded:
-    """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults."""
+def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT, denied_imports: tuple[str, ...] = ()) -> Loaded:
+    """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults.
+
+    Nothing is executed when a file of the folder imports what is denied.
+    """
+    if found := denied_in_folder(folder, denied_imports):
+        return Loaded(None, (), tuple(map(diagnostics.denied_import, found)))
     from apps.catalog import dry_run, exports, tracing  # noqa: F401  # the SDK comes before any module, untimed
 
     tracing.install()
     dry_run.install()
-    package = Package(agent_id, folder)
+    package = Package(agent_id, folder, denied_imports)
     package.retain()
     with _one_at_a_time, surroundings.restored(agent_id, folder):
         attempt = _import_in_thread(package, options)
@@ -72,6 +81,20 @@ def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT) -> Loaded:
     package.keep_path()
     provider = attempt.own_client.provider() if attempt.own_client and options.own_client else None
     return Loaded(package, published, problems, provider)
+
+
+def denied_in_folder(folder: Path, patterns: tuple[str, ...]) -> list[Denied]:
+    """The first of the imports that `patterns` forbid, in any Python file that counts as the folder's."""
+    names = sorted(name for name, *_ in scan.fingerprint(folder) if name.endswith(".py")) if patterns else ()
+    found = (one for name in names for one in _denied_in_file(folder / name, patterns))
+    return list(islice(found, _MOST_DENIED))
+
+
+def _denied_in_file(file: Path, patterns: tuple[str, ...]) -> list[Denied]:
+    try:
+        return import_policy.denied_in(file.read_bytes(), str(file), patterns)
+    except OSError:  # unreadable, or gone since it was listed: it cannot be imported
+        return []
 
 
 def published_id(agent_id: str, published: "Published") -> str:
