@@ -4,6 +4,7 @@
 # django-unfold ships no types: its classes and decorators are Any to mypy. ModelForm takes no argument at run time.
 
 import re
+from pathlib import Path
 from typing import Any
 
 from django import forms
@@ -23,9 +24,10 @@ from django.views.decorators.http import require_GET, require_POST
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.utils import display_for_label
 
-from apps.catalog import serving_workers, version_page, versions
+from apps.catalog import approvals, modules_admin, serving_workers, version_page, versions
+from apps.catalog.approvals import CannotReview
 from apps.catalog.models import AgentSettings, Diagnostic, DropIn, PinnedVersion, State
-from apps.catalog.versions import CannotPutBack
+from apps.catalog.versions import CannotKeep, CannotPutBack
 from apps.core import clock
 from apps.core.forms import LinesField
 
@@ -193,6 +195,8 @@ class DropInAdmin(ModelAdmin):
         return [
             path("<int:pk>/serving/", require_GET(self.serving_view), name="catalog_dropin_serving"),
             path("<int:pk>/put-back/", staff_only(require_POST(self.put_back_view)), name="catalog_dropin_put_back"),
+            path("<int:pk>/review/", staff_only(require_GET(self.review_view)), name="catalog_dropin_review"),
+            path("<int:pk>/approve/", staff_only(require_POST(self.approve_view)), name="catalog_dropin_approve"),
             path("<int:pk>/follow/", staff_only(require_POST(self.follow_view)), name="catalog_dropin_follow"),
             *super().get_urls(),
         ]
@@ -235,6 +239,41 @@ class DropInAdmin(ModelAdmin):
             messages.warning(request, "It follows its folder already.")
         return redirect("admin:catalog_dropin_change", pk)
 
+    def review_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What lies in the folder, beside what serves, to be approved."""
+        drop_in = self._approvable(request, pk)
+        try:
+            review = approvals.review(drop_in)
+        except CannotReview as error:
+            messages.error(request, error.message)
+            return redirect("admin:catalog_dropin_change", pk)
+        context = self.admin_site.each_context(request) | {
+            "title": f"Approve {drop_in.folder_id}?",
+            "opts": self.opts,
+            "original": drop_in,
+            "review": review,
+        }
+        return TemplateResponse(request, "admin/catalog/dropin/review.html", context)
+
+    def approve_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """By the digest that was shown: what has changed since is not approved."""
+        drop_in = self._approvable(request, pk)
+        digest, note = request.POST.get("digest", ""), request.POST.get("note", "")[:300]
+        try:
+            approval = approvals.approve(drop_in.folder_id, Path(drop_in.folder), digest, by=request.user, note=note)
+        except CannotKeep as error:
+            messages.error(request, f"Not approved. {error.message}")
+        else:
+            self.log_change(request, drop_in, f"Version {approval.short} approved.")
+            messages.success(request, f"Version {approval.short} is approved; it may serve within about a second.")
+        return redirect("admin:catalog_dropin_change", pk)
+
+    def _approvable(self, request: HttpRequest, pk: int) -> DropIn:
+        drop_in = get_object_or_404(DropIn, pk=pk)
+        if not (self.has_view_permission(request, drop_in) and modules_admin.may_approve(request)):
+            raise PermissionDenied
+        return drop_in
+
     def _changeable(self, request: HttpRequest, pk: int) -> DropIn:
         drop_in = get_object_or_404(DropIn, pk=pk)
         if not self.has_change_permission(request, drop_in):
@@ -243,7 +282,8 @@ class DropInAdmin(ModelAdmin):
 
     def _page(self, request: HttpRequest, drop_in: DropIn) -> dict[str, Any]:
         may_change = self.has_change_permission(request, drop_in)
-        return {"page": version_page.page(drop_in), "may_change": may_change}
+        may_approve = modules_admin.may_approve(request)
+        return {"page": version_page.page(drop_in), "may_change": may_change, "may_approve": may_approve}
 
 
 @transaction.atomic

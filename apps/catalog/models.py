@@ -166,6 +166,11 @@ class ModulePolicy(ConfigModel):
     def __str__(self) -> str:
         return "Module policy"
 
+    @classmethod
+    def row(cls) -> "ModulePolicy":
+        """The one row, not yet saved when nobody has set anything."""
+        return cls.objects.filter(pk=cls.ROW).first() or cls(pk=cls.ROW)
+
 
 class ApprovedVersion(ConfigModel):
     """Content of a folder that may be loaded while the modules are locked."""

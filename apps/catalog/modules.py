@@ -60,11 +60,16 @@ def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     )  # "deny" sorts after "allow"
 
 
-def _load_policy() -> Policy:
-    row = ModulePolicy.objects.filter(pk=ModulePolicy.ROW).first() or ModulePolicy()
+def load_policy() -> Policy:
+    """As the database and the environment have it now; `POLICY` is what is in force in this process."""
+    row = ModulePolicy.row()
     rules = (Rule(pattern, Effect(effect), reason) for pattern, effect, reason in _rule_values())
     names = dict.fromkeys([*settings.GATEWAY_AGENT_DENIED_IMPORTS, *row.denied_imports])
-    return Policy(in_order(rules), tuple(names), _approved() if row.locked or settings.GATEWAY_AGENT_LOCKED else None)
+    return Policy(in_order(rules), tuple(names), _approved() if is_locked(row) else None)
+
+
+def is_locked(row: ModulePolicy | None = None) -> bool:
+    return bool(settings.GATEWAY_AGENT_LOCKED or (row or ModulePolicy.row()).locked)
 
 
 def _rule_values() -> Iterable[tuple[str, str, str]]:
@@ -78,7 +83,7 @@ def _approved() -> Mapping[str, frozenset[str]]:
     return MappingProxyType({folder_id: frozenset(several) for folder_id, several in digests.items()})
 
 
-POLICY = live_config.section("catalog.modules", _load_policy)
+POLICY = live_config.section("catalog.modules", load_policy)
 
 
 def at_hand() -> Policy:
@@ -90,10 +95,26 @@ def at_hand() -> Policy:
     is_file = database["ENGINE"].endswith("sqlite3")
     try:
         if not is_file or Path(str(database["NAME"])).is_file():
-            return _load_policy()
+            return load_policy()
     except DatabaseError:
         pass
     return Policy((), tuple(settings.GATEWAY_AGENT_DENIED_IMPORTS), {} if settings.GATEWAY_AGENT_LOCKED else None)
+
+
+def remark(rule: Rule, policy: Policy, folder_ids: Iterable[str]) -> str:
+    """A sentence about a rule that decides about none of these folders; empty for one that decides."""
+    fitting = sorted(id for id in folder_ids if globs.matches(id, [rule.pattern]))
+    if not fitting:
+        return "It fits no folder that is known now."
+    here = Path()
+    allow, deny = settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST, settings.GATEWAY_AGENT_DISCOVERY_DENYLIST
+    open_ids = [id for id in fitting if not scan.denial_by_settings(id, here, allow, deny)]
+    if not open_ids:
+        return "It can never decide: the allowlist or denylist in the settings keeps out all that it fits."
+    if any(policy.ruling(id) == rule for id in open_ids):
+        return ""
+    others = dict.fromkeys(f"{one.effect} {one.pattern}" for id in open_ids if (one := policy.ruling(id)))
+    return f"More specific rules decide about all that it fits now: {', '.join(others)}."
 
 
 def admitted(seen: scan.Scan) -> scan.Scan:
