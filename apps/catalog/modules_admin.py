@@ -99,7 +99,7 @@ class ModuleRuleAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ModuleRule, form: RuleForm, change: bool) -> None:
         if not change:
-            obj.created_by = request.user
+            obj.created_by_id = request.user.pk
         super().save_model(request, obj, form, change)
         if said := modules.remark(_value(obj), modules.load_policy(), known_folders()):
             messages.warning(request, f"{obj.pattern}: {said}")
