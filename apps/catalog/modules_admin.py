@@ -131,7 +131,7 @@ class PolicyForm(forms.ModelForm):
         label="Approve all that serves now",
         required=False,
         widget=UnfoldBooleanSwitchWidget,
-        help_text="In one step, when this form is saved. A lock without it stops every agent that was not approved.",
+        help_text="When the lock is saved. A lock without it stops every agent that was not approved.",
     )
     denied_imports = LinesField(
         required=False,
@@ -152,6 +152,10 @@ class PolicyForm(forms.ModelForm):
         model = ModulePolicy
         fields = ["locked", "denied_imports"]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["approve_serving"].initial = not self.instance.locked
+
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         if cleaned.get("add_usual") and "denied_imports" in cleaned:
@@ -164,10 +168,6 @@ class ModulePolicyAdmin(ModelAdmin):
     """One row, so that there is no list of them."""
 
     form = PolicyForm
-    fieldsets = [
-        ("Lock", {"fields": ["locked", "approve_serving"]}),
-        ("Imports", {"fields": ["denied_imports", "add_usual"]}),
-    ]
 
     def changelist_view(self, _request: HttpRequest, _extra: dict[str, Any] | None = None) -> HttpResponse:
         return redirect("admin:catalog_modulepolicy_change", ModulePolicy.ROW)
@@ -177,20 +177,15 @@ class ModulePolicyAdmin(ModelAdmin):
         return super().get_object(request, object_id, from_field) or (ModulePolicy.row() if is_it else None)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Who may not change it sees what is set, without what saving would do."""
-        if self.has_change_permission(request, obj):
-            return self.fieldsets
-        return [(None, {"fields": ["locked", "denied_imports"]})]
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
-        if "approve_serving" in form.base_fields:
-            form.base_fields["approve_serving"].disabled = not may_approve(request)
-        return form
+        """Nobody is shown a switch that would do nothing for them."""
+        if not self.has_change_permission(request, obj):
+            return [(None, {"fields": ["locked", "denied_imports"]})]
+        lock = ["locked", "approve_serving"] if may_approve(request) else ["locked"]
+        return [("Lock", {"fields": lock}), ("Imports", {"fields": ["denied_imports", "add_usual"]})]
 
     def save_model(self, request: HttpRequest, obj: ModulePolicy, form: PolicyForm, change: bool) -> None:
         """Approvals come first: a lock without them would stop what serves for a moment."""
-        if form.cleaned_data["approve_serving"]:
+        if obj.locked and form.cleaned_data["approve_serving"] and may_approve(request):
             count, failures = approvals.approve_serving(by=request.user, note="All that served")
             messages.success(request, f"{count} {'version' if count == 1 else 'versions'} approved.")
             for one in failures:
