@@ -24,8 +24,8 @@ from django.views.decorators.http import require_GET, require_POST
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.utils import display_for_label
 
-from apps.catalog import approvals, modules_admin, serving_workers, version_page, versions
-from apps.catalog.approvals import CannotReview
+from apps.catalog import approved_versions, modules_admin, serving_workers, version_page, versions
+from apps.catalog.approved_versions import CannotReview
 from apps.catalog.models import AgentSettings, Diagnostic, DropIn, PinnedVersion, State
 from apps.catalog.versions import CannotKeep, CannotPutBack
 from apps.core import clock
@@ -243,7 +243,7 @@ class DropInAdmin(ModelAdmin):
         """What lies in the folder, beside what serves, to be approved."""
         drop_in = self._approvable(request, pk)
         try:
-            review = approvals.review(drop_in)
+            review = approved_versions.review(drop_in)
         except CannotReview as error:
             messages.error(request, error.message)
             return redirect("admin:catalog_dropin_change", pk)
@@ -260,12 +260,14 @@ class DropInAdmin(ModelAdmin):
         drop_in = self._approvable(request, pk)
         digest, note = request.POST.get("digest", ""), request.POST.get("note", "")[:300]
         try:
-            approval = approvals.approve(drop_in.folder_id, Path(drop_in.folder), digest, by=request.user, note=note)
+            approval = approved_versions.approve(
+                drop_in.folder_id, Path(drop_in.folder), digest, by=request.user, note=note
+            )
         except CannotKeep as error:
             messages.error(request, f"Not approved. {error.message}")
         else:
-            self.log_change(request, drop_in, f"Version {approval.short} approved.")
-            messages.success(request, f"Version {approval.short} is approved; it may serve within about a second.")
+            self.log_change(request, drop_in, f"Version {approved.short} approved.")
+            messages.success(request, f"Version {approved.short} is approved; it may serve within about a second.")
         return redirect("admin:catalog_dropin_change", pk)
 
     def _approvable(self, request: HttpRequest, pk: int) -> DropIn:

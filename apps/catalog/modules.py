@@ -4,7 +4,7 @@ Read as live configuration, and applied to what a scan found before anything of 
 what may load runs with the gateway's rights (docs/modules.md).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -113,11 +113,15 @@ def remark(rule: Rule, policy: Policy, folder_ids: Iterable[str]) -> str:
     allow, deny = settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST, settings.GATEWAY_AGENT_DISCOVERY_DENYLIST
     open_ids = [id for id in fitting if not scan.denial_by_settings(id, here, allow, deny)]
     if not open_ids:
-        return "It can never decide: the allowlist or denylist in the settings keeps out all that it fits."
+        return "It can never decide: the settings keep out all that it fits."
     if any(policy.ruling(id) == rule for id in open_ids):
         return ""
-    others = dict.fromkeys(f"{one.effect} {one.pattern}" for id in open_ids if (one := policy.ruling(id)))
-    return f"More specific rules decide about all that it fits now: {', '.join(others)}."
+    others = [*dict.fromkeys(f"{one.effect} {one.pattern}" for id in open_ids if (one := policy.ruling(id)))]
+    return f"More specific rules decide: {shortened(others)}."
+
+
+def shortened(texts: Sequence[str], most: int = 3) -> str:
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def admitted(seen: scan.Scan) -> scan.Scan:

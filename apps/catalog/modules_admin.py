@@ -1,4 +1,4 @@
-"""Which modules may load, in the console: rules over ids, the lock, denied imports, approvals."""
+"""Which modules may load, in the console: rules over ids, the lock, denied imports, approved versions."""
 
 # mypy: disable-error-code="misc, untyped-decorator, type-arg"
 # django-unfold ships no types: its classes and decorators are Any to mypy. ModelForm takes no argument at run time.
@@ -16,7 +16,7 @@ from unfold.admin import ModelAdmin
 from unfold.utils import display_for_label
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
-from apps.catalog import approvals, modules
+from apps.catalog import approved_versions, modules
 from apps.catalog.models import ApprovedVersion, Diagnostic, DropIn, Effect, ModulePolicy, ModuleRule, State
 from apps.catalog.modules import Policy, Rule
 from apps.core.forms import LinesField
@@ -107,8 +107,7 @@ class ModuleRuleAdmin(ModelAdmin):
 
 def _decision(rule: Rule, policy: Policy, folders: set[str]) -> str:
     decided = sorted(id for id in folders if policy.ruling(id) == rule)
-    more = f" and {len(decided) - 3} more" if len(decided) > 3 else ""
-    return modules.remark(rule, policy, folders) or ", ".join(decided[:3]) + more
+    return modules.remark(rule, policy, folders) or modules.shortened(decided)
 
 
 def _summary(request: HttpRequest) -> dict[str, Any]:
@@ -186,7 +185,7 @@ class ModulePolicyAdmin(ModelAdmin):
     def save_model(self, request: HttpRequest, obj: ModulePolicy, form: PolicyForm, change: bool) -> None:
         """Approvals come first: a lock without them would stop what serves for a moment."""
         if obj.locked and form.cleaned_data["approve_serving"] and may_approve(request):
-            count, failures = approvals.approve_serving(by=request.user, note="All that served")
+            count, failures = approved_versions.approve_serving(by=request.user, note="All that served")
             messages.success(request, f"{count} {'version' if count == 1 else 'versions'} approved.")
             for one in failures:
                 messages.warning(request, f"Not approved: {one}")
@@ -202,7 +201,7 @@ class ModulePolicyAdmin(ModelAdmin):
         return False
 
 
-# --- approvals -------------------------------------------------------------------------------------------------------
+# --- approved versions -----------------------------------------------------------------------------------------------
 
 
 @admin.register(ApprovedVersion)

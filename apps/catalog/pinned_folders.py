@@ -58,6 +58,7 @@ class PinnedFolders:
         self._pinned: dict[str, Pinned] = {}
         self._failures: dict[str, _Failure] = {}
         self._live_digests: dict[str, tuple[scan.Folder, str]] = {}
+        self._held_back: dict[str, str] = {}  # folder id -> digest that was logged as not approved
         self._lease_ends = 0.0  # monotonic
 
     def in_place(self, seen: scan.Scan) -> scan.Scan:
@@ -70,7 +71,7 @@ class PinnedFolders:
         if not pins and approved is None and not self._pinned:
             return seen
         replaced = {one.agent_id for one in seen.folders if approved is not None or one.agent_id in pins}
-        for known in (self._pinned, self._failures, self._live_digests):
+        for known in (self._pinned, self._failures, self._live_digests, self._held_back):
             for folder_id in known.keys() - replaced:
                 known.pop(folder_id)
         folders, problems = [], list(seen.problems)
@@ -123,9 +124,15 @@ class PinnedFolders:
             pinned = self._pinned[live.agent_id]
             if digest == wished:
                 return pinned.folder, _told(pinned) if pin else None
+            self._log_held_back(live, wished, serves=digest)
             return pinned.folder, failure or modules.not_approved(live, wished, serves=digest)
         self._pinned.pop(live.agent_id, None)
         return replace(live, withheld=failure or modules.not_approved(live, wished)), None
+
+    def _log_held_back(self, live: scan.Folder, wished: str, *, serves: str) -> None:
+        if self._held_back.get(live.agent_id) != wished:
+            self._held_back[live.agent_id] = wished
+            log.error("agent_not_approved", agent=live.agent_id, version=wished[:SHORT], serves=serves[:SHORT])
 
     def _candidates(self, folder_id: str, wished: str, approved: frozenset[str]) -> Iterator[str]:
         if wished in approved:

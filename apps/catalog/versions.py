@@ -69,7 +69,7 @@ def follow_folder(folder_id: str) -> bool:
 
 @transaction.atomic
 def forget(folder_id: str) -> None:
-    """Drop the versions, the approvals and the pin of a folder that is gone for good."""
+    """Drop the versions, what is approved of them, and the pin of a folder that is gone for good."""
     follow_folder(folder_id)
     ApprovedVersion.objects.filter(folder_id=folder_id).delete()
     AgentVersion.objects.filter(folder_id=folder_id).delete()

@@ -1,4 +1,4 @@
-"""Rules, the lock and approvals in one process; tests/v1/test_modules.py has two workers and real requests."""
+"""Rules, the lock and approved versions in one process; tests/v1/test_modules.py has two workers and real requests."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from django.conf import LazySettings
 from django.db import connection
 
-from apps.catalog import approvals, archives, inspection, modules, recording, registry, versions
-from apps.catalog.approvals import Change
+from apps.catalog import approved_versions, archives, inspection, modules, recording, registry, versions
+from apps.catalog.approved_versions import Change
 from apps.catalog.models import AgentVersion, ApprovedVersion, DropIn, Effect, ModulePolicy, ModuleRule, PinnedVersion
 from apps.catalog.modules import Policy, Rule
 from apps.core import live_config
@@ -63,11 +63,11 @@ def test_most_specific_rule_decides_and_deny_beats_allow_at_a_tie(
         ([(DENY, "nobody/*")], "It fits no folder that is known now."),
         (
             [(ALLOW, "lab*"), (DENY, "labs/*"), (ALLOW, "labs/planner")],
-            "More specific rules decide about all that it fits now: allow labs/planner, deny labs/*.",
+            "More specific rules decide: allow labs/planner, deny labs/*.",
         ),
         (
             [(ALLOW, "shut/*")],
-            "It can never decide: the allowlist or denylist in the settings keeps out all that it fits.",
+            "It can never decide: the settings keep out all that it fits.",
         ),
     ],
 )
@@ -112,8 +112,8 @@ def lock(*, locked: bool = True) -> None:
 
 def approve() -> str:
     row = DropIn.objects.get(agent_id=ID)
-    digest = approvals.review(row).digest
-    approvals.approve(ID, Path(row.folder), digest)
+    digest = approved_versions.review(row).digest
+    approved_versions.approve(ID, Path(row.folder), digest)
     refresh()
     return digest
 
@@ -256,13 +256,13 @@ class TestLock:
             save(catalog, name)
             digests.append(approve())
         lock()
-        assert approvals.withdraw(ID, digests[1])
+        assert approved_versions.withdraw(ID, digests[1])
         refresh()
         assert serving() == ("one", "stale", ["not_approved"])
-        assert approvals.withdraw(ID, digests[0])
+        assert approved_versions.withdraw(ID, digests[0])
         refresh()
         assert serving() == ("", "broken", ["not_approved"])
-        assert not approvals.withdraw(ID, digests[0])
+        assert not approved_versions.withdraw(ID, digests[0])
 
     def test_version_that_is_put_back_serves_when_it_is_approved(self, catalog: DiscoveryFolder) -> None:
         save(catalog, "one")
@@ -273,7 +273,7 @@ class TestLock:
         versions.put_back(ID, first)
         refresh()
         assert serving() == ("two", "stale", ["not_approved"])
-        approvals.approve(ID, catalog.path / "Weather", first)
+        approved_versions.approve(ID, catalog.path / "Weather", first)
         refresh()
         assert serving() == ("one", "live", ["pinned_version"])
 
@@ -290,21 +290,21 @@ class TestLock:
     def test_edit_between_looking_and_approving_is_not_approved(self, catalog: DiscoveryFolder) -> None:
         save(catalog, "one")
         lock()
-        digest = approvals.review(DropIn.objects.get()).digest
+        digest = approved_versions.review(DropIn.objects.get()).digest
         catalog.write_agent("Weather", "two")
         AgentVersion.objects.all().delete()
         with pytest.raises(versions.CannotKeep, match="does not hold version"):
-            approvals.approve(ID, catalog.path / "Weather", digest)
+            approved_versions.approve(ID, catalog.path / "Weather", digest)
         assert not ApprovedVersion.objects.exists()
 
     def test_large_folder_cannot_be_approved(self, catalog: DiscoveryFolder) -> None:
         catalog.write_agent("Weather", "one")
         (catalog.path / "Weather/model.bin").write_bytes(b"0" * archives.LARGEST)
         refresh()
-        count, failures = approvals.approve_serving()
+        count, failures = approved_versions.approve_serving()
         assert (count, [one.partition("is larger")[0] for one in failures]) == (0, [f"{ID}: {catalog.path}/Weather "])
-        with pytest.raises(approvals.CannotReview, match="too large"):
-            approvals.review(DropIn.objects.get())
+        with pytest.raises(approved_versions.CannotReview, match="too large"):
+            approved_versions.review(DropIn.objects.get())
 
     def test_what_an_agent_writes_beside_its_copy_is_no_other_version(self, catalog: DiscoveryFolder) -> None:
         save(catalog, "one")
@@ -323,7 +323,7 @@ class TestLock:
 def test_changes_are_named_and_shown_where_they_are_text() -> None:
     before = {"agent.py": b"a\nb\n", "gone.py": b"x\n", "same.py": b"", "data.bin": b"\xff", ".env": b"A=1"}
     after = {"agent.py": b"a\nc\n", "new.py": b"y\n", "same.py": b"", "data.bin": b"\xfe", ".env": b"A=2"}
-    assert list(approvals.changes(before, after)) == [
+    assert list(approved_versions.changes(before, after)) == [
         Change(".env", "changed"),
         Change("agent.py", "changed", ("@@ -1,2 +1,2 @@", " a", "-b", "+c")),
         Change("data.bin", "changed"),

@@ -96,20 +96,20 @@ def set_module_policy(**fields: Any) -> None:
 
 
 def approve_serving() -> int:
-    from apps.catalog import approvals
+    from apps.catalog import approved_versions
 
-    count, failures = approvals.approve_serving()
+    count, failures = approved_versions.approve_serving()
     assert not failures, failures
     return count
 
 
 def approve_folder(agent_id: str) -> None:
     """What lies in its folder now."""
-    from apps.catalog import approvals
+    from apps.catalog import approved_versions
     from apps.catalog.models import DropIn
 
     row = DropIn.objects.get(agent_id=agent_id)
-    approvals.approve(row.folder_id, Path(row.folder), approvals.review(row).digest)
+    approved_versions.approve(row.folder_id, Path(row.folder), approved_versions.review(row).digest)
 
 
 def kept_versions(folder_id: str) -> int:

@@ -115,10 +115,10 @@ def approve(folder_id: str, folder: Path, digest: str, *, by: Any = None, note: 
     by now.
     """
     versions.keep(folder_id, folder, digest)
-    approval, _ = ApprovedVersion.objects.update_or_create(
+    approved, _ = ApprovedVersion.objects.update_or_create(
         folder_id=folder_id, digest=digest, defaults={"approved_by": by, "note": note}
     )
-    return approval
+    return approved
 
 
 def approve_serving(*, by: Any = None, note: str = "") -> tuple[int, list[str]]:
