@@ -259,10 +259,9 @@ class DropInAdmin(ModelAdmin):
         """By the digest that was shown: what has changed since is not approved."""
         drop_in = self._approvable(request, pk)
         digest, note = request.POST.get("digest", ""), request.POST.get("note", "")[:300]
+        folder_id, path = drop_in.folder_id, Path(drop_in.folder)
         try:
-            approval = approved_versions.approve(
-                drop_in.folder_id, Path(drop_in.folder), digest, by=request.user, note=note
-            )
+            approved = approved_versions.approve(folder_id, path, digest, by=request.user, note=note)
         except CannotKeep as error:
             messages.error(request, f"Not approved. {error.message}")
         else:

@@ -99,12 +99,26 @@ def _diff(name: str, old: bytes, new: bytes) -> tuple[str, ...]:
     if PurePosixPath(name).name.startswith("."):
         return ()
     try:
-        before, after = old.decode().splitlines(), new.decode().splitlines()
+        before, after = (_lines(one, is_code=name.endswith(".py")) for one in (old, new))
     except UnicodeDecodeError:
         return ()
     lines = tuple(difflib.unified_diff(before, after, lineterm=""))[2:]  # without the names
     rest = len(lines) - _LONGEST
     return (*lines[:_LONGEST], f"... {rest} more lines") if rest > 0 else lines
+
+
+def _lines(content: bytes, *, is_code: bool) -> list[str]:
+    """What cannot be seen is written out: characters that turn the direction of text would hide what runs."""
+    *lines, last = content.decode(errors="backslashreplace" if is_code else "strict").split("\n")
+    if last:
+        lines += [last, "\\ No newline at end of file"]
+    return [_visible(line) for line in lines]
+
+
+def _visible(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() or one == "\t" else one.encode("unicode_escape").decode() for one in line)
 
 
 @transaction.atomic

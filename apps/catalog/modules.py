@@ -17,6 +17,8 @@ from apps.catalog.diagnostics import Problem, problem
 from apps.catalog.models import SHORT, ApprovedVersion, Effect, ModulePolicy, ModuleRule
 from apps.core import globs, live_config
 
+Approved = Mapping[str, frozenset[str]]  # digests by the ids of folders
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -31,7 +33,7 @@ class Policy:
 
     rules: tuple[Rule, ...] = ()
     denied_imports: tuple[str, ...] = ()
-    approved: Mapping[str, frozenset[str]] | None = None
+    approved: Approved | None = None
     _rulings: dict[str, Rule | None] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def ruling(self, agent_id: str) -> Rule | None:
@@ -76,7 +78,7 @@ def _rule_values() -> Iterable[tuple[str, str, str]]:
     return ModuleRule.objects.values_list("pattern", "effect", "reason")
 
 
-def _approved() -> Mapping[str, frozenset[str]]:
+def _approved() -> Approved:
     digests: dict[str, set[str]] = {}
     for folder_id, digest in ApprovedVersion.objects.values_list("folder_id", "digest"):
         digests.setdefault(folder_id, set()).add(digest)
@@ -124,11 +126,26 @@ def shortened(texts: Sequence[str], most: int = 3) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
-def admitted(seen: scan.Scan) -> scan.Scan:
-    """The scan without the folders that a rule keeps out, and with a problem for each of these."""
-    policy = POLICY.current()
-    if not policy.rules:
-        return seen
+class Gate:
+    """Lets those folders of a scan pass that no rule keeps out. Not thread-safe: one caller at a time."""
+
+    def __init__(self) -> None:
+        self._known: tuple[scan.Scan, Policy, scan.Scan] | None = None
+
+    def admitted(self, seen: scan.Scan) -> scan.Scan:
+        """The scan without the folders that a rule keeps out, and with a problem for each of these.
+
+        The same scan is answered with the same one, as long as the policy is.
+        """
+        policy = POLICY.current()
+        if not policy.rules:
+            return seen
+        if not (self._known and self._known[0] is seen and self._known[1] is policy):
+            self._known = seen, policy, _admitted(seen, policy)
+        return self._known[2]
+
+
+def _admitted(seen: scan.Scan, policy: Policy) -> scan.Scan:
     denials = {one.agent_id: denial for one in seen.folders if (denial := policy.denial(one.agent_id, one.path))}
     folders = tuple(one for one in seen.folders if one.agent_id not in denials)
     return scan.Scan(folders, (*seen.problems, *denials.items()))

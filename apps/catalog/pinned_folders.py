@@ -8,7 +8,7 @@ approved content from such copies too when the folder holds the same: nothing th
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,10 @@ from apps.catalog import archives, modules, scan, versions
 from apps.catalog.archives import Damaged
 from apps.catalog.diagnostics import Problem, problem
 from apps.catalog.models import SHORT
+from apps.catalog.modules import Approved
 
 _RETRY_SECONDS = 10.0  # until a version that could not be brought back is tried again
+_KNOWN_SECONDS = 5.0  # until the copies are looked at again while the modules are locked: there is one of each folder
 _LEASE_SECONDS = 60.0  # between two signs of a process that it uses its folders
 _REMEDY = "Open the agent in the admin and press “Follow the folder again”"
 
@@ -45,6 +47,21 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
+class _Look:
+    """What was found, and from what."""
+
+    seen: scan.Scan
+    pins: Mapping[str, str]
+    approved: Approved | None
+    in_place: scan.Scan
+    until: float  # monotonic
+
+    def holds_for(self, seen: scan.Scan, pins: Mapping[str, str], approved: Approved | None) -> bool:
+        is_same = self.seen is seen and self.pins is pins and self.approved is approved
+        return is_same and monotonic() < self.until
+
+
+@dataclass(frozen=True, slots=True)
 class _Failure:
     digest: str
     problem: Problem
@@ -60,16 +77,25 @@ class PinnedFolders:
         self._live_digests: dict[str, tuple[scan.Folder, str]] = {}
         self._held_back: dict[str, str] = {}  # folder id -> digest that was logged as not approved
         self._lease_ends = 0.0  # monotonic
+        self._last: _Look | None = None
 
     def in_place(self, seen: scan.Scan) -> scan.Scan:
         """The scan with the kept versions' folders in it, and with a problem for each that is not what lies there.
 
-        Without a pin and a lock it costs nothing; with one, a look at each agent.py. The database is asked when
-        something is new. While the modules are locked, a folder of which nothing approved is kept is withheld.
+        Without a pin and a lock it costs nothing; with a pin, a look at its agent.py; with a lock one at each every few
+        seconds. The database is asked when something is new. While the modules are locked, a folder of which nothing
+        approved is kept is withheld.
         """
         pins, approved = versions.PINS.current(), modules.POLICY.current().approved
         if not pins and approved is None and not self._pinned:
             return seen
+        if not (self._last and self._last.holds_for(seen, pins, approved)):
+            in_place = self._look(seen, pins, approved)
+            until = 0.0 if approved is None or self._failures else monotonic() + _KNOWN_SECONDS
+            self._last = _Look(seen, pins, approved, in_place, until)
+        return self._last.in_place
+
+    def _look(self, seen: scan.Scan, pins: Mapping[str, str], approved: Approved | None) -> scan.Scan:
         replaced = {one.agent_id for one in seen.folders if approved is not None or one.agent_id in pins}
         for known in (self._pinned, self._failures, self._live_digests, self._held_back):
             for folder_id in known.keys() - replaced:

@@ -223,6 +223,7 @@ def near_ids(model: str, among: Iterable[str]) -> list[str]:
 
 _generations = Generations()
 _scanner = scan.Scanner(())
+_gate = modules.Gate()
 _changes: watch.Changes | None = None  # of the process's Discovery
 _refreshing = threading.Lock()
 _scanning = threading.Lock()
@@ -251,7 +252,7 @@ def _scan(changed: Collection[Path] | None = None) -> scan.Scan:
                 settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST,
                 settings.GATEWAY_AGENT_DISCOVERY_DENYLIST,
             )
-        return pinned_folders.in_place(modules.admitted(_scanner.look(changed)))
+        return pinned_folders.in_place(_gate.admitted(_scanner.look(changed)))
 
 
 def _load_options() -> Mapping[str, LoadOptions]:

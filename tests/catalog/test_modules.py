@@ -332,6 +332,23 @@ def test_changes_are_named_and_shown_where_they_are_text() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("a\tb  c\n", ["+a\tb  c"]),
+        ("a", ["+a", "+\\ No newline at end of file"]),
+        ("a\r\nb\n", ["+a\\r", "+b"]),
+        ("is_admin = '\u202e\u2066'\n", ["+is_admin = '\\u202e\\u2066'"]),  # they turn the direction of text
+        ("a\u2028b\x0cc\n", ["+a\\u2028b\\x0cc"]),
+        ("é\n".encode("latin-1"), ["+\\xe9"]),
+    ],
+)
+def test_what_cannot_be_seen_is_written_out(content: str | bytes, shown: list[str]) -> None:
+    after = content.encode() if isinstance(content, str) else content
+    (change,) = approved_versions.changes({}, {"agent.py": after})
+    assert list(change.lines[1:]) == shown
+
+
 # --- check_agent -----------------------------------------------------------------------------------------------------
 
 
