@@ -24,9 +24,10 @@ from django.views.decorators.http import require_GET, require_POST
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.utils import display_for_label
 
-from apps.catalog import serving_workers, version_page, versions
+from apps.catalog import approved_versions, modules_admin, serving_workers, version_page, versions
+from apps.catalog.approved_versions import CannotReview
 from apps.catalog.models import SHORT, AgentSettings, Diagnostic, DropIn, PinnedVersion, State
-from apps.catalog.versions import CannotPutBack
+from apps.catalog.versions import CannotKeep, CannotPutBack
 from apps.core import clock
 from apps.core.forms import LinesField
 
@@ -194,6 +195,8 @@ class DropInAdmin(ModelAdmin):
         return [
             path("<int:pk>/serving/", require_GET(self.serving_view), name="catalog_dropin_serving"),
             path("<int:pk>/put-back/", staff_only(require_POST(self.put_back_view)), name="catalog_dropin_put_back"),
+            path("<int:pk>/review/", staff_only(require_GET(self.review_view)), name="catalog_dropin_review"),
+            path("<int:pk>/approve/", staff_only(require_POST(self.approve_view)), name="catalog_dropin_approve"),
             path("<int:pk>/follow/", staff_only(require_POST(self.follow_view)), name="catalog_dropin_follow"),
             *super().get_urls(),
         ]
@@ -246,6 +249,42 @@ class DropInAdmin(ModelAdmin):
             messages.warning(request, "It follows its folder already.")
         return redirect("admin:catalog_dropin_change", pk)
 
+    def review_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What lies in the folder, beside what serves, to be approved."""
+        drop_in = self._approvable(request, pk)
+        try:
+            review = approved_versions.review(drop_in)
+        except CannotReview as error:
+            messages.error(request, error.message)
+            return redirect("admin:catalog_dropin_change", pk)
+        context = self.admin_site.each_context(request) | {
+            "title": f"Approve {drop_in.folder_id}?",
+            "opts": self.opts,
+            "original": drop_in,
+            "review": review,
+        }
+        return TemplateResponse(request, "admin/catalog/dropin/review.html", context)
+
+    def approve_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """By the digest that was shown: what has changed since is not approved."""
+        drop_in = self._approvable(request, pk)
+        digest, note = request.POST.get("digest", ""), request.POST.get("note", "")[:300]
+        folder_id, path = drop_in.folder_id, Path(drop_in.folder)
+        try:
+            approved = approved_versions.approve(folder_id, path, digest, by=request.user, note=note)
+        except CannotKeep as error:
+            messages.error(request, f"Not approved. {error.message}")
+        else:
+            self.log_change(request, drop_in, f"Version {approved.short} approved.")
+            messages.success(request, f"Version {approved.short} is approved; it may serve within about a second.")
+        return redirect("admin:catalog_dropin_change", pk)
+
+    def _approvable(self, request: HttpRequest, pk: int) -> DropIn:
+        drop_in = get_object_or_404(DropIn, pk=pk)
+        if not (self.has_view_permission(request, drop_in) and modules_admin.may_approve(request)):
+            raise PermissionDenied
+        return drop_in
+
     def _changeable(self, request: HttpRequest, pk: int) -> DropIn:
         drop_in = get_object_or_404(DropIn, pk=pk)
         if not self.has_change_permission(request, drop_in):
@@ -254,7 +293,8 @@ class DropInAdmin(ModelAdmin):
 
     def _page(self, request: HttpRequest, drop_in: DropIn) -> dict[str, Any]:
         may_change = self.has_change_permission(request, drop_in)
-        return {"page": version_page.page(drop_in), "may_change": may_change}
+        may_approve = modules_admin.may_approve(request)
+        return {"page": version_page.page(drop_in), "may_change": may_change, "may_approve": may_approve}
 
 
 @transaction.atomic

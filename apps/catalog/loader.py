@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Self
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from django.conf import settings
 
-from apps.catalog import apart, diagnostics, program, surroundings
+from apps.catalog import apart, diagnostics, import_policy, program, scan, surroundings
 from apps.catalog.diagnostics import Problem
+from apps.catalog.import_policy import Denied
 from apps.catalog.import_thread import ImportThread
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
@@ -24,6 +26,8 @@ if TYPE_CHECKING:  # they import the SDK, which takes seconds
     from apps.catalog.exports import Findings, Published
     from apps.catalog.own_client import OwnClient
     from apps.catalog.source import Source
+
+_MOST_DENIED = 20  # imports that are told of one folder
 
 # One import at a time: the parts of the process that are restored afterwards belong to everybody.
 _one_at_a_time = threading.Lock()
@@ -56,16 +60,20 @@ class Loaded:
     model_provider: "ModelProvider | None" = None  # the module's own, when the operator lets it have its way
 
 
-def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT) -> Loaded:
-    """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults."""
-    with Loads() as loads:
+def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT, denied_imports: tuple[str, ...] = ()) -> Loaded:
+    """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults.
+
+    Nothing is executed when a file of the folder imports what is denied.
+    """
+    with Loads(denied_imports) as loads:
         return loads.load(agent_id, folder, options)
 
 
 class Loads:
     """Loads that follow each other: what costs as much as a small module's import is done once for all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, denied_imports: tuple[str, ...] = ()) -> None:
+        self.denied_imports = denied_imports
         self._thread = ImportThread()
         self._shared: SharedState | None = None
 
@@ -77,11 +85,13 @@ class Loads:
 
     def load(self, agent_id: str, folder: Path, options: LoadOptions) -> Loaded:
         """As the function above does."""
+        if found := denied_in_folder(folder, self.denied_imports):
+            return Loaded(None, (), tuple(map(diagnostics.denied_import, found)))
         from apps.catalog import dry_run, exports, tracing  # noqa: F401  # the SDK comes before any module, untimed
 
         tracing.install()
         dry_run.install()
-        package = Package(agent_id, folder)
+        package = Package(agent_id, folder, self.denied_imports)
         package.retain()
         with _one_at_a_time:
             self._shared = self._shared or SharedState()
@@ -106,6 +116,20 @@ class Loads:
         log.error("agent_import_left_behind", package=package.name)
         findings = attempt.findings if attempt.is_dry_run else None
         return _Import(package, options, findings, is_dry_run=attempt.is_dry_run, timed_out=True)
+
+
+def denied_in_folder(folder: Path, patterns: tuple[str, ...]) -> list[Denied]:
+    """The first of the imports that `patterns` forbid, in any Python file that counts as the folder's."""
+    names = sorted(name for name, *_ in scan.fingerprint(folder) if name.endswith(".py")) if patterns else ()
+    found = (one for name in names for one in _denied_in_file(folder / name, patterns))
+    return list(islice(found, _MOST_DENIED))
+
+
+def _denied_in_file(file: Path, patterns: tuple[str, ...]) -> list[Denied]:
+    try:
+        return import_policy.denied_in(file.read_bytes(), str(file), patterns)
+    except OSError:  # unreadable, or gone since it was listed: it cannot be imported
+        return []
 
 
 def published_id(agent_id: str, published: "Published") -> str:

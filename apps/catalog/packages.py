@@ -39,7 +39,7 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.catalog import apart, program
+from apps.catalog import apart, import_policy, program
 from apps.catalog.absent import Absent
 
 PREFIX = "_dropin"
@@ -63,10 +63,11 @@ _lent: Counter[str] = Counter()  # entries of sys.path, by the packages that nee
 class Package:
     """One version of a drop-in. Its modules are in sys.modules for as long as somebody retains it."""
 
-    def __init__(self, agent_id: str, folder: Path) -> None:
+    def __init__(self, agent_id: str, folder: Path, denied_imports: tuple[str, ...] = ()) -> None:
         self.number = next(_numbers)
         self.name = f"{PREFIX}.{re.sub(r'[^a-z0-9_]', '_', agent_id.replace('/', '__'))}__g{self.number}"
         self.folder = folder
+        self.denied_imports = denied_imports  # for what is compiled from now on
         self.roots = [str(folder), *_source_root(folder)]
         self.ended_by: BaseException | None = None  # what ended agent.py before its last line
         self.absent: dict[str, int] = {}  # packages that only its program would use, and where it imports them
@@ -332,8 +333,14 @@ class _SourceLoader(SourceFileLoader):
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
 
-    @staticmethod
-    def source_to_code(data: Any, path: Any = "<string>", **_: Any) -> CodeType:  # its stubs know syntax trees as well
+    def source_to_code(self, data: Any, path: Any = "<string>", **_: Any) -> CodeType:  # type: ignore[override]  # a static method in the stubs alone
+        """Refuses what is denied here too: a file may have changed since the folder was looked through, or lie outside.
+
+        Raises DeniedImport.
+        """
+        patterns = self._package.denied_imports
+        if patterns and (found := import_policy.denied_in(data, path, patterns)):
+            raise import_policy.DeniedImport(found[0])
         return apart.code(data, path)
 
     def exec_module(self, module: ModuleType) -> None:

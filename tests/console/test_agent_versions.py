@@ -131,7 +131,7 @@ class TestPage:
             version(row, str(number) * 64)
             worker({row.agent_id: A[:12]})
             diagnose(row)
-        assert count_queries(lambda: admin_client.get(f"{LIST}{row.pk}/serving/")) == 8
+        assert count_queries(lambda: admin_client.get(f"{LIST}{row.pk}/serving/")) == 10
 
     def test_page_asks_for_what_serves_again_and_again(self, admin_client: Client) -> None:
         row = serving()

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 
@@ -141,6 +142,53 @@ def set_agent(agent_id: str, **fields: Any) -> None:
     for name, value in fields.items():
         setattr(row, name, value)
     row.save()
+
+
+def put_module_rule(pattern: str, effect: str, reason: str = "") -> None:
+    from apps.catalog.models import ModuleRule
+
+    row = ModuleRule.objects.filter(pattern=pattern).first() or ModuleRule(pattern=pattern)
+    row.effect, row.reason = effect, reason
+    row.save()
+
+
+def set_module_policy(**fields: Any) -> None:
+    from apps.catalog.models import ModulePolicy
+
+    row = ModulePolicy.row()
+    for name, value in fields.items():
+        setattr(row, name, value)
+    row.save()
+
+
+def approve_serving() -> int:
+    from apps.catalog import approved_versions
+
+    count, failures = approved_versions.approve_serving()
+    assert not failures, failures
+    return count
+
+
+def approve_folder(agent_id: str) -> None:
+    """What lies in its folder now."""
+    from apps.catalog import approved_versions
+    from apps.catalog.models import DropIn
+
+    row = DropIn.objects.get(agent_id=agent_id)
+    approved_versions.approve(row.folder_id, Path(row.folder), approved_versions.review(row).digest)
+
+
+def kept_versions(folder_id: str) -> int:
+    from apps.catalog.models import AgentVersion
+
+    return AgentVersion.objects.filter(folder_id=folder_id).count()
+
+
+def worker_count() -> int:
+    from apps.catalog import serving_workers
+    from apps.core import clock
+
+    return serving_workers.answering(clock.now()).count()
 
 
 def agent_state(agent_id: str) -> str | None:
