@@ -64,6 +64,7 @@ class Package:
 
     def __init__(self, agent_id: str, folder: Path) -> None:
         self.number = next(_numbers)
+        self.agent_id = agent_id
         self.name = f"{PREFIX}.{re.sub(r'[^a-z0-9_]', '_', agent_id.replace('/', '__'))}__g{self.number}"
         self.folder = folder
         self.roots = [str(folder), *_source_root(folder)]
