@@ -99,6 +99,13 @@ looker = Agent(name="Looker", instructions="Look.", tools=[look])
 async def run_workflow(text: str) -> str:
     return str((await Runner.run(looker, text)).final_output)
 '''
+# By this name the demo takes the handoff for a tool: calls it though it is not offered, and quotes what it is told.
+TRIAGE = """
+from agents import Agent, handoff
+
+refunds = Agent(name="Refund Agent", instructions="You are refunds.")
+triage = Agent(name="Triage", instructions="Hand over.", handoffs=[handoff(refunds, tool_name_override="give_back")])
+"""
 ADD = '[[tool=add]] [[args={"a": 2, "b": 3}]]'
 REFERENCE = re.compile(r"\(reference (apr_[0-9a-f]{16})\)$")
 
@@ -137,6 +144,7 @@ def gateway(
     write_source(folder / "agents" / "labs" / "Desk", DESK)
     write_source(folder / "agents" / "labs" / "Desk", TOOLS, name="tools.py")
     write_source(folder / "agents" / "labs" / "Flow", WORKFLOW)
+    write_source(folder / "agents" / "labs" / "Triage", TRIAGE)
     server = GatewayServer(folder / "data", agents=folder / "agents", template=template)
     server.operator.put_upstream(
         "openai",
@@ -391,35 +399,35 @@ def inner_agents_obey(gateway: GatewayServer, caller: Caller) -> None:
     in_force(gateway)
 
 
-REFUND = "[[tool=transfer_to_refund_agent]] Money back!"
-INVOICE = "[[tool=transfer_to_billing_agent]] Invoice?"
+@pytest.mark.usefixtures("inner_agents_obey")
+def test_handoff_without_a_grant_is_not_offered_and_its_call_is_refused(caller: Caller, ask: Ask) -> None:
+    told = ask(caller.client, "labs/triage", "[[tool=give_back]]")
+
+    why = "The API key may not use the agent 'labs/refund-agent'"
+    assert refused("give_back", why) in told.content
+    assert caller.denials() == [("hand_over", "labs/refund-agent")]
 
 
 @pytest.mark.usefixtures("inner_agents_obey")
-def test_handoff_to_an_agent_without_a_grant_is_refused(caller: Caller, ask: Ask) -> None:
-    why = "The API key may not use the agent 'default/refund-agent'"
+def test_model_hands_over_to_whom_it_may(caller: Caller, ask: Ask) -> None:
+    """The demo takes the handoff that is left."""
+    told = ask(caller.client, "default/handoffplain", "[[tool=transfer_to_refund_agent]] Money back!")
 
-    told = ask(caller.client, "default/handoffplain", REFUND)
-
-    assert refused("transfer_to_refund_agent", why) in told.content
-    assert caller.denials() == [("hand_over", "default/refund-agent")]
-
-
-@pytest.mark.usefixtures("inner_agents_obey")
-def test_handoff_to_an_agent_with_a_grant_is_made(caller: Caller) -> None:
-    ask_whole(caller.client, "default/handoffplain", INVOICE)
-
+    assert "I came here by the handoff transfer_to_billing_agent." in told.content
     lines = caller.gateway.log(event="agent.security.decision", action="hand_over", key_id=caller.id)
-    assert ("allowed", "default/billing-agent") in [(line["outcome"], line["target"]) for line in lines]
+    assert [(line["outcome"], line["target"]) for line in lines] == [
+        ("denied", "default/refund-agent"),
+        ("allowed", "default/billing-agent"),
+    ]
 
 
 def test_handoffs_need_no_grant_unless_the_operator_says_so(caller: Caller, gateway: GatewayServer) -> None:
     gateway.operator.put_grant("*/refund-agent", effect="deny", key_id=caller.id)
     in_force(gateway)
 
-    told = ask_whole(caller.client, "default/handoffplain", REFUND)
+    told = ask_whole(caller.client, "labs/triage", "[[tool=give_back]]")
 
-    assert "not allowed" not in told.content
+    assert "You are refunds." in told.content
     assert gateway.log(event="agent.security.decision", action="hand_over", key_id=caller.id) == []
 
 
