@@ -95,13 +95,12 @@ def _source_of_agent(agent: Agent[Any], among: Sequence[str]) -> str:
 
 @lru_cache(maxsize=1024)
 def _variables(package: str) -> Mapping[int, tuple[str, str]]:
-    """The module and variable of every agent, by its id(). A module begins before those that it imports: the last one
-    that has the agent is the nearest to where it was made."""
+    """The module and variable of every agent, by its id(). Modules stand in the order in which their imports ended: the
+    first that has the agent is the one that others have it from."""
     found = packages.find(package)
-    modules = found.modules if found else {}
-    return {
-        id(value): (name, variable)
-        for name, module in modules.items()
-        for variable, value in list(vars(module).items())
-        if isinstance(value, Agent)
-    }
+    places: dict[int, tuple[str, str]] = {}
+    for name, module in found.modules.items() if found else ():
+        for variable, value in list(vars(module).items()):
+            if isinstance(value, Agent):
+                places.setdefault(id(value), (name, variable))
+    return places
