@@ -116,6 +116,7 @@ GATEWAY_AGENT_AUTO_RELOAD = env.bool("GATEWAY_AGENT_AUTO_RELOAD", default=True)
 GATEWAY_AGENT_WATCH = env.bool("GATEWAY_AGENT_WATCH", default=GATEWAY_AGENT_AUTO_RELOAD)
 GATEWAY_AGENT_IMPORT_TIMEOUT = env.float("GATEWAY_AGENT_IMPORT_TIMEOUT", default=30.0)  # seconds
 GATEWAY_AGENT_DRY_RUN = env.bool("GATEWAY_AGENT_DRY_RUN", default=False)  # as every agent's own setting
+GATEWAY_ACCESS_MAX_AGE = env.float("GATEWAY_ACCESS_MAX_AGE", default=30.0)  # seconds without word from the database
 GATEWAY_DEFAULT_UPSTREAM = env.str("GATEWAY_DEFAULT_UPSTREAM", default="")
 GATEWAY_DEFAULT_MODEL = env.str("GATEWAY_DEFAULT_MODEL", default="")
 GATEWAY_MAX_BODY_BYTES = env.int("GATEWAY_MAX_BODY_BYTES", default=16 * 1024 * 1024)

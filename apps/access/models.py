@@ -157,11 +157,7 @@ class Scoped(ConfigModel):
 
     @property
     def place(self) -> Place:
-        if self.key_id is not None:
-            return Level.KEY, self.key_id
-        if self.team_id is not None:
-            return Level.TEAM, self.team_id
-        return (Level.NAMESPACE, self.namespace) if self.namespace else (Level.EVERYONE, "")
+        return place_of(self.key_id, self.team_id, self.namespace)
 
     @property
     def whom(self) -> str:
@@ -171,6 +167,14 @@ class Scoped(ConfigModel):
         if self.team_id is not None:
             return f"team {self.team}"
         return f"namespace {self.namespace}" if self.namespace else "everyone"
+
+
+def place_of(key_id: int | None, team_id: int | None, namespace: str) -> Place:
+    if key_id is not None:
+        return Level.KEY, key_id
+    if team_id is not None:
+        return Level.TEAM, team_id
+    return (Level.NAMESPACE, namespace) if namespace else (Level.EVERYONE, "")
 
 
 def _one_subject(name: str) -> models.CheckConstraint:

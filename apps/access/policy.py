@@ -8,7 +8,7 @@ tools are allowed. docs/systems/security.md says the same to operators, tests/ac
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
@@ -86,6 +86,7 @@ class TeamState:
 
 _EVERYONE: Place = (Level.EVERYONE, "")
 _MOST_REMEMBERED = 50_000
+_FEW = 16  # rules that are looked through one by one
 
 
 @dataclass(slots=True)
@@ -101,6 +102,7 @@ class Policy:
     _rules: Mapping[tuple[Kind, Place], tuple[Rule, ...]] = field(default_factory=dict)
     _overrides: Mapping[tuple[Kind, Place], tuple[Rule, ...]] = field(default_factory=dict)
     _remembered: dict[tuple[Kind, Place, str, str], tuple[Rule, ...]] = field(default_factory=dict)
+    _by_head: dict[tuple[Kind, Place], Mapping[str, list[Rule]]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -154,7 +156,7 @@ class Policy:
         for rule in further:
             place = rule.kind, rule.place
             overrides[place] = (*overrides.get(place, ()), rule)
-        return Policy(self.teams, self.inner_agents_obey_grants, self._rules, overrides, self._remembered)
+        return replace(self, _overrides=overrides)
 
     def outlook(self, key_id: int, team_id: int | None, at: datetime) -> tuple[object, ...]:
         """Equal for keys that see the same agents, whatever those are: they go by rules that say the same."""
@@ -172,12 +174,30 @@ class Policy:
         question = (kind, place, value, "" if kind is Kind.AGENT else agent_id)
         answer = self._remembered.get(question)
         if answer is None:
-            fitting = [rule for rule in self._rules[kind, place] if rule.fits(value, agent_id)]
+            fitting = [rule for rule in self._candidates((kind, place), value) if rule.fits(value, agent_id)]
             answer = tuple(sorted(fitting, key=_by_precedence, reverse=True))
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
             self._remembered[question] = answer
         return answer
+
+    def _candidates(self, place: tuple[Kind, Place], value: str) -> Iterable[Rule]:
+        """Of many rules only those whose text before the first star `value` begins with."""
+        rules = self._rules[place]
+        if len(rules) <= _FEW:
+            return rules
+        by_head = self._by_head.get(place)
+        if by_head is None:
+            by_head = self._by_head[place] = _by_head(rules)
+        folded = value.casefold()
+        return (rule for end in range(len(folded) + 1) for rule in by_head.get(folded[:end], ()))
+
+
+def _by_head(rules: Iterable[Rule]) -> Mapping[str, list[Rule]]:
+    heads: dict[str, list[Rule]] = {}
+    for rule in rules:
+        heads.setdefault(rule.pattern.casefold().partition("*")[0], []).append(rule)
+    return heads
 
 
 def _by_precedence(rule: Rule) -> tuple[object, ...]:

@@ -4,6 +4,7 @@
 # django-unfold ships no types: its classes and decorators are Any to mypy. ModelForm takes no argument at run time.
 
 import re
+from pathlib import Path
 from typing import Any
 
 from django import forms
@@ -24,7 +25,7 @@ from unfold.admin import ModelAdmin, StackedInline
 from unfold.utils import display_for_label
 
 from apps.catalog import serving_workers, version_page, versions
-from apps.catalog.models import AgentSettings, Diagnostic, DropIn, PinnedVersion, State
+from apps.catalog.models import SHORT, AgentSettings, Diagnostic, DropIn, PinnedVersion, State
 from apps.catalog.versions import CannotPutBack
 from apps.core import clock
 from apps.core.forms import LinesField
@@ -217,14 +218,24 @@ class DropInAdmin(ModelAdmin):
 
     def put_back_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         drop_in = self._changeable(request, pk)
+        put_back = self._restore if drop_in.state == State.GONE else self._pin
         try:
-            version = versions.put_back(drop_in.folder_id, request.POST.get("digest", ""), by=request.user)
+            put_back(request, drop_in, request.POST.get("digest", ""))
         except CannotPutBack as error:
             messages.error(request, error.message)
-        else:
-            self.log_change(request, drop_in, f"Version {version.short} put back.")
-            messages.success(request, f"Version {version.short} serves in all workers within about a second.")
         return redirect("admin:catalog_dropin_change", pk)
+
+    def _pin(self, request: HttpRequest, drop_in: DropIn, digest: str) -> None:
+        version = versions.put_back(drop_in.folder_id, digest, by=request.user)
+        self.log_change(request, drop_in, f"Version {version.short} put back.")
+        messages.success(request, f"Version {version.short} serves in all workers within about a second.")
+
+    def _restore(self, request: HttpRequest, drop_in: DropIn, digest: str) -> None:
+        versions.restore(drop_in.folder_id, digest, Path(drop_in.folder))
+        self.log_change(request, drop_in, f"Folder restored with version {digest[:SHORT]}.")
+        messages.success(
+            request, f"{drop_in.folder} is restored with version {digest[:SHORT]}, and serves in a moment."
+        )
 
     def follow_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         drop_in = self._changeable(request, pk)

@@ -145,11 +145,12 @@ class Generations:
         before = self._agents()
         for agent_id in self._slots.keys() - folders.keys():
             self._retiring += _generations(self._slots.pop(agent_id).agents)
-        touched = [
-            agent_id
-            for agent_id, folder in folders.items()
-            if self._follow_folder(folder, options.get(agent_id, DEFAULT))
-        ]
+        with loader.Loads() as loads:
+            touched = [
+                agent_id
+                for agent_id, folder in folders.items()
+                if self._follow_folder(folder, options.get(agent_id, DEFAULT), loads)
+            ]
         self._others = seen.problems
         return self._changes(before, touched)
 
@@ -213,7 +214,7 @@ class Generations:
             gone=tuple(sorted(before.keys() - after.keys())),
         )
 
-    def _follow_folder(self, folder: scan.Folder, options: LoadOptions) -> bool:
+    def _follow_folder(self, folder: scan.Folder, options: LoadOptions, loads: loader.Loads) -> bool:
         """Whether it was loaded, or an attempt was made."""
         slot = self._slots.get(folder.agent_id)
         if slot and (slot.is_resting or (slot.folder == folder and slot.options == options)):
@@ -224,14 +225,16 @@ class Generations:
         if slot and same and not slot.failed:
             slot.folder = folder
             return False
-        self._slots[folder.agent_id] = self._load(folder, digest, options, slot)
+        self._slots[folder.agent_id] = self._load(folder, digest, options, slot, loads)
         return True
 
-    def _load(self, folder: scan.Folder, digest: str, options: LoadOptions, slot: _Slot | None) -> _Slot:
+    def _load(
+        self, folder: scan.Folder, digest: str, options: LoadOptions, slot: _Slot | None, loads: loader.Loads
+    ) -> _Slot:
         before = slot.agents if slot else {}
         if slot and slot.options == options and (reverted := _reverted(folder, digest, before)):
             return _Slot(folder, digest, failed=False, agents=reverted, options=options)
-        loaded = loader.load(folder.agent_id, folder.path, options)
+        loaded = loads.load(folder.agent_id, folder.path, options)
         disturbed = (slot.disturbed if slot else 0) + 1 if scan.fingerprint(folder.path) != folder.fingerprint else 0
         if 0 < disturbed < _PATIENCE:
             digest = _digest_of_a_mixture(digest)

@@ -13,6 +13,7 @@ import builtins
 import importlib
 import importlib.util
 import itertools
+import logging
 import os
 import re
 import sys
@@ -85,7 +86,8 @@ class Package:
     def modules(self) -> dict[str, ModuleType]:
         """Those imported so far, by their full names."""
         inside = f"{self.name}."
-        return {name: module for name, module in list(sys.modules.items()) if f"{name}.".startswith(inside)}
+        modules = list(sys.modules.items())
+        return {name: module for name, module in modules if name == self.name or name.startswith(inside)}
 
     def retain(self) -> None:
         with _lock:
@@ -129,6 +131,7 @@ class Package:
         _packages.pop(self.name, None)
         # Importing a sub-module binds it in its parent; that reference would keep every version alive.
         vars(sys.modules[PREFIX]).pop(self.name.rpartition(".")[2], None)
+        _forget_loggers(self.name)
         for callback in self._on_leave:
             callback(self.name)
 
@@ -290,6 +293,19 @@ class Package:
         return [(ExtensionFileLoader, EXTENSION_SUFFIXES), (partial(_SourceLoader, self), SOURCE_SUFFIXES)]
 
 
+def _forget_loggers(package: str) -> None:
+    """logging remembers every logger for ever, by its name and in the one above; modules name theirs after themselves.
+
+    Who still has one may use it: it stays attached to the root logger.
+    """
+    known = logging.getLogger().manager.loggerDict
+    above = known.get(PREFIX)
+    for name in [one for one in list(known) if one == package or one.startswith(f"{package}.")]:
+        logger = known.pop(name)
+        if isinstance(above, logging.PlaceHolder) and isinstance(logger, logging.Logger):
+            above.loggerMap.pop(logger, None)
+
+
 def find(name: str) -> Package | None:
     """The package of this name, as long as somebody retains it."""
     return _packages.get(name)
@@ -313,8 +329,9 @@ class _SourceLoader(SourceFileLoader):
         super().__init__(fullname, path)
         self._package = package
 
-    def path_stats(self, path: str) -> Mapping[str, Any]:  # noqa: ARG002  # importlib's signature
-        raise OSError  # "no stats" is importlib's way to say that this source has no cache
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
     @staticmethod
     def source_to_code(data: Any, path: Any = "<string>", **_: Any) -> CodeType:  # its stubs know syntax trees as well
@@ -385,9 +402,9 @@ class _View(ModuleType):
 
 def _source_root(folder: Path) -> Iterator[str]:
     """`src/` of a repository that would be installed: what lies in it is imported by its own name."""
-    source = folder / "src"
-    if source.is_dir() and not (source / "__init__.py").exists():
-        yield str(source)
+    source = f"{folder}/src"
+    if os.path.isdir(source) and not os.path.exists(f"{source}/__init__.py"):  # noqa: PTH110, PTH112  # at every load
+        yield source
 
 
 def _is_module(root: str, top: str) -> bool:

@@ -172,7 +172,9 @@ def _version_row(version: Any, drop_in: DropIn, pin: PinnedVersion | None) -> Ve
     if not version.is_kept:
         limit = filesizeformat(archives.LARGEST)
         return replace(row, why_not=f"Larger than {limit}, so its files are not kept: it cannot be put back.")
-    if drop_in.state == State.GONE or (pin and pin.digest == version.digest):
+    if drop_in.state == State.GONE:
+        return replace(row, button="Restore")
+    if pin and pin.digest == version.digest:
         return row
     return replace(row, button="Keep" if version.digest == drop_in.digest else "Put back")
 

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from apps.catalog import archives, scan
-from apps.catalog.archives import Archive
+from apps.catalog.archives import Archive, Damaged
 from apps.catalog.models import SHORT, AgentVersion, PinnedVersion
 from apps.core import clock, live_config
 from apps.core.errors import InvalidRequest
@@ -42,7 +44,7 @@ PINS = live_config.section("catalog.pins", _load_pins, reads=[PinnedVersion])
 
 
 class CannotPutBack(InvalidRequest):
-    """The version is not kept."""
+    """The version is not kept, or its folder cannot be written."""
 
 
 @transaction.atomic
@@ -58,6 +60,27 @@ def put_back(folder_id: str, digest: str, *, by: Any = None) -> AgentVersion:
     AgentVersion.objects.filter(pk=version.pk).update(last_loaded_at=clock.now())
     PinnedVersion.objects.update_or_create(folder_id=folder_id, defaults={"digest": digest, "pinned_by": by})
     return version
+
+
+def restore(folder_id: str, digest: str, folder: Path) -> None:
+    """Write a version's files to `folder`, which is gone: in one step, for discovery to find there. Ends a pin.
+
+    What the version did not count (databases, logs) does not come back. Raises CannotPutBack.
+    """
+    content = stored_files(folder_id, digest)
+    if content is None:
+        raise CannotPutBack(f"Version {digest[:SHORT]} of {folder_id} is not kept. Choose one that is listed.")
+    if not any(folder.is_relative_to(root) and folder != root for root in settings.GATEWAY_AGENT_DISCOVERY_PATH):
+        raise CannotPutBack(f"{folder} does not lie in a discovery folder any more (GATEWAY_AGENT_DISCOVERY_PATH).")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=".") as beside:  # hidden, so that no scan enters it
+            unpacked = Path(beside, folder.name)
+            archives.unpack(folder_id, content, unpacked, digest)
+            unpacked.rename(folder)  # fails if there is something again
+    except (Damaged, OSError) as error:
+        raise CannotPutBack(f"The files of version {digest[:SHORT]} cannot be written to {folder}: {error}") from error
+    follow_folder(folder_id)
 
 
 def follow_folder(folder_id: str) -> bool:

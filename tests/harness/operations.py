@@ -29,6 +29,72 @@ def revoke_key(id: int) -> None:
     assert ApiKey.objects.filter(pk=id).revoke(now()) == 1
 
 
+def make(model: str, **fields: Any) -> int:
+    """A row of `model`, such as access.Grant; its id. Names like `team_id` set foreign keys."""
+    from django.apps import apps
+
+    row: Any = apps.get_model(model)(**fields)
+    row.save()
+    return int(row.pk)
+
+
+def change(model: str, id: int, **fields: Any) -> None:
+    """As the admin does it."""
+    from django.apps import apps
+
+    row: Any = apps.get_model(model).objects.get(pk=id)
+    for name, value in fields.items():
+        setattr(row, name, value)
+    row.save()
+
+
+def remove(model: str, id: int) -> None:
+    from django.apps import apps
+
+    row: Any = apps.get_model(model).objects.get(pk=id)
+    row.delete()
+
+
+def rows(model: str, **filters: Any) -> list[dict[str, Any]]:
+    from django.apps import apps
+
+    return list(apps.get_model(model)._default_manager.filter(**filters).values())
+
+
+def override(*, ttl: float, **fields: Any) -> int:
+    from apps.access import overrides
+    from apps.access.models import ApiKey
+    from apps.access.policy import Effect, Kind
+
+    key_id = fields.pop("key_id", None)
+    made = overrides.override(
+        effect=Effect(fields.pop("effect")),
+        about=Kind(fields.pop("about", "agent")),
+        ttl=timedelta(seconds=ttl),
+        key=ApiKey.objects.get(pk=key_id) if key_id else None,
+        reason="tests",
+        author="tests",
+        **fields,
+    )
+    return int(made.pk)
+
+
+def rotate_key(id: int, *, overlap: float) -> str:
+    from apps.access import keys
+    from apps.access.models import ApiKey
+    from apps.core.clock import now
+
+    return keys.rotate_key(ApiKey.objects.get(pk=id), at=now(), overlap=timedelta(seconds=overlap))
+
+
+def sign_persons(key_id: int, secret: str) -> None:
+    from apps.access.models import ApiKey
+
+    key = ApiKey.objects.get(pk=key_id)
+    key.set_identity_secret(secret)
+    key.save()
+
+
 def key_used_at(id: int) -> str | None:
     from apps.access.models import ApiKey
 
