@@ -102,56 +102,6 @@ def key_used_at(id: int) -> str | None:
     return used.isoformat() if used else None
 
 
-def put_tool_rule(pattern: str, **fields: Any) -> int:
-    """`by` is name or module; further fields are ToolRule's own."""
-    from apps.access.models import ToolRule
-
-    by = ToolRule.By[fields.pop("by", "name").upper()]
-    return ToolRule.objects.create(pattern=pattern, by=by, **{"effect": "deny", **fields}).pk
-
-
-def put_grant(agents: str, **fields: Any) -> int:
-    from apps.access.models import Grant
-
-    return Grant.objects.create(agents=agents, **fields).pk
-
-
-def put_override(pattern: str, *, seconds: float, key_id: int | None = None, **fields: Any) -> int:
-    """Of a tool's name, denied, unless `fields` of apps.access.overrides.override say otherwise."""
-    from apps.access.models import ApiKey
-    from apps.access.overrides import override
-    from apps.access.policy import Effect, Kind
-
-    made = override(
-        effect=Effect(fields.get("effect", "deny")),
-        about=Kind(fields.get("about", "tool")),
-        pattern=pattern,
-        ttl=timedelta(seconds=seconds),
-        reason=fields.get("reason", "a test"),
-        author="the tests",
-        key=ApiKey.objects.get(pk=key_id) if key_id is not None else None,
-    )
-    return made.pk
-
-
-def set_access(**fields: Any) -> None:
-    from apps.access.models import AccessSettings
-
-    row = AccessSettings.current()
-    for name, value in fields.items():
-        setattr(row, name, value)
-    row.save()
-
-
-def clear_tool_rules() -> None:
-    """As at the first start: no rule about tools, no override, inner agents free."""
-    from apps.access.models import AccessSettings, Override, ToolRule
-
-    for kind in (AccessSettings, Override, ToolRule):
-        for row in kind.objects.all():
-            row.delete()
-
-
 def put_upstream(slug: str, *, models: list[str] | None = None, secret: str | None = None, **fields: Any) -> None:
     """Adds or changes an upstream; `models` are those that it lists, read from it when they are not given."""
     from apps.upstreams import probe

@@ -106,6 +106,7 @@ from agents import Agent, handoff
 refunds = Agent(name="Refund Agent", instructions="You are refunds.")
 triage = Agent(name="Triage", instructions="Hand over.", handoffs=[handoff(refunds, tool_name_override="give_back")])
 """
+TOOL_RULE, GRANT = "access.ToolRule", "access.Grant"
 ADD = '[[tool=add]] [[args={"a": 2, "b": 3}]]'
 REFERENCE = re.compile(r"\(reference (apr_[0-9a-f]{16})\)$")
 
@@ -179,7 +180,9 @@ def _sees_agents(client: openai.OpenAI) -> bool:
 @pytest.fixture
 def caller(gateway: GatewayServer, request: pytest.FixtureRequest) -> Iterator[Caller]:
     yield issue(gateway, request.node.name)
-    gateway.operator.clear_tool_rules()
+    for model in ("access.ToolRule", "access.Override", "access.AccessSettings"):
+        for row in gateway.operator.rows(model):
+            gateway.operator.remove(model, row["id"])
 
 
 Deny = Callable[..., None]
@@ -191,7 +194,7 @@ def deny(gateway: GatewayServer, caller: Caller) -> Deny:
 
     def put(*patterns: str, **fields: Any) -> None:
         for pattern in patterns:
-            gateway.operator.put_tool_rule(pattern, **(fields or {"key_id": caller.id}))
+            gateway.operator.make(TOOL_RULE, pattern=pattern, effect="deny", **(fields or {"key_id": caller.id}))
         in_force(gateway)
 
     return put
@@ -256,8 +259,9 @@ def test_module_of_a_drop_in_is_denied(caller: Caller, deny: Deny) -> None:
     assert len(caller.denials()) == 2
 
 
-def test_module_of_a_library_is_denied(caller: Caller, deny: Deny) -> None:
-    deny("OS*", by="module", key_id=caller.id)
+@pytest.mark.parametrize("pattern", ["os", "OS.*"])
+def test_module_of_a_library_is_denied(caller: Caller, deny: Deny, pattern: str) -> None:
+    deny(pattern, by="module", key_id=caller.id)
 
     told = ask_whole(caller.client, "labs/desk", '[[tool=path]] [[args={"path": "/etc"}]]')
 
@@ -265,7 +269,7 @@ def test_module_of_a_library_is_denied(caller: Caller, deny: Deny) -> None:
 
 
 def test_allow_list_denies_all_else(caller: Caller, deny: Deny, gateway: GatewayServer) -> None:
-    gateway.operator.put_tool_rule("add", effect="allow", key_id=caller.id)
+    gateway.operator.make(TOOL_RULE, pattern="add", effect="allow", key_id=caller.id)
     deny("*")
 
     told = ask_whole(caller.client, "labs/desk", f"{ADD} [[tool=secret]] [[args={{}}]]")
@@ -275,15 +279,15 @@ def test_allow_list_denies_all_else(caller: Caller, deny: Deny, gateway: Gateway
 
 
 def test_override_ends_by_itself(caller: Caller, gateway: GatewayServer) -> None:
-    gateway.operator.put_override("add", key_id=caller.id, seconds=3, reason="Not just now")
+    gateway.operator.override(about="tool", pattern="add", effect="deny", key_id=caller.id, ttl=3)
     in_force(gateway)
-    assert refused("add", "Not just now") in ask_whole(caller.client, "labs/desk", ADD).content
+    assert refused("add", "tests") in ask_whole(caller.client, "labs/desk", ADD).content
 
     eventually(lambda: "returned: 5" in ask_whole(caller.client, "labs/desk", ADD).content, True)
 
 
 def test_override_allows_what_a_rule_denies(caller: Caller, deny: Deny, gateway: GatewayServer) -> None:
-    gateway.operator.put_override("add", key_id=caller.id, seconds=60, effect="allow")
+    gateway.operator.override(about="tool", pattern="add", effect="allow", key_id=caller.id, ttl=60)
     deny("add")
 
     assert "returned: 5" in ask_whole(caller.client, "labs/desk", ADD).content
@@ -292,7 +296,7 @@ def test_override_allows_what_a_rule_denies(caller: Caller, deny: Deny, gateway:
 # --- every kind of tool, however deep --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pattern", "by"), [("add", "name"), ("mcp.numbers", "module"), ("mcp.*", "module")])
+@pytest.mark.parametrize(("pattern", "by"), [("add", "tool"), ("mcp.numbers", "module"), ("mcp.*", "module")])
 def test_tool_of_an_mcp_server(caller: Caller, deny: Deny, pattern: str, by: str) -> None:
     deny(pattern, by=by, key_id=caller.id)
 
@@ -300,7 +304,7 @@ def test_tool_of_an_mcp_server(caller: Caller, deny: Deny, pattern: str, by: str
     assert caller.denials() == [("use_tool", "default/mcpstdio add")]
 
 
-@pytest.mark.parametrize(("pattern", "by"), [("write_article", "name"), ("agents.astoolnested.agent", "module")])
+@pytest.mark.parametrize(("pattern", "by"), [("write_article", "tool"), ("agents.astoolnested.agent", "module")])
 def test_agent_as_a_tool(caller: Caller, deny: Deny, pattern: str, by: str, ask: Ask) -> None:
     deny(pattern, by=by, key_id=caller.id)
 
@@ -393,9 +397,9 @@ def said_after(caller: Caller, agent: str, asked: str, first: Told, answer: str)
 
 @pytest.fixture
 def inner_agents_obey(gateway: GatewayServer, caller: Caller) -> None:
-    gateway.operator.put_grant("*/refund-agent", effect="deny", key_id=caller.id)
-    gateway.operator.put_grant("default/writer", effect="deny", key_id=caller.id)
-    gateway.operator.set_access(inner_agents_obey_grants=True)
+    gateway.operator.make(GRANT, agents="*/refund-agent", effect="deny", key_id=caller.id)
+    gateway.operator.make(GRANT, agents="default/writer", effect="deny", key_id=caller.id)
+    gateway.operator.make("access.AccessSettings", id=1, inner_agents_obey_grants=True)
     in_force(gateway)
 
 
@@ -422,7 +426,7 @@ def test_model_hands_over_to_whom_it_may(caller: Caller, ask: Ask) -> None:
 
 
 def test_handoffs_need_no_grant_unless_the_operator_says_so(caller: Caller, gateway: GatewayServer) -> None:
-    gateway.operator.put_grant("*/refund-agent", effect="deny", key_id=caller.id)
+    gateway.operator.make(GRANT, agents="*/refund-agent", effect="deny", key_id=caller.id)
     in_force(gateway)
 
     told = ask_whole(caller.client, "labs/triage", "[[tool=give_back]]")
@@ -442,7 +446,7 @@ def test_agent_as_a_tool_without_a_grant_is_refused(caller: Caller) -> None:
 # --- tools of the model's provider -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pattern", "by"), [("web_search", "name"), ("hosted.WebSearchTool", "module")])
+@pytest.mark.parametrize(("pattern", "by"), [("web_search", "tool"), ("hosted.WebSearchTool", "module")])
 def test_hosted_tool_is_not_offered(
     caller: Caller, deny: Deny, responses: ResponsesServer, pattern: str, by: str, ask: Ask
 ) -> None:
