@@ -32,6 +32,7 @@ from agents.run_internal import tool_execution, turn_resolution
 from agents.run_internal.tool_planning import ToolExecutionPlan
 from django.core.exceptions import ImproperlyConfigured
 from openai.types.responses import ResponseFunctionShellToolCall
+from structlog.testing import capture_logs
 
 from apps.access.models import AccessSettings, ApiKey, Grant, ToolRule
 from apps.access.overrides import override
@@ -304,6 +305,19 @@ def test_forbidden_tools_are_not_offered(rules: Rules, run: Run) -> None:
     run(Agent(name="A", model=model, tools=[shell([]), WebSearchTool(), custom, CustomTool("other", "", spell)]))
 
     assert model.offered == [["other"]]
+
+
+def test_tool_that_is_not_offered_is_one_denial_in_a_run_of_many_turns(rules: Rules, run: Run) -> None:
+    rules("web_search", "dig")
+    model = Listening(tool_call("dig"), tool_call("dig", id="call_2"), text("done"))
+    agent = Agent(name="A", model=model, tools=[WebSearchTool(), *digger().tools])
+
+    with capture_logs() as lines:
+        run(agent)
+
+    assert model.offered == [["dig"], ["dig"], ["dig"]]
+    denied = [line["target"] for line in lines if line["event"] == "agent.security.decision"]
+    assert denied == ["labs/desk web_search", "labs/desk dig", "labs/desk dig"]
 
 
 def test_call_that_was_not_offered_is_not_executed(rules: Rules, run: Run) -> None:

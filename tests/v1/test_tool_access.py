@@ -450,7 +450,7 @@ def test_agent_as_a_tool_without_a_grant_is_refused(caller: Caller) -> None:
 def test_hosted_tool_is_not_offered(
     caller: Caller, deny: Deny, responses: ResponsesServer, pattern: str, by: str, ask: Ask
 ) -> None:
-    """Two turns, one denial. Without the search nothing of the call needs the Responses API."""
+    """Without the search nothing of the call needs the Responses API."""
     deny(pattern, by=by, key_id=caller.id)
 
     told = ask(caller.client, "default/hostedmixed", "Weather?")
