@@ -63,7 +63,9 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
         return self.expires_at is None or at < self.expires_at
 
     def fits(self, value: str, agent_id: str) -> bool:
-        return globs.matches(value, (self.pattern,)) and (self.agents == "*" or globs.matches(agent_id, (self.agents,)))
+        """Whether it speaks of this value while that agent runs. `os.*` is about the module `os`, too."""
+        fits = globs.fits(value, self.pattern) or (self.kind is Kind.MODULE and globs.fits(f"{value}.", self.pattern))
+        return fits and (self.agents == "*" or globs.fits(agent_id, self.agents))
 
     @property
     def place(self) -> Place:
@@ -189,7 +191,7 @@ class Policy:
         by_head = self._by_head.get(place)
         if by_head is None:
             by_head = self._by_head[place] = _by_head(rules)
-        folded = value.casefold()
+        folded = f"{value.casefold()}."  # see Rule.fits
         return (rule for end in range(len(folded) + 1) for rule in by_head.get(folded[:end], ()))
 
 

@@ -65,6 +65,7 @@ class Package:
 
     def __init__(self, agent_id: str, folder: Path, denied_imports: tuple[str, ...] = ()) -> None:
         self.number = next(_numbers)
+        self.agent_id = agent_id
         self.name = f"{PREFIX}.{re.sub(r'[^a-z0-9_]', '_', agent_id.replace('/', '__'))}__g{self.number}"
         self.folder = folder
         self.denied_imports = denied_imports  # for what is compiled from now on

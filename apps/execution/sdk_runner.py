@@ -18,6 +18,7 @@ from apps.catalog import default_runner
 from apps.execution import sandbox
 from apps.execution.forwarding import Forwarding, forwarding
 from apps.execution.gateway_model import GatewayModelProvider
+from apps.execution.governed_tools import tell_of_refused
 from apps.execution.guardrails import watched
 
 PROVIDER = GatewayModelProvider()
@@ -37,6 +38,7 @@ def run_config(**fields: Any) -> RunConfig:
         model_provider=_provider(),
         tracing_disabled=True,
         tool_not_found_behavior="return_error_to_model",  # a local model that invents a tool is told, not killed
+        tool_error_formatter=tell_of_refused,
         **fields,
     )
 

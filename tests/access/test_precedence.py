@@ -203,6 +203,20 @@ def test_inner_agents_need_grants_only_where_that_is_turned_on() -> None:
     assert (off.allowed, on.allowed, on.code) == (True, False, "no_grant")
 
 
+@pytest.mark.parametrize("others", [0, 100])
+@pytest.mark.parametrize(
+    ("pattern", "denied"),
+    [("os", True), ("os.*", True), ("OS.*", True), ("os*", True), ("os.path", False), ("o.*", False), ("*.os", False)],
+)
+def test_pattern_of_all_in_a_module_is_about_the_module_too(pattern: str, denied: bool, others: int) -> None:
+    made = [Rule("toolrule-1", Kind.MODULE, Effect.DENY, pattern)]
+    made += [Rule(f"other-{number}", Kind.MODULE, Effect.DENY, f"other{number}.*") for number in range(others)]
+
+    decision = decide(Policy.of(made), Subject(KEY), Action.USE_TOOL, Target("labs/planner", "t", "os"), at=NOW)
+
+    assert decision.allowed is not denied
+
+
 def test_ten_thousand_rules_are_looked_through_once() -> None:
     """What fits is remembered: the second answer compares no glob."""
     many = [grant(f"g{number}", Effect.ALLOW, f"team{number}/*") for number in range(10_000)]
