@@ -18,7 +18,7 @@ from openai.types.completion_usage import CompletionTokensDetails, CompletionUsa
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
 from apps.upstreams import transport
-from apps.upstreams.calls import CallLog, ModelCall, current_calls
+from apps.upstreams.calls import CallLog, ModelCall, current_calls, text_may_join
 from apps.upstreams.dialect import adapt
 from apps.upstreams.routing import Target
 from apps.upstreams.stock_client import DEMO_URL, as_openai, begin, module_headers
@@ -78,6 +78,7 @@ class ChunkStream:
         self._tool_calls = _ToolCallIds(body["messages"])
         self._reported: dict[str, Any] | None = None  # usage
         self._received = 0
+        self._joins_text = log is not None and text_may_join.get()
         self._generator = self._chunks()
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
@@ -96,9 +97,9 @@ class ChunkStream:
                 chunks = self._read(events)
                 if self._log is not None:
                     await self._log.wait_for_reader()
-                    if len(events) > 1:
-                        # Whoever reads a run joins what waits (told_by): the SDK need not carry each piece by itself.
-                        chunks = joined(chunks)
+                if self._joins_text and len(events) > 1:
+                    # Whoever reads a run joins what waits (told_by): the SDK need not carry each piece by itself.
+                    chunks = joined(chunks)
                 for chunk in chunks:
                     yield chunk
             if self._call.finish_reason is None and not self._source.is_complete:
