@@ -23,6 +23,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "Access",
             "items": [
                 _list(request, "API keys", "key", "access", "apikey"),
+                _list(request, "Changes", "difference", "auditlog", "logentry"),
                 _list(request, "Users", "person", "auth", "user"),
                 _list(request, "Groups", "group", "auth", "group"),
             ],
