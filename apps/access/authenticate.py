@@ -38,23 +38,23 @@ def authenticate(environ: Mapping[str, str]) -> Subject:
             code="access_unknown",
             retry_after=live_config.POLL_SECONDS * 10,
         )
-    key = _key(_credential(environ))
+    key = _key(presented_credential(environ))
     subject = Subject(key, _person(key, environ), environ.get("REMOTE_ADDR", ""), environ.get("HTTP_ORIGIN", ""))
     structlog.contextvars.bind_contextvars(key_id=key.id)
     return subject
 
 
-def _credential(environ: Mapping[str, str]) -> str:
+def presented_credential(environ: Mapping[str, str]) -> str:
+    """As the caller wrote it, whether it counts or not; empty when there is none."""
     scheme, _, credential = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
         credential = environ.get("HTTP_X_API_KEY", "")
-    credential = credential.strip()
-    if not credential:
-        raise Unauthenticated("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
-    return credential
+    return credential.strip()
 
 
 def _key(credential: str) -> Key:
+    if not credential:
+        raise Unauthenticated("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
     at = clock.now()
     key = find_key(credential, at)
     if key is None or key.revoked:
