@@ -237,6 +237,7 @@ UNFOLD = {
     "SHOW_BACK_BUTTON": True,
     "SCRIPTS": [f"{STATIC_URL}console/copy.js"],
     "DASHBOARD_CALLBACK": "apps.console.dashboard.dashboard",
+    "LOGIN": {"form": "apps.console.login.LoginForm"},
     "SIDEBAR": {"navigation": "apps.console.navigation.navigation"},
     "COLORS": {
         "primary": {  # a calm blue-green, readable on white and on black

@@ -7,11 +7,12 @@ from django.http import HttpRequest
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
+from apps.access.attempts import refuse_many
 from apps.access.authenticate import authenticate, presented_credential
 from apps.access.authorise import authorise
 from apps.access.decide import Action, Target
 from apps.access.subject import Subject
-from apps.core.errors import AccessDenied
+from apps.core.errors import AccessDenied, Unauthenticated
 
 
 class OperatorAuth(AuthBase):
@@ -28,7 +29,7 @@ class OperatorAuth(AuthBase):
         self._permission = permission
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Raises Unauthenticated or AccessDenied."""
+        """Raises Unauthenticated, TooManyAttempts or AccessDenied."""
         if not presented_credential(request.META):
             user: User | AnonymousUser = request.user
             if user.is_active and user.is_staff:
@@ -43,7 +44,11 @@ class OperatorAuth(AuthBase):
 
 
 def _key(request: HttpRequest) -> Subject:
-    subject = authenticate(request.META)
+    try:
+        subject = authenticate(request.META)
+    except Unauthenticated as error:
+        refuse_many(request.META, error)
+        raise
     authorise(subject, Action.ADMINISTER, Target())
     return subject
 

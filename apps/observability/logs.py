@@ -16,6 +16,11 @@ def _json(event: EventDict, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
 
 
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """`authentication_failed` tells of those, and not of every one."""
+    return getattr(record, "status_code", None) not in (401, 429)
+
+
 def configure_logging(options: dict[str, str]) -> None:
     """Django calls this with settings.LOGGING: `level` and `format` (auto, json, console)."""
     on_terminal = sys.stderr.isatty() if options["format"] == "auto" else options["format"] == "console"
@@ -45,5 +50,6 @@ def configure_logging(options: dict[str, str]) -> None:
         )
     )
     logging.basicConfig(handlers=[output], level=level, force=True)
+    logging.getLogger("django.request").addFilter(_is_no_refusal)
     for noisy in ("asyncio", "uvicorn.error", "httpx2", "httpcore2", "mcp"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
