@@ -5,9 +5,7 @@ Counted in this process and in memory, by the minute. Who presents a good key is
 
 import asyncio
 import ipaddress
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
@@ -15,6 +13,7 @@ import structlog
 from prometheus_client import Counter
 
 from apps.core.errors import TooManyAttempts, Unauthenticated
+from apps.core.tally import Tally, is_told
 from apps.observability.metrics import REGISTRY
 from apps.observability.requests import leave_unlogged
 
@@ -24,7 +23,7 @@ FREE: Final = 30  # failures of an address in a minute that are answered at once
 LOGINS: Final = 10  # failures of an address with one user name in a minute
 WAIT: Final = 0.5  # seconds
 _MOST_WAITING: Final = 1000
-_REMEMBERED: Final = 10_000
+_MOST_LINES: Final = 100  # in a minute, from however many addresses
 
 _FAILURES = Counter(
     "gateway_authentication_failures",
@@ -32,34 +31,6 @@ _FAILURES = Counter(
     ["reason"],
     registry=REGISTRY,
 )
-
-
-class Tally:
-    """How often somebody failed in the current minute. Of too many, those that failed the longest ago are forgotten."""
-
-    def __init__(self, *, remembered: int = _REMEMBERED, seconds: Callable[[], float] = monotonic) -> None:
-        self._remembered = remembered
-        self._seconds = seconds
-        self._counts: OrderedDict[str, tuple[int, int]] = OrderedDict()  # who -> minute, failures in it
-        self._lock = threading.Lock()  # the operators' door has threads
-
-    def add(self, who: str) -> int:
-        """One more failure; returns how many there were in this minute."""
-        with self._lock:
-            count = self.of(who) + 1
-            self._counts[who] = self._minute, count
-            self._counts.move_to_end(who)
-            if len(self._counts) > self._remembered:
-                self._counts.popitem(last=False)
-        return count
-
-    def of(self, who: str) -> int:
-        minute, count = self._counts.get(who, (0, 0))
-        return count if minute == self._minute else 0
-
-    @property
-    def _minute(self) -> int:
-        return int(self._seconds() // 60)
 
 
 class Waiting:
@@ -84,6 +55,7 @@ class Waiting:
 
 _by_address = Tally()
 _logins = Tally()  # apart: a client with a wrong key must not lock the people out who share its address
+_lines = Tally()
 _waiting = Waiting()
 
 
@@ -92,8 +64,8 @@ _waiting = Waiting()
 
 async def hold_back(environ: Mapping[str, str], error: Unauthenticated) -> None:
     """Count this failure, and return late when its address has had many; also leaves most of those out of the log."""
-    count = _note(environ, error.reason)
-    if not is_told(count):
+    count, told = _note(environ, error.reason)
+    if not told:
         leave_unlogged()
     if count > FREE:
         await _waiting.wait()
@@ -101,7 +73,8 @@ async def hold_back(environ: Mapping[str, str], error: Unauthenticated) -> None:
 
 def refuse_many(environ: Mapping[str, str], error: Unauthenticated) -> None:
     """The same where waiting would occupy a thread. Raises TooManyAttempts when the address has had many."""
-    if _note(environ, error.reason) > FREE:
+    count, _ = _note(environ, error.reason)
+    if count > FREE:
         raise _too_many() from error
 
 
@@ -126,17 +99,14 @@ def login_failed(environ: Mapping[str, str], username: str) -> None:
 # --- both ------------------------------------------------------------------------------------------------------------
 
 
-def is_told(count: int) -> bool:
-    """Of equal failures the first three have a log line, then every power of two."""
-    return count <= 3 or count & (count - 1) == 0
-
-
-def _note(environ: Mapping[str, str], reason: str) -> int:
+def _note(environ: Mapping[str, str], reason: str) -> tuple[int, bool]:
+    """How many failures of the address there were in this minute, and whether the log tells of this one."""
     count = _by_address.add(_client(environ))
     _FAILURES.labels(reason).inc()
-    if is_told(count):  # neither the credential nor the user name, where people type passwords by mistake
+    told = is_told(count) and _lines.add() <= _MOST_LINES
+    if told:  # neither the credential nor the user name, where people type passwords by mistake
         log.warning("authentication_failed", address=environ.get("REMOTE_ADDR", ""), reason=reason, count=count)
-    return count
+    return count, told
 
 
 def _client(environ: Mapping[str, str]) -> str:

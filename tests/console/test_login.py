@@ -7,7 +7,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from apps.access import attempts
-from apps.access.attempts import FREE, LOGINS, Tally
+from apps.access.attempts import FREE, LOGINS
+from apps.core.tally import Tally
 
 pytestmark = pytest.mark.django_db
 
