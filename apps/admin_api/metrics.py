@@ -14,7 +14,8 @@ router = Router()
 
 @router.get(
     "/metrics/prometheus",
-    response={200: str, **REFUSALS, **NOT_FOUND},
+    response={200: None, **REFUSALS, **NOT_FOUND},
+    openapi_extra={"responses": {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}},
     auth=OperatorAuth("execution.view_run"),
     summary="Metrics in Prometheus's text format",
 )
