@@ -4,6 +4,8 @@ from ninja import Router
 
 from apps.admin_api import agent_errors, changes, configuration, decisions, metrics, overrides, preview
 
+SUBJECTS = (agent_errors, metrics, preview, overrides, configuration, decisions, changes)
+
 router = Router(tags=["Operators' API"])
-for subject in (agent_errors, metrics, preview, overrides, configuration, decisions, changes):
+for subject in SUBJECTS:
     router.add_router("", subject.router)
