@@ -141,6 +141,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "auditlog",
     "corsheaders",
     "ninja",  # serves the assets of /docs from here instead of a CDN
     "apps.core",
@@ -161,6 +162,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "apps.access.author.author_of_changes",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -220,6 +222,9 @@ STATICFILES_DIRS = [ROOT / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic step: the assets are served from where they are installed
 WHITENOISE_AUTOREFRESH = False
 
+AUDITLOG_STORE_JSON_CHANGES = True  # true and ["10.0.0.0/8"], not "True" and "[...]"
+AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # "Blue team", not 3
+
 LOGGING_CONFIG = "apps.observability.logs.configure_logging"
 LOGGING = {"level": GATEWAY_LOG_LEVEL, "format": GATEWAY_LOG_FORMAT}
 
@@ -236,6 +241,7 @@ UNFOLD = {
     "SHOW_BACK_BUTTON": True,
     "SCRIPTS": [f"{STATIC_URL}console/copy.js"],
     "DASHBOARD_CALLBACK": "apps.console.dashboard.dashboard",
+    "LOGIN": {"form": "apps.console.login.LoginForm"},
     "SIDEBAR": {"navigation": "apps.console.navigation.navigation"},
     "COLORS": {
         "primary": {  # a calm blue-green, readable on white and on black

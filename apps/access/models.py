@@ -9,11 +9,13 @@ from django.utils import timezone
 
 from apps.access.policy import Effect, Kind, Level, Place, Rule
 from apps.core import secrets
+from apps.core.audit import audited
 from apps.core.models import ConfigModel, ConfigQuerySet
 
 _USER = settings.AUTH_USER_MODEL
 
 
+@audited(without=["created_at"])
 class Team(ConfigModel):
     """Keys that belong together: granted, limited and suspended as one."""
 
@@ -57,6 +59,10 @@ class ApiKeyQuerySet(ConfigQuerySet["ApiKey"]):
         return len(rows)
 
 
+@audited(
+    without=["digest", "previous_digest", "last_used_at", "created_at", "created_by"],
+    secret=["encrypted_identity_secret"],
+)
 class ApiKey(ConfigModel):
     """A caller's credential. The key itself is shown once and never stored; `digest` is its SHA-256."""
 
@@ -209,6 +215,7 @@ class StandingRule(Scoped):
         return Rule(f"{name}-{self.pk}", kind, Effect(self.effect), pattern, level, subject, agents, note=self.note)
 
 
+@audited(without=["created_at"])
 class Grant(StandingRule):
     """Who may use which agents."""
 
@@ -227,6 +234,7 @@ class Grant(StandingRule):
         return self._rule(Kind.AGENT, self.agents)
 
 
+@audited(without=["created_at"])
 class ToolRule(StandingRule):
     """Who may have which tools called. Without any rule every tool may be."""
 
@@ -259,6 +267,7 @@ class OverrideQuerySet(ConfigQuerySet["Override"]):
         return self.filter(ended_at__isnull=True, expires_at__gt=at)
 
 
+@audited(without=["created_at"])
 class Override(ConfigModel):
     """A temporary allow or deny, for one key or (without one) for everyone. It ends by itself."""
 
@@ -312,6 +321,7 @@ class Override(ConfigModel):
         )
 
 
+@audited()
 class AccessSettings(ConfigModel):
     """What holds for all access. One row; without it the defaults."""
 

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F
 
+from apps.core.audit import audited
 from apps.core.models import ConfigModel
 
 SHORT = 12  # hexadecimal digits of a digest that people are shown
@@ -45,6 +46,7 @@ class DropIn(models.Model):
         return self.agent_id
 
 
+@audited()
 class AgentSettings(ConfigModel):
     """What operators decide about an agent without touching its code."""
 
@@ -73,7 +75,7 @@ class AgentSettings(ConfigModel):
         verbose_name = verbose_name_plural = "settings"
 
     def __str__(self) -> str:
-        return f"settings of {self.drop_in_id}"
+        return f"settings of {self.drop_in}"
 
 
 class AgentVersion(models.Model):
@@ -99,6 +101,7 @@ class AgentVersion(models.Model):
         return self.digest[:SHORT]
 
 
+@audited(without=["pinned_at"])
 class PinnedVersion(ConfigModel):
     """A former version that an operator put back: it serves in place of what lies in the folder."""
 

@@ -10,6 +10,8 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from apps.console import changes  # noqa: F401  # registers the history of changes
+
 admin.site.index_title = "Dashboard"
 admin.site.unregister([User, Group])
 

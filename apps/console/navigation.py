@@ -24,6 +24,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _list(request, "API keys", "key", "access", "apikey"),
                 _list(request, "Modules", "shield", "catalog", "modulerule"),
+                _list(request, "Changes", "difference", "auditlog", "logentry"),
                 _list(request, "Users", "person", "auth", "user"),
                 _list(request, "Groups", "group", "auth", "group"),
             ],
