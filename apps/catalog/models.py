@@ -125,6 +125,7 @@ class Effect(models.TextChoices):
     DENY = "deny", "Deny"
 
 
+@audited(without=["created_by", "created_at"])
 class ModuleRule(ConfigModel):
     """Lets the folders load whose ids fit, or keeps them out. Among those that fit the most specific one decides."""
 
@@ -150,6 +151,7 @@ class ModuleRule(ConfigModel):
         return f"{self.effect} {self.pattern}"
 
 
+@audited()
 class ModulePolicy(ConfigModel):
     """What holds for the folders that may load at all. One row."""
 
@@ -175,6 +177,7 @@ class ModulePolicy(ConfigModel):
         return cls.objects.filter(pk=cls.ROW).first() or cls(pk=cls.ROW)
 
 
+@audited(without=["approved_by", "approved_at"])
 class ApprovedVersion(ConfigModel):
     """Content of a folder that may be loaded while the modules are locked."""
 
