@@ -1,5 +1,7 @@
 """Limits, as operators edit them."""
 
+from decimal import Decimal
+
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -60,7 +62,7 @@ class Limit(Scoped):
         decimal_places=2,
         null=True,
         blank=True,
-        validators=[MinValueValidator(0.01)],
+        validators=[MinValueValidator(Decimal("0.01"))],
         help_text="The calendar month of UTC, by the prices under Prices.",
     )
     note = models.CharField(max_length=200, blank=True, help_text="Why.")

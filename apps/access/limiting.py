@@ -5,7 +5,7 @@ unlimited: it is counted, logged once, and shown on the dashboard and at /ready.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from asgiref.sync import async_to_sync
@@ -74,12 +74,22 @@ async def states(subject: Subject, agent_id: str) -> list[LimitState]:
 
 def states_now(subject: Subject, agent_id: str) -> list[LimitState]:
     """The same, for synchronous code."""
-    return states_of(_meters(subject, agent_id))
+    return _told(_gauges_now(_meters(subject, agent_id)))
 
 
-def states_of(meters: Sequence[Meter]) -> list[LimitState]:
-    """How far these are used up, for synchronous code."""
-    return _told(async_to_sync(_gauges_from_elsewhere if settings.REDIS_URL else _gauges)(meters))
+def fullest(limits: Collection[int]) -> Mapping[int, LimitState]:
+    """Of each of these limits that has been used today: what is used up the most, by whoever uses it the most.
+
+    For pages: asks the database and the store.
+    """
+    found: dict[int, LimitState] = {}
+    for meter, _, state in _gauges_now(list(keeper.busiest(limits).values())):
+        found[meter.rule.id] = max(found.get(meter.rule.id, state), state, key=lambda one: one.used / one.limit)
+    return found
+
+
+def _gauges_now(meters: Sequence[Meter]) -> list[Gauge]:
+    return async_to_sync(_gauges_from_elsewhere if settings.REDIS_URL else _gauges)(meters)
 
 
 async def _gauges(meters: Sequence[Meter]) -> list[Gauge]:
@@ -124,4 +134,4 @@ def _refusal(subject: Subject, agent_id: str, told: Sequence[Gauge]) -> RateLimi
 
 
 def _told(told: Sequence[Gauge]) -> list[LimitState]:
-    return [state for _, state in told]
+    return [gauge.state for gauge in told]

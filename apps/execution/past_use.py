@@ -18,9 +18,9 @@ def past_use(before: datetime) -> Iterator[PastUse]:
         groups.order_by()
         .values_list("key_id", "user_id", "agent_id")
         .annotate(
-            Count("pk", filter=today),
-            Sum(F("prompt_tokens") + F("completion_tokens"), filter=today, default=0),
-            Sum("cost_usd", default=0.0),
+            requests=Count("pk", filter=today),
+            tokens=Sum(F("prompt_tokens") + F("completion_tokens"), filter=today, default=0),
+            usd=Sum("cost_usd", default=0.0),
         )
     )
     return (PastUse(*one) for one in sums.iterator())

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -142,21 +142,21 @@ class Keeper:
         if known >= book.rules.keys():
             self._known = known
             return
-        new = await self.store.claim(book.rules.keys() - known)
-        if new:
-            before = clock.now() if self._known is None else book.loaded_at
-            past = await asyncio.to_thread(self._past, book, new, before)
-            await self.store.recall(past, clock.now().timestamp())
+        new = book.rules.keys() - known
+        before = clock.now() if self._known is None else book.loaded_at
+        past = await asyncio.to_thread(self._past, book, new, before)
+        ours = await self.store.claim(new)  # of several workers one gets each
+        await self.store.recall((one for one in past if one.meter.rule.id in ours), clock.now().timestamp())
         self._known = frozenset(book.rules)
 
-    def busiest(self, limits: set[int]) -> dict[int, Meter]:
+    def busiest(self, limits: Collection[int]) -> dict[int, Meter]:
         """Of each of these limits that was used this month, the meter with the most requests today. One query."""
         requests: Counter[Meter] = Counter()
         for one in self._past(limits_in_force(), limits, clock.now()):
             requests[one.meter] += one.requests
         return {meter.rule.id: meter for meter, _ in reversed(requests.most_common())}
 
-    def _past(self, book: Book, limits: set[int], before: datetime) -> list[Past]:
+    def _past(self, book: Book, limits: Collection[int], before: datetime) -> list[Past]:
         teams = dict(ApiKey.objects.values_list("pk", "team"))
         return [
             Past(meter, used.requests, used.tokens, used.usd)

@@ -48,17 +48,28 @@ class Use(NamedTuple):
 
 
 UNUSED = Use((0,) * len(QUOTAS))
-Gauge = tuple[Quota, LimitState]
+
+
+class Gauge(NamedTuple):
+    """A number that limits something, and how far it is used up."""
+
+    meter: Meter
+    quota: Quota
+    state: LimitState
 
 
 def gauges(meters: Sequence[Meter], uses: Iterable[Use], at: float) -> list[Gauge]:
     """Every number that limits something, with how far it is used up at the instant `at`."""
     return [
-        (quota, LimitState(f"limit-{meter.rule.id}: {quota.span} and {meter.rule.per}", quota.unit, number, used, rest))
+        Gauge(meter, quota, LimitState(_name(meter, quota), quota.unit, number, used, rest))
         for meter, use in zip(meters, uses, strict=True)
         for quota, number, used, rest in zip(QUOTAS, meter.rule.numbers, use.used, _resets_in(use, at), strict=True)
         if number is not None
     ]
+
+
+def _name(meter: Meter, quota: Quota) -> str:
+    return f"limit-{meter.rule.id}: {quota.span} and {meter.rule.per}"
 
 
 def _resets_in(use: Use, at: float) -> tuple[float, ...]:
@@ -76,7 +87,7 @@ def headers(told: Iterable[Gauge]) -> Mapping[str, str]:
     https://platform.openai.com/docs/guides/rate-limits
     """
     tightest: dict[str, LimitState] = {}
-    for quota, state in told:
+    for _, quota, state in told:
         if quota.unit in ("requests", "tokens") and quota.name != "burst":
             tightest[quota.unit] = min(tightest.get(quota.unit, state), state, key=lambda one: one.remaining)
     return {
