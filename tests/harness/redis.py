@@ -48,6 +48,10 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def empty(self) -> None:
+        with redis.Redis(port=self.port) as client:
+            client.flushall()
+
     def answers(self) -> bool:
         with redis.Redis(port=self.port, socket_timeout=1) as client:
             try:

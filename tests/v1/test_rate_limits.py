@@ -367,6 +367,10 @@ def test_store_that_is_down_limits_nobody_and_is_shown(tmp_path: Path, template:
         eventually(lambda: ask(gateway, key)[0], 429, within=8)  # also what was used meanwhile counts
         assert gateway.request("GET", "/ready").json() == {"status": "ready", "reason": ""}
 
+        redis.empty()
+        assert ask(gateway, key)[0] == 200
+        eventually(lambda: ask(gateway, key)[0], 429, within=15)  # filled again from the record of runs
+
 
 def test_several_workers_without_a_store_are_refused(limited: GatewayServer) -> None:
     environment = {**limited.environment, "GATEWAY_WORKERS": "2"}

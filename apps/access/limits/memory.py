@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import Lock
 
 from apps.access.limits.rules import BURST, LimitRule, Meter
@@ -27,14 +28,14 @@ class _Tally:
         moments = self.moments
         while moments and moments[0] <= at - MINUTE_SECONDS:
             moments.popleft()
-        recent, second_from = self._last_second(at) if rule.numbers[BURST] is not None else (0, 0.0)
+        recent, second_from = self._last_second(at, rule.numbers[BURST])
         sums = self.requests_day, self.running, self.tokens_minute, self.tokens_day, self.usd_month
         return Use((recent, len(moments), *sums), second_from, moments[0] if moments else 0.0)
 
-    def _last_second(self, at: float) -> tuple[int, float]:
-        """How many came in it, and when the first of them did."""
+    def _last_second(self, at: float, burst: float | None) -> tuple[int, float]:
+        """How many came in it, and when the first of them did. More than `burst` are not looked for."""
         count, first = 0, 0.0
-        for moment in reversed(self.moments):
+        for moment in islice(reversed(self.moments), int(burst or 0)):
             if moment <= at - BURST_SECONDS:
                 break
             count, first = count + 1, moment

@@ -117,7 +117,8 @@ class Book:
 
     def _choose(self, key_id: int, team_id: int | None, user_id: str, agent_id: str) -> Iterator[Meter]:
         whose = {Per.KEY: str(key_id), Per.USER: _person(key_id, user_id), Per.AGENT: agent_id}
-        places: list[Place] = [(Level.KEY, key_id), (Level.TEAM, team_id or 0), _EVERYONE]
+        team: list[Place] = [] if team_id is None else [(Level.TEAM, team_id)]
+        places: list[Place] = [(Level.KEY, key_id), *team, _EVERYONE]
         for per, name in whose.items():
             rules = (self._first(per, place, agent_id) for place in places)
             if name and (rule := next((one for one in rules if one), None)):
