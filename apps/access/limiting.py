@@ -24,6 +24,7 @@ from apps.core import clock
 from apps.core.errors import RateLimited
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_LONGEST_WAIT = 60.0  # seconds
 _RAN_OUT = {"requests": "requests", "runs": "requests", "tokens": "tokens", "USD": "insufficient_quota"}  # OpenAI's
 
 
@@ -125,11 +126,14 @@ def _refusal(subject: Subject, agent_id: str, told: Sequence[Gauge]) -> RateLimi
     limits = _told(told)
     decision = ask(subject, Action.CHAT, Target(agent_id), limits=limits)
     exhausted = [state for state in limits if state.is_exhausted]
+    retry_after = max(state.resets_in for state in exhausted)
+    # The official clients wait for a minute at most, and would come again in vain.
+    in_vain = {"x-should-retry": "false"} if retry_after > _LONGEST_WAIT else {}
     return RateLimited(
         decision.reason,
         ran_out=_RAN_OUT[exhausted[0].unit],
-        retry_after=max(state.resets_in for state in exhausted),
-        headers=headers(told),
+        retry_after=retry_after,
+        headers={**headers(told), **in_vain},
     )
 
 

@@ -164,18 +164,18 @@ async def test_past_is_claimed_once_and_added(store_of: Any) -> None:
     (use,) = await store.look([one], NOON)
 
     assert use.used == (0, 0, 9, 1, 0, 110, 0.75)
-    assert await store.look_after(NOON)
+    assert await store.look_after({}, NOON)
     await store.close()
 
 
 async def test_what_is_over_is_dropped_from_memory() -> None:
     store, one = MemoryStore(), meter("1", 1)
     await store.take([one], NOON, "a")
-    await store.look_after(NOON + 40 * 86_400)
+    await store.look_after({}, NOON + 40 * 86_400)
     assert len(store._tallies) == 1  # still under way
     await store.settle([one], NOON, "a", 1, 1)
 
-    await store.look_after(NOON + 40 * 86_400)
+    await store.look_after({}, NOON + 40 * 86_400)
 
     assert store._tallies == {}
 
@@ -190,7 +190,7 @@ async def test_lease_that_nobody_renews_ends(redis_server: RedisServer) -> None:
     assert not (await living.take([one], now + LEASE_SECONDS - 1, "too early"))[0]
     assert (await living.take([one], now + LEASE_SECONDS, "in time"))[0]
 
-    await living.look_after(now + LEASE_SECONDS + 20)  # renews its own
+    await living.look_after({"in time": [one]}, now + LEASE_SECONDS + 20)
     assert not (await dead.take([one], now + 2 * LEASE_SECONDS + 1, "while it lives"))[0]
     await living.close()
     await dead.close()
@@ -199,9 +199,9 @@ async def test_lease_that_nobody_renews_ends(redis_server: RedisServer) -> None:
 async def test_empty_store_says_so(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url, uuid.uuid4().hex)
 
-    assert not await store.look_after(NOON)
+    assert not await store.look_after({}, NOON)
     await store.claim([1])
-    assert await store.look_after(NOON)
+    assert await store.look_after({}, NOON)
     await store.close()
 
 

@@ -26,9 +26,9 @@ AGENT = "default/plain"
 
 @pytest.fixture(autouse=True)
 def _fresh_store() -> Iterator[None]:
-    keeper.store = MemoryStore()
+    keeper.store, keeper._held = MemoryStore(), {}
     yield
-    keeper.store = MemoryStore()
+    keeper.store, keeper._held = MemoryStore(), {}
 
 
 @pytest.fixture
@@ -103,6 +103,32 @@ async def test_retry_waits_for_the_last_of_the_limits_that_are_used_up(subject: 
 
     until_midnight = max(one.resets_in for one in await states(subject, AGENT))
     assert caught.value.retry_after == pytest.approx(until_midnight, abs=2)
+
+
+@pytest.mark.parametrize(("number", "told"), [("requests_per_minute", None), ("usd_per_month", "false")])
+async def test_client_is_told_not_to_come_again_in_vain(subject: Subject, number: str, told: str | None) -> None:
+    await limit(**{number: 1})
+    await (await admit(subject, AGENT)).settle(usd=1)
+
+    with pytest.raises(RateLimited) as caught:
+        await admit(subject, AGENT)
+
+    assert caught.value.headers.get("x-should-retry") == told
+
+
+async def test_run_that_ends_while_the_store_is_down_is_renewed_no_more(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await limit(concurrent_runs=1)
+    admission = await admit(subject, AGENT)
+    assert len(keeper._held) == 1
+    monkeypatch.setattr(keeper, "outage", "Connection refused.")
+
+    await admission.settle(tokens=1)
+
+    assert keeper._held == {}
+    assert await admit(subject, AGENT) is _UNLIMITED
+    assert await states(subject, AGENT) == []
 
 
 class TestKeeper:

@@ -57,12 +57,13 @@ class Keeper:
         self.store: Store = MemoryStore()
         self.outage = ""
         self._known: frozenset[int] | None = None  # limits whose past is in the store; None: what it holds is unknown
+        self._held: dict[str, Sequence[Meter]] = {}  # by lease: the runs under way
         self._history: History = _no_history
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self, history: History) -> None:
         """Returns when the past is counted, so that a restart gives nobody a second day."""
-        self._history, self._known = history, None
+        self._history, self._known, self._held = history, None, {}
         self.store = RedisStore(settings.REDIS_URL, prefix()) if settings.REDIS_URL else MemoryStore()
         try:
             await self._learn()
@@ -83,7 +84,10 @@ class Keeper:
     async def take(self, meters: Sequence[Meter], at: float, lease: str) -> tuple[bool, Sequence[Use]]:
         """See Store.take. Raises StoreDown, at once while the store is known to be down."""
         with self._asking():
-            return await self.store.take(meters, at, lease)
+            taken, uses = await self.store.take(meters, at, lease)
+        if taken:
+            self._held[lease] = meters
+        return taken, uses
 
     async def look(self, meters: Sequence[Meter], at: float) -> Sequence[Use]:
         """See Store.look. Raises StoreDown."""
@@ -91,7 +95,8 @@ class Keeper:
             return await self.store.look(meters, at)
 
     async def settle(self, meters: Sequence[Meter], at: float, lease: str, tokens: int, usd: float) -> None:
-        """See Store.settle. Raises StoreDown."""
+        """See Store.settle. Raises StoreDown; the lease ends then for want of renewal."""
+        self._held.pop(lease, None)
         with self._asking():
             await self.store.settle(meters, at, lease, tokens, usd)
 
@@ -123,7 +128,7 @@ class Keeper:
                 log.error("limits_not_kept", exc_info=error)
 
     async def _look_after(self, *, with_care: bool) -> None:
-        if (self.outage or with_care) and not await self.store.look_after(clock.now().timestamp()):
+        if (self.outage or with_care) and not await self.store.look_after(self._held, clock.now().timestamp()):
             self._known = None  # it was emptied
         await self._learn()
         if self.outage:

@@ -1,7 +1,7 @@
 """The store of a gateway that is one process. Nothing in it waits."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Lock
@@ -114,7 +114,7 @@ class MemoryStore:
                 tally.tokens_day += one.tokens
                 tally.usd_month += one.usd
 
-    async def look_after(self, at: float) -> bool:
+    async def look_after(self, held: Mapping[str, Sequence[Meter]], at: float) -> bool:  # noqa: ARG002
         now = windows(at)
         with self._lock:
             for id in [id for id, tally in self._tallies.items() if tally.is_over(now)]:

@@ -6,7 +6,7 @@ what only one may have. Why it is ours and not a library's: docs/decisions/0010-
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -101,14 +101,10 @@ class RedisStore:
         self._redis = Redis.from_pool(pool)
         self._script = self._redis.register_script(_SCRIPT)
         self._prefix = prefix
-        self._held: dict[str, Sequence[Meter]] = {}  # by lease
         self._ending: set[asyncio.Task[None]] = set()
 
     async def take(self, meters: Sequence[Meter], at: float, lease: str) -> tuple[bool, Sequence[Use]]:
-        taken, uses = await self._ask(meters, at, lease)
-        if taken:
-            self._held[lease] = meters
-        return taken, uses
+        return await self._ask(meters, at, lease)
 
     async def look(self, meters: Sequence[Meter], at: float) -> Sequence[Use]:
         return (await self._ask(meters, at, ""))[1]
@@ -124,7 +120,6 @@ class RedisStore:
 
     async def settle(self, meters: Sequence[Meter], at: float, lease: str, tokens: int, usd: float) -> None:
         """Goes on to its end when whoever waits for it is cancelled."""
-        self._held.pop(lease, None)
         task = asyncio.create_task(self._settle(meters, at, lease, tokens, usd))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -159,12 +154,11 @@ class RedisStore:
             _add(pipeline, usd_month, one.usd, now.month_ends)
         await _answer(pipeline.execute())
 
-    async def look_after(self, at: float) -> bool:
-        """Renews the leases of the runs under way."""
+    async def look_after(self, held: Mapping[str, Sequence[Meter]], at: float) -> bool:
         ends = at + LEASE_SECONDS
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.exists(self._claimed)
-        for lease, meters in self._held.items():
+        for lease, meters in held.items():
             for meter in meters:
                 running = self._running(meter)
                 pipeline.zadd(running, {lease: ends}, xx=True)  # not one that was given back meanwhile

@@ -1,6 +1,6 @@
 """What counts. Two do: memory for one process, Redis for several."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from apps.access.limits.rules import Meter
@@ -47,8 +47,8 @@ class Store(Protocol):
         """Add what had been counted elsewhere."""
         ...
 
-    async def look_after(self, at: float) -> bool:
-        """Called every few seconds: keep what is held, drop what is over. False when what was counted is gone."""
+    async def look_after(self, held: Mapping[str, Sequence[Meter]], at: float) -> bool:
+        """Called every few seconds: renew the leases that are held, drop what is over. False when all is gone."""
         ...
 
     async def close(self) -> None: ...
