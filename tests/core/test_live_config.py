@@ -1,5 +1,7 @@
 """Snapshots of the configuration: memory only, whole, and new when the version row moved."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -17,6 +19,7 @@ from apps.upstreams.models import Upstream
 from apps.upstreams.routing import route, upstreams
 from tests.factories import ApiKeyFactory, UpstreamFactory
 from tests.harness import eventually
+from tests.harness.processes import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -164,3 +167,23 @@ def test_poller_follows_changes_and_survives_an_unreadable_database() -> None:
 
 def _failing() -> Any:
     raise DatabaseError("unreadable")
+
+
+def test_every_section_is_declared_before_the_first_snapshot() -> None:
+    """A section that comes with the first request would drop the snapshot, and that request be refused with 503."""
+    told = subprocess.run(
+        [sys.executable, "-c", _LATE_SECTIONS], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert told.stdout == "[]\n"
+
+
+_LATE_SECTIONS = """
+import gateway_site.asgi
+from apps.core import live_config
+from django.urls import get_resolver
+
+early = set(live_config._state.loaders)
+get_resolver().url_patterns
+print(sorted(set(live_config._state.loaders) - early))
+"""
