@@ -7,7 +7,7 @@ what only one may have. Why it is ours and not a library's: docs/decisions/0010-
 import asyncio
 import secrets
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
@@ -26,7 +26,7 @@ _CONNECTIONS: Final = 32
 # KEYS: of each meter six, as `_keys` gives them. ARGV: the instant, the same less a minute and less a second, the lease
 # (empty: only look) and its end, the end of the day, then of each meter its numbers ("" for none) and whether moments
 # count. Numbers go back as text, because Lua's own conversion would cut them.
-_SCRIPT = """
+_TAKE = """
 local now, minute_ago, second_ago, lease, lease_ends, day_ends = unpack(ARGV, 1, 6)
 local meters, numbers = #KEYS / 6, tonumber(ARGV[7])
 
@@ -82,7 +82,22 @@ end
 return {taken and 1 or 0, uses}
 """
 
-T = TypeVar("T")
+# KEYS as above. ARGV: the lease, tokens, USD, and the ends of minute, day and month.
+_SETTLE = """
+local function add(key, amount, ends)
+  if tonumber(amount) > 0 then
+    redis.call('INCRBYFLOAT', key, amount)
+    redis.call('EXPIREAT', key, ends)
+  end
+end
+
+for key = 1, #KEYS, 6 do
+  redis.call('ZREM', KEYS[key + 1], ARGV[1])
+  add(KEYS[key + 3], ARGV[2], ARGV[4])
+  add(KEYS[key + 4], ARGV[2], ARGV[5])
+  add(KEYS[key + 5], ARGV[3], ARGV[6])
+end
+"""
 
 
 class RedisStore:
@@ -99,7 +114,8 @@ class RedisStore:
             decode_responses=True,
         )
         self._redis = Redis.from_pool(pool)
-        self._script = self._redis.register_script(_SCRIPT)
+        self._taking = self._redis.register_script(_TAKE)
+        self._settling = self._redis.register_script(_SETTLE)
         self._prefix = prefix
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -115,7 +131,7 @@ class RedisStore:
         moments = (at, at - MINUTE_SECONDS, at - BURST_SECONDS)
         told = (*moments, lease, at + LEASE_SECONDS, now.day_ends, len(QUOTAS))
         numbers = [number for meter in meters for number in _numbers(meter.rule)]
-        taken, uses = await _answer(self._script(keys=keys, args=[*told, *numbers]))
+        taken, uses = await _answer(self._taking(keys=keys, args=[*told, *numbers]))
         return bool(taken), [_use(one) for one in uses]
 
     async def settle(self, meters: Sequence[Meter], at: float, lease: str, tokens: int, usd: float) -> None:
@@ -127,14 +143,9 @@ class RedisStore:
 
     async def _settle(self, meters: Sequence[Meter], at: float, lease: str, tokens: int, usd: float) -> None:
         now = windows(at)
-        pipeline = self._redis.pipeline(transaction=False)
-        for meter in meters:
-            _, running, _, tokens_minute, tokens_day, usd_month = self._keys(meter, now)
-            pipeline.zrem(running, lease)
-            _add(pipeline, tokens_minute, tokens, now.minute_ends)
-            _add(pipeline, tokens_day, tokens, now.day_ends)
-            _add(pipeline, usd_month, usd, now.month_ends)
-        await _answer(pipeline.execute())
+        keys = [key for meter in meters for key in self._keys(meter, now)]
+        ends = (now.minute_ends, now.day_ends, now.month_ends)
+        await _answer(self._settling(keys=keys, args=[lease, tokens, usd, *ends]))
 
     async def claim(self, limits: Iterable[int]) -> set[int]:
         asked = list(limits)
