@@ -196,6 +196,18 @@ async def test_lease_that_nobody_renews_ends(redis_server: RedisServer) -> None:
     await dead.close()
 
 
+async def test_long_past_is_recalled_in_time(store_of: Any) -> None:
+    store = store_of()
+    many = [meter(str(number)) for number in range(3000)]
+    assert len(await store.claim(range(3000))) == 3000
+
+    await store.recall((Past(one, 1, 2, 0.5) for one in many), NOON)
+
+    (last,) = await store.look([many[-1]], NOON)
+    assert last.used == (0, 0, 1, 0, 0, 2, 0.5)
+    await store.close()
+
+
 async def test_empty_store_says_so(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url, uuid.uuid4().hex)
 

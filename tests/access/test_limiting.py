@@ -1,5 +1,6 @@
 """Admission, and that pages are told what a request would be."""
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from apps.access.subject import EndUser, Key, Subject
 from apps.core import clock, live_config
 from apps.core.errors import RateLimited
 from tests.factories import ApiKeyFactory, GrantFactory
+from tests.harness import RedisServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -164,3 +166,14 @@ class TestKeeper:
         told = await sync_to_async(fullest)([for_all.pk])
 
         assert [(one.used, one.unit) for one in told.values()] == [(9, "tokens")]  # of the key with 8 requests
+
+    async def test_pages_read_redis_over_a_connection_of_their_own(
+        self, subject: Subject, started: None, settings: Any, redis_server: RedisServer
+    ) -> None:
+        settings.REDIS_URL, settings.SECRET_KEY = redis_server.url, uuid.uuid4().hex
+        await limit(requests_per_day=100)
+        await keeper.start(self.history)
+        await admit(subject, AGENT)
+
+        for _ in range(2):
+            assert [one.used for one in await sync_to_async(states_now)(subject, AGENT)] == [8]

@@ -6,8 +6,9 @@ what only one may have. Why it is ours and not a library's: docs/decisions/0010-
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
@@ -22,6 +23,9 @@ from apps.access.limits.use import BURST_SECONDS, MINUTE_SECONDS, Use, Windows, 
 LEASE_SECONDS: Final = 30  # after which the slot of a worker that is gone comes back
 _PATIENCE: Final = 1.0  # seconds for one answer
 _CONNECTIONS: Final = 32
+_BATCH: Final = 500
+
+T = TypeVar("T")
 
 # KEYS: of each meter six, as `_keys` gives them. ARGV: the instant, the same less a minute and less a second, the lease
 # (empty: only look) and its end, the end of the day, then of each meter its numbers ("" for none) and whether moments
@@ -148,22 +152,25 @@ class RedisStore:
         await _answer(self._settling(keys=keys, args=[lease, tokens, usd, *ends]))
 
     async def claim(self, limits: Iterable[int]) -> set[int]:
-        asked = list(limits)
-        pipeline = self._redis.pipeline(transaction=False)
-        for limit in asked:
-            pipeline.sadd(self._claimed, limit)
-        answers = await _answer(pipeline.execute())
-        return {limit for limit, is_new in zip(asked, answers, strict=True) if is_new}
+        ours: set[int] = set()
+        for asked in _batches(limits):
+            pipeline = self._redis.pipeline(transaction=False)
+            for limit in asked:
+                pipeline.sadd(self._claimed, limit)
+            answers = await _answer(pipeline.execute())
+            ours.update(limit for limit, is_new in zip(asked, answers, strict=True) if is_new)
+        return ours
 
     async def recall(self, past: Iterable[Past], at: float) -> None:
         now = windows(at)
-        pipeline = self._redis.pipeline(transaction=False)
-        for one in past:
-            _, _, requests_day, _, tokens_day, usd_month = self._keys(one.meter, now)
-            _add(pipeline, requests_day, one.requests, now.day_ends)
-            _add(pipeline, tokens_day, one.tokens, now.day_ends)
-            _add(pipeline, usd_month, one.usd, now.month_ends)
-        await _answer(pipeline.execute())
+        for batch in _batches(past):
+            pipeline = self._redis.pipeline(transaction=False)
+            for one in batch:
+                _, _, requests_day, _, tokens_day, usd_month = self._keys(one.meter, now)
+                _add(pipeline, requests_day, one.requests, now.day_ends)
+                _add(pipeline, tokens_day, one.tokens, now.day_ends)
+                _add(pipeline, usd_month, one.usd, now.month_ends)
+            await _answer(pipeline.execute())
 
     async def look_after(self, held: Mapping[str, Sequence[Meter]], at: float) -> bool:
         ends = at + LEASE_SECONDS
@@ -201,6 +208,13 @@ class RedisStore:
             f"{one}:tokens:d{now.day}",
             f"{one}:usd:{now.month}",
         )
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Each small enough to be answered in time."""
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
 
 
 def _add(pipeline: Pipeline, key: str, amount: float, ends: int) -> None:
