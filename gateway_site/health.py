@@ -3,6 +3,7 @@
 from django.http import HttpRequest
 from ninja import Router, Schema, Status
 
+from apps.access.limits.keeper import NOT_ENFORCED, keeper
 from apps.core import live_config
 from gateway_site.worker import worker
 
@@ -14,7 +15,7 @@ class Health(Schema):
 
 
 class Readiness(Schema):
-    """`reason` says in a sentence why a worker is not ready."""
+    """`reason` says in a sentence why a worker is not ready, or what it has to do without."""
 
     status: str
     reason: str = ""
@@ -31,4 +32,4 @@ async def ready(request: HttpRequest) -> Status[Readiness]:  # noqa: ARG001
         return Status(503, Readiness(status="starting", reason="The worker is still loading."))
     if live_config.is_stale():
         return Status(503, Readiness(status="stale", reason="The database does not answer."))
-    return Status(200, Readiness(status="ready"))
+    return Status(200, Readiness(status="ready", reason=NOT_ENFORCED if keeper.outage else ""))

@@ -101,7 +101,11 @@ CORS_ALLOW_HEADERS = (
     "openai-organization",
     "openai-project",
 )
-CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after"]
+CORS_EXPOSE_HEADERS = [
+    "x-request-id",
+    "retry-after",
+    *(f"x-ratelimit-{told}-{unit}" for unit in ("requests", "tokens") for told in ("limit", "remaining", "reset")),
+]
 
 # --- the gateway -----------------------------------------------------------------------------------------------------
 
@@ -212,6 +216,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+
+# What several processes count together: limits.
+REDIS_URL = env.str("REDIS_URL", default="")
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TZ", default="UTC")

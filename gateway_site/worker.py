@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from apps.access.keys import key_uses
+from apps.access.limits.keeper import keeper
 from apps.catalog.registry import Discovery, discovery_mode
 from apps.catalog.serving_workers import this_worker
 from apps.core import live_config
 from apps.execution import containment, governed_tools, mcp_servers, sdk_runner
+from apps.execution.past_use import past_use
 from apps.execution.recording import runs
 from apps.observability import error_ring
 from apps.upstreams import transport
@@ -60,6 +62,7 @@ class Worker:
             this_worker.enter(discovery_mode)
             await asyncio.to_thread(self._config.start)
             await asyncio.to_thread(self._discovery.start)
+            await keeper.start(past_use)
             runs.start()
             key_uses.start()
             error_ring.start()
@@ -74,6 +77,7 @@ class Worker:
         self.is_running = False
         await asyncio.to_thread(self._discovery.stop)
         await mcp_servers.close()
+        await keeper.stop()
         await asyncio.to_thread(this_worker.leave)
         lost = await asyncio.to_thread(runs.stop)
         await asyncio.to_thread(key_uses.stop)

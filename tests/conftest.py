@@ -1,5 +1,6 @@
 """The processes that the tests share: one demo upstream, one faulty upstream, one gateway over the fixture agents."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from django.db import connection
 
 from tests.fakes.faulty_upstream import FAULTS
-from tests.harness import DemoServer, FaultyServer, GatewayServer, Template, eventually
+from tests.harness import DemoServer, FaultyServer, GatewayServer, RedisServer, Template, eventually
 from tests.harness.asking import Ask, ask_streamed, ask_whole
 
 FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
@@ -45,6 +46,25 @@ def faulty() -> Iterator[FaultyServer]:
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory, demo: DemoServer, faulty: FaultyServer) -> Template:
     return Template.make(tmp_path_factory.mktemp("template") / "data", demo, faulty)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Shared by gateways of several workers; it stays up."""
+    if not RedisServer.is_installed():
+        pytest.skip("no redis-server to test with: several workers count limits in Redis")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def two_workers(redis_server: RedisServer) -> Callable[[], dict[str, str]]:
+    """The settings of a gateway of two processes. Each call's has a secret, and so names in Redis, of its own."""
+    return lambda: {
+        "GATEWAY_WORKERS": "2",
+        "REDIS_URL": redis_server.url,
+        "GATEWAY_SECRET_KEY": uuid.uuid4().hex * 2,
+    }
 
 
 @pytest.fixture(scope="session")

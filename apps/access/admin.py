@@ -21,6 +21,7 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.utils import display_for_label
 
+from apps.access import limit_admin  # noqa: F401  # registers its page
 from apps.access.keys import grant_only, issue_key
 from apps.access.models import ApiKey, ApiKeyQuerySet
 from apps.core import clock

@@ -8,4 +8,4 @@ class AccessConfig(AppConfig):
 
     def ready(self) -> None:
         # Sections of the configuration are declared before a worker reads its first snapshot, not at a first request.
-        from apps.access import keys, policy_in_force  # noqa: F401
+        from apps.access import checks, keys, policy_in_force  # noqa: F401

@@ -34,7 +34,7 @@ class LimitState:
     """How far a limit is used up. `resets_in` is in seconds; `name` says whose limit of what it is."""
 
     name: str
-    unit: str  # requests, tokens, runs, or usd
+    unit: str  # requests, tokens, runs, or USD
     limit: float
     used: float
     resets_in: float
@@ -135,6 +135,6 @@ def _within(limits: Sequence[LimitState], decision: Decision) -> Decision:
         return decision
     exhausted = next((one for one in limits if one.is_exhausted), None)
     if decision.allowed and exhausted:
-        reason = f"The limit of {exhausted.limit:g} {exhausted.unit} ({exhausted.name}) is used up."
+        reason = f"The limit of {exhausted.limit:,.10g} {exhausted.unit} ({exhausted.name}) is used up."
         return replace(decision, allowed=False, code="limit", reason=reason, limits=limits)
     return replace(decision, limits=limits)

@@ -343,3 +343,6 @@ class AccessSettings(ConfigModel):
     @classmethod
     def current(cls) -> "AccessSettings":
         return cls.objects.filter(pk=cls.ROW).first() or cls(pk=cls.ROW)
+
+
+from apps.access import limit_models  # noqa: E402, F401  # a model of this app that builds on those above

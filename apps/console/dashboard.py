@@ -9,6 +9,7 @@ from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
 
+from apps.access.limits.keeper import NOT_ENFORCED, keeper
 from apps.access.models import ApiKey
 from apps.catalog import serving_workers
 from apps.catalog.models import Diagnostic, DropIn, State
@@ -107,6 +108,9 @@ def _or_all_well(count: int, what: str) -> str:
 
 
 def _matters(upstreams: list[Upstream], now: datetime) -> Iterator[Matter]:
+    if keeper.outage:
+        remedy = f"Start it; it is tried again every second. It said: {keeper.outage}"
+        yield Matter(NOT_ENFORCED, remedy, _url("access_limit"))
     yield from _agent_matters()
     yield from _upstream_matters(upstreams)
     soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")

@@ -15,6 +15,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _list(request, "Agents", "smart_toy", "catalog", "dropin"),
                 _list(request, "Upstreams", "dns", "upstreams", "upstream"),
+                _list(request, "Prices", "payments", "upstreams", "modelprice"),
                 _list(request, "Runs", "history", "execution", "run"),
                 _list(request, "Approvals", "approval", "execution", "approval"),
             ],
@@ -23,6 +24,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "Access",
             "items": [
                 _list(request, "API keys", "key", "access", "apikey"),
+                _list(request, "Limits", "speed", "access", "limit"),
                 _list(request, "Modules", "shield", "catalog", "modulerule"),
                 _list(request, "Changes", "difference", "auditlog", "logentry"),
                 _list(request, "Users", "person", "auth", "user"),

@@ -11,6 +11,7 @@ GatewayError
 ├── TooManyAttempts           429  to authenticate, from one address
 ├── AccessDenied              403  the key is good, the access is not
 │   └── ToolBlocked           403  a tool guardrail of the agent stopped the run
+├── RateLimited               429  a limit of the gateway is used up
 ├── NotFound                  404
 │   └── ModelNotFound         404
 ├── RunFailed                 500  the agent's own code or configuration failed
@@ -28,6 +29,8 @@ GatewayError
 Errors of other libraries are converted where they enter, with the cause kept. `type` and `code` follow OpenAI's own
 (https://platform.openai.com/docs/guides/error-codes), so that the official clients raise their own classes.
 """
+
+from collections.abc import Mapping
 
 
 class GatewayError(Exception):
@@ -105,6 +108,18 @@ class AccessDenied(GatewayError):
 
 class ToolBlocked(AccessDenied):
     code = "tool_blocked"
+
+
+class RateLimited(GatewayError):
+    """`ran_out` is OpenAI's type: requests, tokens or insufficient_quota. `headers` tell how far limits are used."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, ran_out: str, retry_after: float, headers: Mapping[str, str]) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.type = ran_out
+        self.headers = headers
 
 
 class NotFound(GatewayError):

@@ -9,7 +9,7 @@ Resolver, ninja, pydantic and middleware stay Django's.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from io import BytesIO
 from typing import Any, Self
 
@@ -39,6 +39,7 @@ class LoopRequest(ASGIRequest):
     def __init__(self, scope: Scope, receive: Receive, body: bytes | None) -> None:
         super().__init__(scope, BytesIO(body or b""))
         self.client_left = False
+        self.answer_headers: Mapping[str, str] = {}  # that the answer carries, whether it is a result or an error
         self._receive = receive
         self._content = body
         self._listener: asyncio.TimerHandle | asyncio.Task[None] | None = None
@@ -116,6 +117,8 @@ class LoopHandler(ASGIHandler):
         response: HttpResponseBase | None = None
         try:
             response = await self._middleware_chain(request)
+            for name, value in request.answer_headers.items():
+                response.headers[name] = value
             await _send(response, send)
         finally:
             request.stop_listening()

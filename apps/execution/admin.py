@@ -43,7 +43,7 @@ class AgentFilter(admin.SimpleListFilter):
 @admin.register(Run)
 class RunAdmin(ModelAdmin):
     list_display = [
-        "started_at", "outcome_shown", "agent_id", "key_name", "served_by", "duration", "tokens", "mode",
+        "started_at", "outcome_shown", "agent_id", "key_name", "served_by", "duration", "tokens", "cost", "mode",
     ]  # fmt: skip
     list_display_links = ["started_at"]
     list_filter = ["outcome", "streamed", AgentFilter]
@@ -71,12 +71,12 @@ class RunAdmin(ModelAdmin):
             {
                 "fields": [
                     "started_at", ("first_event", "duration"),
-                    ("prompt_tokens", "completion_tokens"), ("model_calls", "counted"),
+                    ("prompt_tokens", "completion_tokens"), ("model_calls", "counted"), "cost",
                 ]
             },
         ),
     ]  # fmt: skip
-    readonly_fields = ["outcome_shown", "version", "first_event", "duration", "mode", "counted"]
+    readonly_fields = ["outcome_shown", "version", "first_event", "duration", "mode", "counted", "cost"]
     empty_title = "No runs yet"
     empty_text = "Each chat with an agent is listed here when it has ended."
 
@@ -112,6 +112,10 @@ class RunAdmin(ModelAdmin):
     @admin.display(description="Tokens")
     def tokens(self, run: Run) -> str:
         return f"{'about ' if run.tokens_estimated else ''}{run.prompt_tokens} + {run.completion_tokens}"
+
+    @admin.display(description="Cost")
+    def cost(self, run: Run) -> str:
+        return "-" if run.cost_usd is None else f"${run.cost_usd:.6f}".rstrip("0").rstrip(".")
 
     def has_add_permission(self, _request: HttpRequest) -> bool:
         return False

@@ -42,6 +42,12 @@ class Run(models.Model):
         default=False, help_text="The server reported no usage for at least one call, or the call was cut short."
     )
 
+    cost_usd = models.FloatField(
+        "cost",
+        null=True,
+        help_text="USD, by the prices that held then; empty where no model that was called has a price.",
+    )
+
     class Meta:
         ordering = ["-started_at"]
         indexes = [

@@ -14,7 +14,15 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from apps.core.errors import BodyTooLarge, GatewayError, InvalidRequest, NotFound, Unauthenticated, Unavailable
+from apps.core.errors import (
+    BodyTooLarge,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 from apps.core.json import encode
 
 log = structlog.get_logger(__name__)
@@ -33,6 +41,9 @@ def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
         response.headers["WWW-Authenticate"] = "Bearer"
     if told.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(told.retry_after))
+    if isinstance(told, RateLimited):
+        for name, value in told.headers.items():
+            response.headers[name] = value
     return response
 
 

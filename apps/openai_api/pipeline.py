@@ -1,4 +1,4 @@
-"""The path of a chat request, top to bottom: authenticate → resolve → authorise → execute → stream → record.
+"""The path of a chat request, top to bottom: authenticate → resolve → authorise → admit → execute → stream → record.
 
 Each word is one call. Streamed and whole answers read the same events; only the last step differs.
 """
@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from apps.access.authorise import authorise
 from apps.access.decide import Action, Target, decide
+from apps.access.limiting import Admission, admit
 from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import Subject
 from apps.catalog import registry
@@ -33,6 +34,7 @@ from apps.openai_api.conversation import last_user_text, run_input
 from apps.openai_api.parameters import ignored, model_settings, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
 from apps.openai_api.wire import ChunkWriter, Fold
+from apps.upstreams.prices import cost
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +44,17 @@ async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionReque
     refuse_what_cannot_be_honoured(body)
     entry = resolve(subject, body.model)
     authorise(subject, Action.CHAT, Target(entry.agent_id))
-    order = await _order(subject, entry, serving(entry), body)
+    generation = serving(entry)
+    admission = await admit(subject, entry.agent_id)
+    request.answer_headers = admission.headers
+    try:
+        order = await _order(subject, entry, generation, body)
+    except BaseException:
+        await admission.settle()  # there is no run that would
+        raise
     run = _run(order, subject, streamed=bool(body.stream))
     request.cancel_when_client_leaves()
-    events = record(execute(order), order, run)
+    events = record(execute(order), order, run, admission)
     answer = stream if body.stream else whole
     response = await answer(events, run.id, entry.agent_id, body)
     if names := ignored(body):
@@ -155,8 +164,10 @@ async def whole(
     return HttpResponse(fold.encoded(), content_type="application/json")
 
 
-async def record(events: AsyncGenerator[RunEvent, None], order: Order, run: Run) -> AsyncGenerator[RunEvent, None]:
-    """The same events; when they end, however they end, the Run is written behind."""
+async def record(
+    events: AsyncGenerator[RunEvent, None], order: Order, run: Run, admission: Admission
+) -> AsyncGenerator[RunEvent, None]:
+    """The same events; when they end, however they end, limits learn what was used, and the Run is written behind."""
     began = perf_counter()
     completed = Outcome.COMPLETED
     try:
@@ -178,7 +189,10 @@ async def record(events: AsyncGenerator[RunEvent, None], order: Order, run: Run)
         run.duration_ms = (perf_counter() - began) * 1000
         _count(run, order)
         _log_end(run)
-        await runs.put(run)
+        try:
+            await admission.settle(tokens=run.total_tokens, usd=run.cost_usd or 0.0)
+        finally:
+            await runs.put(run)
 
 
 def _count(run: Run, order: Order) -> None:
@@ -186,6 +200,7 @@ def _count(run: Run, order: Order) -> None:
     run.model_calls = usage.model_calls
     run.prompt_tokens, run.completion_tokens = usage.prompt_tokens, usage.completion_tokens
     run.tokens_estimated = usage.estimated
+    run.cost_usd = cost(order.calls.calls)
     if order.calls.calls:
         last = order.calls.calls[-1]
         run.upstream, run.model = last.upstream, last.model

@@ -30,7 +30,7 @@ from unfold.widgets import (
 )
 
 from apps.core.errors import UpstreamError
-from apps.upstreams import probe
+from apps.upstreams import price_admin, probe  # noqa: F401  # price_admin registers its page
 from apps.upstreams.detect import PRESETS
 from apps.upstreams.models import Kind, Upstream, UpstreamModel
 

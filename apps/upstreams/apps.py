@@ -5,3 +5,8 @@ class UpstreamsConfig(AppConfig):
     name = "apps.upstreams"
     label = "upstreams"
     verbose_name = "Upstreams"
+
+    def ready(self) -> None:
+        # Its section of the configuration has to be declared before a process loads its first snapshot; else the first
+        # request, which loads the URLs and what they import, would drop that snapshot.
+        from apps.upstreams import prices  # noqa: F401

@@ -1,5 +1,7 @@
 """The LLM servers, and the models that each was found to serve."""
 
+from typing import Any
+
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models, transaction
@@ -7,6 +9,12 @@ from django.db import models, transaction
 from apps.core import secrets
 from apps.core.audit import audited
 from apps.core.models import ConfigModel
+
+
+def _usd_per_million(name: str, *, help_text: str = "USD per million tokens.", **options: Any) -> Any:
+    return models.DecimalField(
+        name, max_digits=12, decimal_places=6, validators=[MinValueValidator(0)], help_text=help_text, **options
+    )
 
 
 class Kind(models.TextChoices):
@@ -102,6 +110,40 @@ class Upstream(ConfigModel):
                 former.save(update_fields=["is_default"])
             self.is_default = True
             self.save()
+
+
+@audited()
+class ModelPrice(ConfigModel):
+    """What a million tokens of a model cost. Limits in USD go by it, and every run records its cost."""
+
+    upstream = models.ForeignKey(
+        Upstream,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="prices",
+        help_text="Empty: at any upstream.",
+    )
+    model = models.CharField(
+        max_length=200, help_text="A glob over the names of models: * is any text, as in gpt-5* or qwen3:8b."
+    )
+    prompt_usd = _usd_per_million("prompt")
+    cached_usd = _usd_per_million(
+        "cached prompt",
+        null=True,
+        blank=True,
+        help_text="USD per million prompt tokens that the server had cached. Empty: as the prompt.",
+    )
+    completion_usd = _usd_per_million(
+        "completion", help_text="USD per million tokens of the answer, with its reasoning."
+    )
+
+    class Meta:
+        ordering = ["upstream", "model"]
+        verbose_name = "price"
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.upstream}" if self.upstream else self.model
 
 
 class UpstreamModel(ConfigModel):

@@ -36,7 +36,11 @@ def count_queries() -> Callable[[Callable[[], Any]], int]:
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     """The environment of a fresh installation in its own data folder, with no LLM server to find."""
-    kept = {name: value for name, value in os.environ.items() if not re.match(r"GATEWAY_|OPENAI_|DATABASE_URL", name)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not re.match(r"GATEWAY_|OPENAI_|DATABASE_URL|REDIS_URL", name)
+    }
     return kept | {
         "GATEWAY_DATA_DIR": str(tmp_path / "data"),
         "GATEWAY_DEFAULT_UPSTREAM": "demo",

@@ -235,8 +235,8 @@ class Browser:
 
 
 @pytest.fixture
-def pair(start_gateway: Callable[..., GatewayServer]) -> GatewayServer:
-    return start_gateway({"Weather": SOURCE.format(word="one")}, GATEWAY_WORKERS="2")
+def pair(start_gateway: Callable[..., GatewayServer], two_workers: Callable[[], dict[str, str]]) -> GatewayServer:
+    return start_gateway({"Weather": SOURCE.format(word="one")}, **two_workers())
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from apps.access.keys import issue_key
+from apps.access.limits.keeper import keeper
 from apps.catalog.models import Diagnostic, DropIn, State
 from apps.core import clock
 from apps.execution.models import Outcome
@@ -135,3 +136,12 @@ def test_pages_load_nothing_from_elsewhere(admin_client: Client, page: str) -> N
     loaded = [part.split('"')[0] for mark in ('src="', 'rel="stylesheet" href="') for part in text.split(mark)[1:]]
     assert loaded
     assert [address for address in loaded if not address.startswith("/")] == []
+
+
+def test_limits_that_are_not_enforced_are_urgent(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "outage", "Connection refused.")
+
+    first, *_ = admin_client.get("/admin/").context["matters"]
+
+    assert first.title == "Limits are not enforced: the store that counts them (REDIS_URL) does not answer."
+    assert (first.is_urgent, "Connection refused." in first.remedy) == (True, True)

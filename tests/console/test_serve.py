@@ -61,8 +61,8 @@ def test_given_key_is_named_by_its_variable(manage: Manage) -> None:
     assert '-H "x-api-key: $GATEWAY_BOOTSTRAP_API_KEY"' in text
 
 
-def test_several_workers_serve_one_port(manage: Manage) -> None:
-    server = manage("serve", "--bootstrap", "--port", "0", GATEWAY_WORKERS="2")
+def test_several_workers_serve_one_port(manage: Manage, two_workers: Callable[[], dict[str, str]]) -> None:
+    server = manage("serve", "--bootstrap", "--port", "0", **two_workers())
     text = read_until(server, "Ctrl-C")
     assert '"object":"list"' in run_printed_curl(text).replace(" ", "")
     server.send_signal(signal.SIGTERM)

@@ -178,3 +178,23 @@ def test_every_section_is_declared_before_a_worker_reads_its_first_snapshot() ->
 
 def _failing() -> Any:
     raise DatabaseError("unreadable")
+
+
+def test_every_section_is_declared_before_the_first_snapshot() -> None:
+    """A section that comes with the first request would drop the snapshot, and that request be refused with 503."""
+    told = subprocess.run(
+        [sys.executable, "-c", _LATE_SECTIONS], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert told.stdout == "[]\n"
+
+
+_LATE_SECTIONS = """
+import gateway_site.asgi
+from apps.core import live_config
+from django.urls import get_resolver
+
+early = set(live_config._state.loaders)
+get_resolver().url_patterns
+print(sorted(set(live_config._state.loaders) - early))
+"""

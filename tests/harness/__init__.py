@@ -2,6 +2,7 @@
 
 from tests.harness.gateway import GatewayServer, Template
 from tests.harness.polling import eventually
+from tests.harness.redis import RedisServer
 from tests.harness.upstreams import DemoServer, FaultyServer
 
-__all__ = ["DemoServer", "FaultyServer", "GatewayServer", "Template", "eventually"]
+__all__ = ["DemoServer", "FaultyServer", "GatewayServer", "RedisServer", "Template", "eventually"]

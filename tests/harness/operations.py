@@ -204,6 +204,30 @@ def diagnostics(agent_id: str) -> list[str]:
     return list(Diagnostic.objects.filter(agent_id=agent_id).values_list("code", flat=True))
 
 
+def put_limit(*, id: int | None = None, **fields: Any) -> int:
+    """Adds or changes a limit; its id."""
+    from apps.access.limit_models import Limit
+
+    limit = Limit.objects.get(pk=id) if id else Limit()
+    for name, value in fields.items():
+        setattr(limit, name, value)
+    limit.full_clean()
+    limit.save()
+    return int(limit.pk)
+
+
+def delete_limits() -> None:
+    from apps.access.limit_models import Limit
+
+    Limit.objects.all().delete()
+
+
+def put_price(model: str, **fields: Any) -> None:
+    from apps.upstreams.models import ModelPrice
+
+    ModelPrice.objects.create(model=model, **fields)
+
+
 def runs(**filters: Any) -> list[dict[str, Any]]:
     """Run rows, oldest first."""
     from apps.execution.models import Run

@@ -53,7 +53,11 @@ def test_answer_to_a_named_origin_may_be_read(gateway: GatewayServer) -> None:
 
     assert answer.status == 200
     assert answer.headers["access-control-allow-origin"] == ALLOWED
-    assert answer.headers["access-control-expose-headers"] == "x-request-id, retry-after"
+    assert answer.headers["access-control-expose-headers"] == (
+        "x-request-id, retry-after, "
+        "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+        "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+    )
 
 
 def test_error_to_a_named_origin_may_be_read_too(gateway: GatewayServer) -> None:

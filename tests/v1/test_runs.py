@@ -41,6 +41,8 @@ def test_run_row_says_what_was_run(gateway: GatewayServer, client: openai.OpenAI
         "agent_id": "default/plain",
         "key_id": key["id"],
         "key_name": "runs",
+        "user_id": "",
+        "user_name": "",
         "upstream": "llm",
         "model": "demo",
         "streamed": False,
@@ -52,6 +54,7 @@ def test_run_row_says_what_was_run(gateway: GatewayServer, client: openai.OpenAI
         "prompt_tokens": 15,
         "completion_tokens": 20,
         "tokens_estimated": False,
+        "cost_usd": None,  # the model has no price
     }
 
 

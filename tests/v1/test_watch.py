@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,10 +181,12 @@ class Repository:
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iterator[GatewayServer]:
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, template: Template, two_workers: Callable[[], dict[str, str]]
+) -> Iterator[GatewayServer]:
     folder = tmp_path_factory.mktemp("two-workers")
     Repository(folder / "agents").create()
-    with GatewayServer(folder / "data", agents=folder / "agents", template=template, GATEWAY_WORKERS="2") as server:
+    with GatewayServer(folder / "data", agents=folder / "agents", template=template, **two_workers()) as server:
         eventually(lambda: len(server.log(event="worker_started")), 2, within=30)
         yield server
 
@@ -201,24 +203,24 @@ def names(gateway: GatewayServer) -> set[str]:
     return {one["name"].split()[0] for one in gateway.with_key("GET", "/v1/models").json()["data"]}
 
 
-def test_checkout_over_two_hundred_agents_ends_in_one_state(two_workers: GatewayServer) -> None:
+def test_checkout_over_two_hundred_agents_ends_in_one_state(pair: GatewayServer) -> None:
     """Files vanish and appear while others are loaded; what serves in the end is what lies there, in both workers."""
-    repository = Repository(two_workers.agents)
+    repository = Repository(pair.agents)
     for branch in ("two", "one", "two", "one", "two"):
         repository.check_out(branch)
         time.sleep(0.15)  # into the loading of the one before
 
-    expected = versions_on_disk(two_workers.agents)
-    eventually(lambda: versions_everywhere(two_workers), [expected], within=30)
+    expected = versions_on_disk(pair.agents)
+    eventually(lambda: versions_everywhere(pair), [expected], within=30)
     assert len(expected) == 198
-    assert names(two_workers) == {"two"}
-    assert {two_workers.operator.agent_state(agent_id) for agent_id in expected} == {"live"}
-    assert two_workers.operator.agent_state("default/agent000") == "gone"
+    assert names(pair) == {"two"}
+    assert {pair.operator.agent_state(agent_id) for agent_id in expected} == {"live"}
+    assert pair.operator.agent_state("default/agent000") == "gone"
 
 
-def test_workers_agree_on_an_edit_within_two_seconds(two_workers: GatewayServer) -> None:
-    folder = two_workers.agents / "Agent001"
+def test_workers_agree_on_an_edit_within_two_seconds(pair: GatewayServer) -> None:
+    folder = pair.agents / "Agent001"
 
     write_source(folder, 'words = "edited"\n', name="words.py")
 
-    eventually(lambda: versions_everywhere(two_workers), [versions_on_disk(two_workers.agents)], within=2)
+    eventually(lambda: versions_everywhere(pair), [versions_on_disk(pair.agents)], within=2)

@@ -27,12 +27,13 @@ def workers(
     template: Template,
     demo: DemoServer,
     faulty: FaultyServer,
+    two_workers: Callable[[], dict[str, str]],
 ) -> Iterator[GatewayServer]:
     folder = tmp_path_factory.mktemp(f"workers-{request.param}")
     write_source(folder / "agents" / "Reporter", REPORTER)
     write_agent(folder / "agents" / "Switching", model="switching/ok")
     write_agent(folder / "agents" / "Switched", model="demo")
-    settings: dict[str, Any] = {"agents": folder / "agents", "GATEWAY_WORKERS": "2"}
+    settings: dict[str, Any] = {"agents": folder / "agents", **two_workers()}
     if request.param == "sqlite":
         with GatewayServer(folder / "data", template=template, **settings) as server:
             eventually(lambda: len(pids(server)), 2, within=30)

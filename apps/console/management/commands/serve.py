@@ -4,6 +4,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from apps.access.checks import lacks_shared_store
 from apps.console.bootstrap import BootstrapFailed, FirstStart, bootstrap, explain_database, pending_migrations
 from apps.console.serving import CannotServe, bind, serve
 from apps.console.terminal import first_start_lines, serving_lines
@@ -24,6 +25,8 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         host = options["host"]
+        if refusal := lacks_shared_store():
+            raise CommandError(refusal)
         try:
             sock = bind(host, options["port"])
             done = self._prepare(set_up=options["bootstrap"])

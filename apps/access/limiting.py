@@ -1,0 +1,141 @@
+"""Whether a request may go on by the limits that count for it, and what its run used when it has ended.
+
+Where no limit counts, nothing is asked and nothing is kept. While the store of the limits is down, requests go on
+unlimited: it is counted, logged once, and shown on the dashboard and at /ready.
+"""
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+
+from apps.access.authorise import ask
+from apps.access.decide import Action, LimitState, Target
+from apps.access.limits.in_force import limits_in_force
+from apps.access.limits.keeper import keeper, prefix
+from apps.access.limits.rules import Meter
+from apps.access.limits.shared import RedisStore, new_lease
+from apps.access.limits.store import StoreDown
+from apps.access.limits.use import Gauge, gauges, headers
+from apps.access.subject import Subject
+from apps.core import clock
+from apps.core.errors import RateLimited
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_LONGEST_WAIT = 60.0  # seconds
+_RAN_OUT = {"requests": "requests", "runs": "requests", "tokens": "tokens", "USD": "insufficient_quota"}  # OpenAI's
+
+
+class Admission:
+    """A request that was let through. Whoever has one settles it when the run has ended, however it ended.
+
+    `headers` are those that its answer carries.
+    """
+
+    __slots__ = ("_lease", "_meters", "headers")
+
+    def __init__(self, meters: Sequence[Meter] = (), lease: str = "", headers: Mapping[str, str] = _NO_HEADERS) -> None:
+        self.headers = headers
+        self._meters = meters
+        self._lease = lease
+
+    async def settle(self, *, tokens: int = 0, usd: float = 0.0) -> None:
+        """Count what the run used, and give its slot back. Once; what follows is ignored."""
+        meters, self._meters = self._meters, ()
+        if meters:
+            with contextlib.suppress(StoreDown):  # the keeper has counted and logged it
+                await keeper.settle(meters, clock.now().timestamp(), self._lease, tokens, usd)
+
+
+_UNLIMITED = Admission()
+
+
+async def admit(subject: Subject, agent_id: str) -> Admission:
+    """Count a request of `subject` to the agent. Raises RateLimited, and counts nothing, when a limit is used up."""
+    meters = _meters(subject, agent_id)
+    if not meters:
+        return _UNLIMITED
+    at, lease = clock.now().timestamp(), new_lease()
+    try:
+        taken, uses = await keeper.take(meters, at, lease)
+    except StoreDown:
+        return _UNLIMITED
+    told = gauges(meters, uses, at)
+    if not taken:
+        raise _refusal(subject, agent_id, told)
+    return Admission(meters, lease, headers(told))
+
+
+async def states(subject: Subject, agent_id: str) -> list[LimitState]:
+    """How far the limits that would count are used up; counts nothing. None of them while the store is down."""
+    return _told(await _gauges(_meters(subject, agent_id)))
+
+
+def states_now(subject: Subject, agent_id: str) -> list[LimitState]:
+    """The same, for synchronous code."""
+    return _told(_gauges_now(_meters(subject, agent_id)))
+
+
+def fullest(limits: Collection[int]) -> Mapping[int, LimitState]:
+    """Of each of these limits that has been used today: what is used up the most, by whoever uses it the most.
+
+    For pages: asks the database and the store.
+    """
+    found: dict[int, LimitState] = {}
+    for meter, _, state in _gauges_now(list(keeper.busiest(limits).values())):
+        found[meter.rule.id] = max(found.get(meter.rule.id, state), state, key=lambda one: one.used / one.limit)
+    return found
+
+
+def _gauges_now(meters: Sequence[Meter]) -> list[Gauge]:
+    return async_to_sync(_gauges_from_elsewhere if settings.REDIS_URL else _gauges)(meters)
+
+
+async def _gauges(meters: Sequence[Meter]) -> list[Gauge]:
+    at = clock.now().timestamp()
+    try:
+        return gauges(meters, await keeper.look(meters, at), at) if meters else []
+    except StoreDown:
+        return []
+
+
+async def _gauges_from_elsewhere(meters: Sequence[Meter]) -> list[Gauge]:
+    """The keeper's connections belong to the loop that serves, so this takes one of its own."""
+    if not meters or keeper.outage:
+        return []
+    at, store = clock.now().timestamp(), RedisStore(settings.REDIS_URL, prefix())
+    try:
+        return gauges(meters, await store.look(meters, at), at)
+    except StoreDown:
+        return []
+    finally:
+        await store.close()
+
+
+def _meters(subject: Subject, agent_id: str) -> Sequence[Meter]:
+    book = limits_in_force()
+    if not book.rules:
+        return ()
+    key = subject.key
+    return book.meters(key.id, key.team_id, subject.user.id if subject.user else "", agent_id)
+
+
+def _refusal(subject: Subject, agent_id: str, told: Sequence[Gauge]) -> RateLimited:
+    limits = _told(told)
+    decision = ask(subject, Action.CHAT, Target(agent_id), limits=limits)
+    exhausted = [state for state in limits if state.is_exhausted]
+    retry_after = max(state.resets_in for state in exhausted)
+    # The official clients wait for a minute at most, and would come again in vain.
+    in_vain = {"x-should-retry": "false"} if retry_after > _LONGEST_WAIT else {}
+    return RateLimited(
+        decision.reason,
+        ran_out=_RAN_OUT[exhausted[0].unit],
+        retry_after=retry_after,
+        headers={**headers(told), **in_vain},
+    )
+
+
+def _told(told: Sequence[Gauge]) -> list[LimitState]:
+    return [gauge.state for gauge in told]
