@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 from apps.access.decide import Action, Decision, LimitState, Target
 from apps.access.explain import explain, in_words, steps
 from apps.access.keys import keys
+from apps.access.limiting import states_now
 from apps.access.overrides import LONGEST, check_glob
 from apps.access.policy import Effect, Kind, Level, Rule
 from apps.access.policy_in_force import policy_in_force
@@ -159,14 +160,17 @@ def preview(request: HttpRequest, question: Question) -> Answer:  # noqa: ARG001
     """A dry run of the decision that a real request meets. It changes nothing, and counts nothing."""
     key, now = _key(question.key), clock.now()
     at = (question.at or now).astimezone(UTC)
-    user = EndUser(question.user) if question.user else None
+    subject = Subject(key, EndUser(question.user) if question.user else None, question.address, question.origin)
+    # How far a limit is used up is known of this moment alone.
+    counts = question.action is Action.CHAT and question.at is None
     decision = explain(
         policy_in_force(),
-        Subject(key, user, question.address, question.origin),
+        subject,
         question.action,
         Target(question.agent, question.tool, question.module),
         at=at,
         supposing=_supposed(question.supposing, key, now),
+        limits=states_now(subject, question.agent) if counts else (),
     )
     return _answer(decision, key, at)
 
