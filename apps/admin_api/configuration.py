@@ -9,6 +9,7 @@ from ninja import Router, Schema
 from pydantic import Field
 
 from apps.access.keys import keys
+from apps.access.limits.in_force import limits_in_force
 from apps.access.policy import Kind
 from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import Key
@@ -37,6 +38,7 @@ class ConfigurationState(Schema):
     grants: int
     tool_rules: int
     overrides_in_force: int
+    limits: int
 
 
 @router.post(
@@ -62,6 +64,7 @@ def refresh(request: HttpRequest) -> ConfigurationState:  # noqa: ARG001
         grants=standing[True],
         tool_rules=standing[False],
         overrides_in_force=sum(rule.is_override and rule.is_in_force(now) for rule in rules),
+        limits=len(limits_in_force().rules),
     )
 
 

@@ -40,6 +40,7 @@ def test_state_is_counted_and_holds_no_secret(admin: Caller, chat_key: ApiKey) -
         "grants": 2,
         "tool_rules": 2,
         "overrides_in_force": 1,
+        "limits": 0,
     }
 
 
