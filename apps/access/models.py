@@ -33,6 +33,15 @@ class Team(ConfigModel):
     def __str__(self) -> str:
         return self.name
 
+    def suspend(self, reason: str) -> None:
+        """Has every key of the team refused, in all workers within a second. Callers are told the reason."""
+        self.suspended, self.suspended_reason = True, reason
+        self.save(update_fields=["suspended", "suspended_reason"])
+
+    def resume(self) -> None:
+        self.suspended, self.suspended_reason = False, ""
+        self.save(update_fields=["suspended", "suspended_reason"])
+
 
 class ApiKeyQuerySet(ConfigQuerySet["ApiKey"]):
     def in_force(self, at: datetime) -> "ApiKeyQuerySet":
@@ -125,6 +134,10 @@ class ApiKey(ConfigModel):
     def set_identity_secret(self, plaintext: str) -> None:
         """What signs X-OpenWebUI-User-Jwt for this key; "" when persons are not signed."""
         self.encrypted_identity_secret = secrets.encrypt(plaintext) if plaintext else ""
+
+    def former_counts(self, at: datetime) -> bool:
+        """Whether the credential before the last rotation is still accepted."""
+        return bool(self.previous_until and at < self.previous_until and not self.revoked_at)
 
     def state(self, at: datetime | None = None) -> str:
         """`active`, `expired` or `revoked`."""
