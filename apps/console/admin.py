@@ -1,4 +1,4 @@
-"""Users and groups in the console's look, and the site's own words."""
+"""Users and groups in the console's look, and the site's own words. The pages of access register themselves."""
 
 # mypy: disable-error-code="misc, type-arg"
 # django-unfold ships no types: its classes are Any to mypy.
@@ -9,6 +9,10 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from apps.console.access import overrides, rules, settings
+
+__all__ = ["overrides", "rules", "settings"]
 
 admin.site.index_title = "Dashboard"
 admin.site.unregister([User, Group])
