@@ -1,6 +1,7 @@
 """Who calls: the key of a request, and the person behind it where a front end may say so. Memory only."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 _TOKEN: Final = "HTTP_X_OPENWEBUI_USER_JWT"  # noqa: S105  # a header's name
 _ISSUER: Final = "open-webui"
 _HEADERS: Final = tuple(f"HTTP_X_OPENWEBUI_USER_{one}" for one in ("ID", "EMAIL", "NAME", "ROLE"))
+NOT_VALID: Final = "The API key is not valid. Issue one in the admin under API keys."
 _LEEWAY: Final = 5  # seconds by which two clocks may differ
 _LONGEST: Final = 200  # characters of what a front end says about a person
 
@@ -57,12 +59,19 @@ def _credential(environ: Mapping[str, str]) -> str:
 def _key(credential: str) -> Key:
     at = clock.now()
     key = find_key(credential, at)
-    if key is None or key.revoked:
-        raise Unauthenticated("The API key is not valid. Issue one in the admin under API keys.")
-    if not key.is_in_force(at):
-        raise Unauthenticated("The API key has expired. Issue a new one in the admin under API keys.")
+    if key is None or (reason := refusal(key, at)):
+        raise Unauthenticated(reason if key else NOT_VALID)
     note_use(key, at)
     return key
+
+
+def refusal(key: Key, at: datetime) -> str:
+    """What a caller with this key is told when it does not count `at` that instant; "" when it does."""
+    if key.revoked:
+        return NOT_VALID
+    if not key.is_in_force(at):
+        return "The API key has expired. Issue a new one in the admin under API keys."
+    return ""
 
 
 def _person(key: Key, environ: Mapping[str, str]) -> EndUser | None:

@@ -1,6 +1,7 @@
 """Who may call, what they may use, and who says so: keys, teams, and the rules of access."""
 
 from datetime import datetime
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -10,8 +11,10 @@ from django.utils import timezone
 from apps.access.policy import Effect, Kind, Level, Place, Rule
 from apps.core import secrets
 from apps.core.models import ConfigModel, ConfigQuerySet
+from apps.observability.models import ErrorEvent
 
 _USER = settings.AUTH_USER_MODEL
+DENIED = "authorise"  # the stage of a denial in the ring of failures
 
 
 class Team(ConfigModel):
@@ -342,3 +345,17 @@ class AccessSettings(ConfigModel):
     @classmethod
     def current(cls) -> "AccessSettings":
         return cls.objects.filter(pk=cls.ROW).first() or cls(pk=cls.ROW)
+
+
+class DenialManager(models.Manager["Denial"]):
+    def get_queryset(self) -> models.QuerySet["Denial"]:
+        return super().get_queryset().filter(stage=DENIED)
+
+
+class Denial(ErrorEvent):
+    """What access refused lately: the ring of failures as far as `authorise` wrote it."""
+
+    objects: ClassVar[DenialManager] = DenialManager()
+
+    class Meta:
+        proxy = True

@@ -10,9 +10,9 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from apps.console.access import overrides, rules, settings
+from apps.console.access import denials, overrides, rules, settings
 
-__all__ = ["overrides", "rules", "settings"]
+__all__ = ["denials", "overrides", "rules", "settings"]
 
 admin.site.index_title = "Dashboard"
 admin.site.unregister([User, Group])

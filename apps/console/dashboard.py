@@ -12,6 +12,8 @@ from django.urls import reverse
 from apps.access.models import ApiKey
 from apps.catalog import serving_workers
 from apps.catalog.models import Diagnostic, DropIn, State
+from apps.console.access.matters import access_matters
+from apps.console.matter import Matter
 from apps.core import clock
 from apps.execution.admin import OUTCOME_COLOURS, time_shown
 from apps.execution.models import Outcome, Run
@@ -29,16 +31,6 @@ class Card:
     text: str
     link: str
     is_alarming: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Matter:
-    """Something that needs an operator: what it is, and what to do."""
-
-    title: str
-    remedy: str
-    link: str
-    is_urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +101,7 @@ def _or_all_well(count: int, what: str) -> str:
 def _matters(upstreams: list[Upstream], now: datetime) -> Iterator[Matter]:
     yield from _agent_matters()
     yield from _upstream_matters(upstreams)
+    yield from access_matters(now)
     soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")
     for key in soon[:SHOWN]:
         days = (key.expires_at - now).days if key.expires_at else 0

@@ -1,4 +1,4 @@
-"""Form fields and widgets that several apps' admins share."""
+"""Form fields, widgets and links that several apps' admins share."""
 
 # mypy: disable-error-code="misc"
 # django-unfold ships no types: its classes are Any to mypy.
@@ -48,3 +48,8 @@ class SuggestingInput(UnfoldAdminTextInputWidget):
         field = super().render(name, value, {**(attrs or {}), "list": list_id, "autocomplete": "off"}, renderer)
         options = format_html_join("", '<option value="{}"></option>', ((text,) for text in self.suggestions))
         return format_html('{}<datalist id="{}">{}</datalist>', mark_safe(field), list_id, options)  # noqa: S308  # a widget
+
+
+def link_to(url: str, text: object) -> SafeString:
+    """A link that looks like one, also in lists, where the theme would not show it."""
+    return format_html('<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', url, text)

@@ -99,13 +99,16 @@ class ApiKeyAdmin(ModelAdmin):
     actions_detail = ["access", "rotate", "end_former", "revoke_this"]
     _who = ("Who", {"fields": ["name", ("owner", "team")]})
     _what = ("What", {"fields": [("may_chat", "may_administer"), "agents"]})
-    _where = ("Where from", {"fields": [("ip_ranges", "origins")]})
+    _where = ("Where from", {"fields": ["ip_ranges", "origins"]})
     _ends = ("Ends", {"fields": ["expires_at"]})
     add_fieldsets = [
         _who, _what, _where, ("Persons behind it", {"fields": ["trusts_identity_headers", "identity_secret"]}), _ends,
     ]  # fmt: skip
     fieldsets = [
-        ("State", {"fields": [("state_shown", "beginning", "former"), ("last_used", "created_at", "created_by")]}),
+        (
+            "State",
+            {"fields": [("state_shown", "beginning"), ("last_used", "former"), ("created_at", "created_by")]},
+        ),
         _who,
         _what,
         _where,
@@ -150,9 +153,9 @@ class ApiKeyAdmin(ModelAdmin):
     def beginning(self, key: ApiKey) -> str:
         return f"{key.prefix}…"
 
-    @admin.display(description="Last use", ordering="last_used_at", empty_value="never")
+    @admin.display(description="Last use", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> Any:
-        return key.last_used_at
+        return key.last_used_at or "never"
 
     @admin.display(description="Former credential")
     def former(self, key: ApiKey) -> str:

@@ -11,7 +11,6 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.enums import ActionVariant
@@ -21,6 +20,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.access.admin.asking import Question, ask, counted, tell
 from apps.access.models import Team
+from apps.core.forms import link_to
 
 _STATE_COLOURS = {"Active": "success", "Suspended": "danger"}
 
@@ -72,8 +72,8 @@ class TeamAdmin(ModelAdmin):
 
     @admin.display(description="Keys", ordering="key_count")
     def keys_shown(self, team: Any) -> str:
-        link = f"{reverse('admin:access_apikey_changelist')}?team__id__exact={team.pk}"
-        return format_html('<a href="{}">{}</a>', link, counted(team.key_count, "key"))
+        url = f"{reverse('admin:access_apikey_changelist')}?team__id__exact={team.pk}"
+        return link_to(url, counted(team.key_count, "key"))
 
     def has_delete_permission(self, request: HttpRequest, obj: Team | None = None) -> bool:
         """A suspended team has to be resumed first: without the team its keys would work again."""

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from apps.access.models import ApiKey
 from apps.access.policy import Rule
 from apps.catalog.models import DropIn, State
 
@@ -35,6 +37,18 @@ def _tools(entries: list[Any]) -> Iterator[KnownTool]:
             yield KnownTool(str(entry.get("name", "")), str(entry.get("module", "")))
         else:
             yield KnownTool(str(entry))
+
+
+def where_from(key: ApiKey) -> dict[str, str]:
+    """An address and an origin that the key may be used from, for questions that are not about those."""
+    return {"address": next(iter(key.ip_ranges), "").partition("/")[0], "origin": next(iter(key.origins), "")}
+
+
+def explain_url(key: ApiKey, agent_id: str, tool: str = "") -> str:
+    """The page that explains what this key would be answered."""
+    asked = {"key": key.pk, "agent": agent_id, "tool": tool, **where_from(key)}
+    given = {name: value for name, value in asked.items() if value}
+    return f"{reverse('console:explain')}?{urlencode(given)}"
 
 
 def rule_url(rule: Rule) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -115,12 +115,13 @@ class OverrideAdmin(ModelAdmin):
     list_select_related = ["key"]
     search_fields = ["pattern", "reason", "author", "key__name"]
     autocomplete_fields = ["key"]
+    ordering = [F("ended_at").asc(nulls_first=True), "-expires_at"]  # those in force first
     actions = ["end"]
     actions_detail = ["end_this"]
     add_fieldsets = [
         ("What", {"fields": [("effect", "about"), "pattern"]}),
         ("For whom", {"fields": ["key"], "description": "An override beats every grant and every tool rule."}),
-        ("How long, and why", {"fields": [("duration", "minutes"), "reason"]}),
+        ("How long, and why", {"fields": ["duration", "minutes", "reason"]}),
     ]
     fieldsets = [
         ("State", {"fields": [("time_left", "expires_at", "ended_at")]}),

@@ -10,7 +10,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -24,7 +24,7 @@ from apps.access.lint import Lint, Oddity, Remark
 from apps.access.models import Grant, StandingRule, ToolRule
 from apps.access.overrides import NAME_GLOB
 from apps.console.access import known
-from apps.core.forms import SuggestingInput
+from apps.core.forms import SuggestingInput, link_to
 from apps.core.globs import AGENT_GLOB
 
 EFFECT_COLOURS = {"allow": "success", "deny": "danger"}
@@ -112,6 +112,8 @@ class RuleAdmin(ModelAdmin):
     list_filter_sheet = False
     list_select_related = ["key", "team"]
     autocomplete_fields = ["key", "team"]
+    # Those that speak first first, the rules of one subject together.
+    ordering = [F("key_id").desc(nulls_last=True), F("team_id").desc(nulls_last=True), "-namespace", "agents", "effect"]
     readonly_fields = ["state_shown", "created_at"]
     _whom = (
         "For whom",
@@ -204,7 +206,7 @@ def remarks_shown(remarks: list[Remark]) -> str:
     label = str(display_for_label((state, state.capitalize()), "-", STATE_COLOURS))
     if not remarks:
         return label
-    why = '{}<span class="block text-xs" style="max-width: 24rem; white-space: normal">{}</span>'
+    why = '<div style="max-width: 24rem; white-space: normal">{}<span class="block text-xs">{}</span></div>'
     return format_html(why, mark_safe(label), remarks[-1].text)  # noqa: S308  # a template of unfold's
 
 
@@ -216,6 +218,5 @@ def whom_link(row: Any) -> str:
     """For whom a rule is, with a link to the key or team."""
     for name in ("key", "team"):
         if subject := getattr(row, name, None):
-            url = reverse(_PAGES[name], args=[subject.pk])
-            return format_html('{} <a href="{}">{}</a>', name, url, subject)
+            return format_html("<span>{} {}</span>", name, link_to(reverse(_PAGES[name], args=[subject.pk]), subject))
     return getattr(row, "whom", "everyone")
