@@ -9,6 +9,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -19,10 +20,16 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.utils import display_for_label
-from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget
+from unfold.widgets import (
+    UnfoldAdminFileFieldWidget,
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from apps.access.admin.asking import Question, ask, counted, tell
 from apps.access.admin.key_form import ApiKeyForm
+from apps.access.import_keys import WrongLines, import_keys
 from apps.access.keys import end_former_credential, grant_only, issue_key, rotate_key
 from apps.access.models import ApiKey, ApiKeyQuerySet, Team
 from apps.core import clock
@@ -86,6 +93,24 @@ class MoveForm(forms.Form):
     )
 
 
+class ImportForm(forms.Form):
+    file = forms.FileField(
+        widget=UnfoldAdminFileFieldWidget(),
+        help_text="CSV or JSON lines with name, digest (the SHA-256 of the key), and if you like prefix, owner, team, "
+        "scopes, agents, expires_at. All lines are imported or none.",
+    )
+    dry_run = forms.BooleanField(
+        label="Only say what would be made", required=False, widget=UnfoldBooleanSwitchWidget()
+    )
+
+    def clean_file(self) -> str:
+        try:
+            text: str = self.cleaned_data["file"].read().decode()
+        except UnicodeDecodeError as error:
+            raise ValidationError("This is no text in UTF-8. Save it as CSV in UTF-8.") from error
+        return text
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):
     form = ApiKeyForm
@@ -96,6 +121,7 @@ class ApiKeyAdmin(ModelAdmin):
     list_select_related = ["team"]
     autocomplete_fields = ["team"]
     actions = ["revoke", "expire_now", "extend", "move"]
+    actions_list = ["import_keys"]
     actions_detail = ["access", "rotate", "end_former", "revoke_this"]
     _who = ("Who", {"fields": ["name", ("owner", "team")]})
     _what = ("What", {"fields": [("may_chat", "may_administer"), "agents"]})
@@ -243,6 +269,26 @@ class ApiKeyAdmin(ModelAdmin):
     def access(self, _request: HttpRequest, object_id: str) -> HttpResponse:
         """What it may use, in full: a page of the console, which knows the catalog too."""
         return redirect("console:key_access", object_id)
+
+    @action(description="Import", icon="upload", permissions=["add"])
+    def import_keys(self, request: HttpRequest) -> HttpResponse:
+        form = ImportForm(request.POST or None, request.FILES or None)
+        if form.is_valid() and self._import(request, form):
+            return redirect("admin:access_apikey_changelist")
+        context = self.admin_site.each_context(request) | {"title": "Import keys", "opts": self.opts, "form": form}
+        return TemplateResponse(request, "admin/access/apikey/import.html", context)
+
+    def _import(self, request: HttpRequest, form: ImportForm) -> bool:
+        dry_run = form.cleaned_data["dry_run"]
+        try:
+            imported = import_keys(form.cleaned_data["file"], dry_run=dry_run, created_by=request.user)
+        except WrongLines as wrong:
+            form.add_error("file", wrong.remarks)
+            return False
+        if imported.skipped:
+            messages.warning(request, f"Skipped, because their digest is here already: {', '.join(imported.skipped)}.")
+        tell(request, len(imported.made), "key", "would be made" if dry_run else "made")
+        return True
 
     # --- ending and moving -------------------------------------------------------------------------------------------
 
