@@ -359,3 +359,6 @@ class Denial(ErrorEvent):
 
     class Meta:
         proxy = True
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}"

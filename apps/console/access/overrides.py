@@ -124,8 +124,8 @@ class OverrideAdmin(ModelAdmin):
         ("How long, and why", {"fields": ["duration", "minutes", "reason"]}),
     ]
     fieldsets = [
-        ("State", {"fields": [("time_left", "expires_at", "ended_at")]}),
-        ("Override", {"fields": [("effect_shown", "about", "pattern"), "whom_shown"]}),
+        ("State", {"fields": ["time_left", ("expires_at", "ended_at")]}),
+        ("Override", {"fields": [("effect_shown", "about"), ("pattern", "whom_shown")]}),
         ("Why", {"fields": ["reason", ("author", "created_at")]}),
     ]
     readonly_fields = ["time_left", "effect_shown", "whom_shown", "author", "created_at", "expires_at", "ended_at"]

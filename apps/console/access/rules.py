@@ -118,7 +118,7 @@ class RuleAdmin(ModelAdmin):
     _whom = (
         "For whom",
         {
-            "fields": [("key", "team", "namespace")],
+            "fields": [("key", "team"), "namespace"],
             "description": "One of them; none for everyone. A rule for a key beats one for its team, that beats one "
             "for the agent's namespace, that beats one for everyone.",
         },
@@ -157,7 +157,7 @@ class GrantAdmin(RuleAdmin):
     list_display = ["agents", "effect_shown", "whom_shown", "state_shown", "note"]
     search_fields = ["agents", "note", "key__name", "team__name", "namespace"]
     actions_list = ["settings"]
-    add_fieldsets = [("Rule", {"fields": [("effect", "agents"), "note"]}), RuleAdmin._whom]  # noqa: SLF001  # its own
+    add_fieldsets = [("Rule", {"fields": ["effect", "agents", "note"]}), RuleAdmin._whom]  # noqa: SLF001  # its own
     fieldsets = [("State", {"fields": [("state_shown", "created_at")]}), *add_fieldsets]
     empty_title = "No grants"
     empty_text = (
@@ -176,7 +176,7 @@ class ToolRuleAdmin(RuleAdmin):
     list_filter = ["effect", "by", WhomFilter, OddityFilter]
     search_fields = ["pattern", "agents", "note", "key__name", "team__name", "namespace"]
     add_fieldsets = [
-        ("Rule", {"fields": [("effect", "by", "pattern"), "agents", "note"]}),
+        ("Rule", {"fields": [("effect", "by"), "pattern", "agents", "note"]}),
         RuleAdmin._whom,  # noqa: SLF001  # its own
     ]
     fieldsets = [("State", {"fields": [("state_shown", "created_at")]}), *add_fieldsets]
