@@ -176,7 +176,9 @@ class TestPersons:
 class TestRotating:
     def rotate(self, client: Client, key: ApiKey, overlap: int) -> tuple[str, str]:
         """The page, and the credential on it."""
-        page = client.post(f"{LIST}{key.pk}/rotate/", {"overlap": overlap, "confirmed": "yes"}).content.decode()
+        response = client.post(f"{LIST}{key.pk}/rotate/", {"overlap": overlap, "confirmed": "yes"})
+        assert "no-store" in response["Cache-Control"]
+        page = response.content.decode()
         (credential,) = set(CREDENTIAL.findall(page))
         live_config.forget()
         return page, credential

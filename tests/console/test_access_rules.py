@@ -160,6 +160,7 @@ class TestSettings:
     def test_are_one_page_with_the_defaults_at_first(self, admin_client: Client) -> None:
         response = admin_client.get("/admin/access/accesssettings/", follow=True)
         assert response.redirect_chain == [(f"/admin/access/accesssettings/{AccessSettings.ROW}/change/", 302)]
+        assert "in the namespace, such as default/refund-agent." in response.content.decode()
         admin_client.post(response.redirect_chain[0][0], {"inner_agents_obey_grants": "on"})
         assert AccessSettings.current().inner_agents_obey_grants
 

@@ -179,7 +179,10 @@ def test_users_and_groups_have_pages(admin_client: Client, page: str) -> None:
     assert admin_client.get(f"/admin/{page}").status_code == 200
 
 
-@pytest.mark.parametrize("page", ["", "access/apikey/add/", "upstreams/upstream/add/", "catalog/dropin/"])
+@pytest.mark.parametrize(
+    "page",
+    ["", "access/apikey/add/", "access/explain/", "access/grant/add/", "upstreams/upstream/add/", "catalog/dropin/"],
+)
 def test_pages_load_nothing_from_elsewhere(admin_client: Client, page: str) -> None:
     text = admin_client.get(f"/admin/{page}").content.decode()
     loaded = [part.split('"')[0] for mark in ('src="', 'rel="stylesheet" href="') for part in text.split(mark)[1:]]

@@ -1,10 +1,11 @@
 """What holds for all access, as one page."""
 
-# mypy: disable-error-code="misc"
-# django-unfold ships no types: its classes are Any to mypy.
+# mypy: disable-error-code="misc, type-arg"
+# django-unfold ships no types: its classes are Any to mypy. ModelForm takes no argument at run time.
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -13,8 +14,19 @@ from unfold.admin import ModelAdmin
 from apps.access.models import AccessSettings
 
 
+class AccessSettingsForm(forms.ModelForm):
+    class Meta:
+        model = AccessSettings
+        fields = ["inner_agents_obey_grants"]
+        help_texts = {  # the model's own has angle brackets, which the theme would take for HTML
+            "inner_agents_obey_grants": "Handoffs, and agents used as tools, also need a grant: for the id that the "
+            "inner agent's own name makes in the namespace, such as default/refund-agent.",
+        }
+
+
 @admin.register(AccessSettings)
 class AccessSettingsAdmin(ModelAdmin):
+    form = AccessSettingsForm
     fieldsets = [("Agents inside agents", {"fields": ["inner_agents_obey_grants"]})]
 
     def changelist_view(self, _request: HttpRequest, _extra: dict[str, Any] | None = None) -> HttpResponse:
