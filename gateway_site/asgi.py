@@ -15,6 +15,10 @@ django.setup(set_prefix=False)
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
 from apps.core.loop_handler import LoopHandler, Receive, Scope, Send  # noqa: E402
+
+# Routes are loaded now, not at the first request: a section of the configuration that is declared only then would take
+# the snapshot from under the requests of a running worker.
+from gateway_site import urls  # noqa: E402, F401
 from gateway_site.worker import worker  # noqa: E402
 
 _loop = LoopHandler()

@@ -30,5 +30,5 @@ async def ready(request: HttpRequest) -> Status[Readiness]:  # noqa: ARG001
     if not worker.is_running:
         return Status(503, Readiness(status="starting", reason="The worker is still loading."))
     if live_config.is_stale():
-        return Status(503, Readiness(status="stale", reason="The database has not been reachable for 30 seconds."))
+        return Status(503, Readiness(status="stale", reason="The database does not answer."))
     return Status(200, Readiness(status="ready"))

@@ -112,10 +112,14 @@ GATEWAY_AGENT_DISCOVERY_PATH = [
 ]
 GATEWAY_AGENT_DISCOVERY_ALLOWLIST = env.list("GATEWAY_AGENT_DISCOVERY_ALLOWLIST", default=[])
 GATEWAY_AGENT_DISCOVERY_DENYLIST = env.list("GATEWAY_AGENT_DISCOVERY_DENYLIST", default=[])
+# Beside what operators set in the admin, and out of its reach.
+GATEWAY_AGENT_LOCKED = env.bool("GATEWAY_AGENT_LOCKED", default=False)
+GATEWAY_AGENT_DENIED_IMPORTS = env.list("GATEWAY_AGENT_DENIED_IMPORTS", default=[])
 GATEWAY_AGENT_AUTO_RELOAD = env.bool("GATEWAY_AGENT_AUTO_RELOAD", default=True)
 GATEWAY_AGENT_WATCH = env.bool("GATEWAY_AGENT_WATCH", default=GATEWAY_AGENT_AUTO_RELOAD)
 GATEWAY_AGENT_IMPORT_TIMEOUT = env.float("GATEWAY_AGENT_IMPORT_TIMEOUT", default=30.0)  # seconds
 GATEWAY_AGENT_DRY_RUN = env.bool("GATEWAY_AGENT_DRY_RUN", default=False)  # as every agent's own setting
+GATEWAY_ACCESS_MAX_AGE = env.float("GATEWAY_ACCESS_MAX_AGE", default=30.0)  # seconds without word from the database
 GATEWAY_DEFAULT_UPSTREAM = env.str("GATEWAY_DEFAULT_UPSTREAM", default="")
 GATEWAY_DEFAULT_MODEL = env.str("GATEWAY_DEFAULT_MODEL", default="")
 GATEWAY_MAX_BODY_BYTES = env.int("GATEWAY_MAX_BODY_BYTES", default=16 * 1024 * 1024)
@@ -137,6 +141,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "auditlog",
     "corsheaders",
     "ninja",  # serves the assets of /docs from here instead of a CDN
     "apps.core",
@@ -157,6 +162,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "apps.access.author.author_of_changes",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -216,6 +222,9 @@ STATICFILES_DIRS = [ROOT / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic step: the assets are served from where they are installed
 WHITENOISE_AUTOREFRESH = False
 
+AUDITLOG_STORE_JSON_CHANGES = True  # true and ["10.0.0.0/8"], not "True" and "[...]"
+AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # "Blue team", not 3
+
 LOGGING_CONFIG = "apps.observability.logs.configure_logging"
 LOGGING = {"level": GATEWAY_LOG_LEVEL, "format": GATEWAY_LOG_FORMAT}
 
@@ -233,6 +242,7 @@ UNFOLD = {
     "SCRIPTS": [f"{STATIC_URL}console/copy.js"],
     "STYLES": [f"{STATIC_URL}console/console.css"],
     "DASHBOARD_CALLBACK": "apps.console.dashboard.dashboard",
+    "LOGIN": {"form": "apps.console.login.LoginForm"},
     "SIDEBAR": {"navigation": "apps.console.navigation.navigation"},
     "COLORS": {
         "primary": {  # a calm blue-green, readable on white and on black

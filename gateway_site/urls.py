@@ -1,7 +1,9 @@
 from django.contrib import admin
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from apps.openai_api.errors import error_response
 from gateway_site.api import api
 
 urlpatterns = [
@@ -10,3 +12,8 @@ urlpatterns = [
     path("admin/", include("apps.console.urls")),
     path("admin/", admin.site.urls),  # after the API, which has /admin/agents/errors
 ]
+
+
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
+    """In the one shape of errors, also where no API is."""
+    return error_response(request, Http404())

@@ -11,7 +11,7 @@ from apps.access.keys import key_uses
 from apps.catalog.registry import Discovery, discovery_mode
 from apps.catalog.serving_workers import this_worker
 from apps.core import live_config
-from apps.execution import containment, mcp_servers, sdk_runner
+from apps.execution import containment, governed_tools, mcp_servers, sdk_runner
 from apps.execution.recording import runs
 from apps.observability import error_ring
 from apps.upstreams import transport
@@ -53,6 +53,7 @@ class Worker:
             loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
             containment.contain(loop)
             sdk_runner.install()
+            governed_tools.install()
             transport.open_session()
             self._config = live_config.Poller()
             self._discovery = Discovery()

@@ -7,12 +7,27 @@ from typing import Any
 
 import openai
 import pytest
+from django.db import connection
 
 from tests.fakes.faulty_upstream import FAULTS
 from tests.harness import DemoServer, FaultyServer, GatewayServer, Template, eventually
 from tests.harness.asking import Ask, ask_streamed, ask_whole
 
 FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None,  # PostgreSQL only
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """SQLite in a file, as it is served from; each process of a parallel run has a folder of its own.
+
+    In memory, where Django puts it, all threads share one cache, and a reader that meets a writer fails at once
+    ("database table is locked") instead of reading on.
+    """
+    if connection.vendor == "sqlite":
+        connection.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "tests.sqlite3")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import structlog
 from apps.access.keys import find_key, note_use
 from apps.access.subject import EndUser, Key, Subject
 from apps.core import clock, live_config
-from apps.core.errors import Unauthenticated, Unavailable
+from apps.core.errors import IdentityRefused, KeyExpired, KeyMissing, Unauthenticated, Unavailable
 from apps.core.secrets import SecretUnreadable, decrypt
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 _TOKEN: Final = "HTTP_X_OPENWEBUI_USER_JWT"  # noqa: S105  # a header's name
 _ISSUER: Final = "open-webui"
 _HEADERS: Final = tuple(f"HTTP_X_OPENWEBUI_USER_{one}" for one in ("ID", "EMAIL", "NAME", "ROLE"))
-NOT_VALID: Final = "The API key is not valid. Issue one in the admin under API keys."
+_NOT_VALID: Final = "The API key is not valid. Issue one in the admin under API keys."
 _LEEWAY: Final = 5  # seconds by which two clocks may differ
 _LONGEST: Final = 200  # characters of what a front end says about a person
 
@@ -40,38 +40,40 @@ def authenticate(environ: Mapping[str, str]) -> Subject:
             code="access_unknown",
             retry_after=live_config.POLL_SECONDS * 10,
         )
-    key = _key(_credential(environ))
+    key = _key(presented_credential(environ))
     subject = Subject(key, _person(key, environ), environ.get("REMOTE_ADDR", ""), environ.get("HTTP_ORIGIN", ""))
     structlog.contextvars.bind_contextvars(key_id=key.id)
     return subject
 
 
-def _credential(environ: Mapping[str, str]) -> str:
+def presented_credential(environ: Mapping[str, str]) -> str:
+    """As the caller wrote it, whether it counts or not; empty when there is none."""
     scheme, _, credential = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
         credential = environ.get("HTTP_X_API_KEY", "")
-    credential = credential.strip()
-    if not credential:
-        raise Unauthenticated("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
-    return credential
+    return credential.strip()
 
 
 def _key(credential: str) -> Key:
+    if not credential:
+        raise KeyMissing("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
     at = clock.now()
     key = find_key(credential, at)
-    if key is None or (reason := refusal(key, at)):
-        raise Unauthenticated(reason if key else NOT_VALID)
+    if key is None:
+        raise Unauthenticated(_NOT_VALID)
+    if refused := refusal(key, at):
+        raise refused
     note_use(key, at)
     return key
 
 
-def refusal(key: Key, at: datetime) -> str:
-    """What a caller with this key is told when it does not count `at` that instant; "" when it does."""
+def refusal(key: Key, at: datetime) -> Unauthenticated | None:
+    """What a caller with this key is answered when it does not count `at` that instant."""
     if key.revoked:
-        return NOT_VALID
+        return Unauthenticated(_NOT_VALID)
     if not key.is_in_force(at):
-        return "The API key has expired. Issue a new one in the admin under API keys."
-    return ""
+        return KeyExpired("The API key has expired. Issue a new one in the admin under API keys.")
+    return None
 
 
 def _person(key: Key, environ: Mapping[str, str]) -> EndUser | None:
@@ -81,10 +83,9 @@ def _person(key: Key, environ: Mapping[str, str]) -> EndUser | None:
         if token:
             return _signed_person(key, token)
         if any(header in environ for header in _HEADERS):
-            raise Unauthenticated(
+            raise IdentityRefused(
                 "This key takes persons only from the signed X-OpenWebUI-User-Jwt, and it is missing. "
-                "Check FORWARD_USER_INFO_HEADER_JWT_SECRET of the front end.",
-                code="invalid_identity",
+                "Check FORWARD_USER_INFO_HEADER_JWT_SECRET of the front end."
             )
         return None
     if not key.trusts_identity_headers or not environ.get(_HEADERS[0]):
@@ -105,10 +106,9 @@ def _signed_person(key: Key, token: str) -> EndUser:
         )
     except (jwt.InvalidTokenError, SecretUnreadable) as error:
         log.warning("identity_refused", reason=str(error), key_id=key.id)
-        raise Unauthenticated(
+        raise IdentityRefused(
             f"The signed identity of the person is not valid: {_why(error)}. "
-            "Front end and gateway need the same secret, and clocks that agree.",
-            code="invalid_identity",
+            "Front end and gateway need the same secret, and clocks that agree."
         ) from error
     id, email, name, role = (str(claims.get(claim) or "")[:_LONGEST] for claim in ("sub", "email", "name", "role"))
     return EndUser(id, email, name, role, verified=True)

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from apps.access.policy import Effect, Kind, Level, Place, Rule
 from apps.core import secrets
+from apps.core.audit import audited
 from apps.core.models import ConfigModel, ConfigQuerySet
 from apps.observability.models import ErrorEvent
 
@@ -17,6 +18,7 @@ _USER = settings.AUTH_USER_MODEL
 DENIED = "authorise"  # the stage of a denial in the ring of failures
 
 
+@audited(without=["created_at"])
 class Team(ConfigModel):
     """Keys that belong together: granted, limited and suspended as one."""
 
@@ -69,6 +71,10 @@ class ApiKeyQuerySet(ConfigQuerySet["ApiKey"]):
         return len(rows)
 
 
+@audited(
+    without=["digest", "previous_digest", "last_used_at", "created_at", "created_by"],
+    secret=["encrypted_identity_secret"],
+)
 class ApiKey(ConfigModel):
     """A caller's credential. The key itself is shown once and never stored; `digest` is its SHA-256."""
 
@@ -173,11 +179,7 @@ class Scoped(ConfigModel):
 
     @property
     def place(self) -> Place:
-        if self.key_id is not None:
-            return Level.KEY, self.key_id
-        if self.team_id is not None:
-            return Level.TEAM, self.team_id
-        return (Level.NAMESPACE, self.namespace) if self.namespace else (Level.EVERYONE, "")
+        return place_of(self.key_id, self.team_id, self.namespace)
 
     @property
     def whom(self) -> str:
@@ -187,6 +189,14 @@ class Scoped(ConfigModel):
         if self.team_id is not None:
             return f"team {self.team}"
         return f"namespace {self.namespace}" if self.namespace else "everyone"
+
+
+def place_of(key_id: int | None, team_id: int | None, namespace: str) -> Place:
+    if key_id is not None:
+        return Level.KEY, key_id
+    if team_id is not None:
+        return Level.TEAM, team_id
+    return (Level.NAMESPACE, namespace) if namespace else (Level.EVERYONE, "")
 
 
 def _one_subject(name: str) -> models.CheckConstraint:
@@ -221,6 +231,7 @@ class StandingRule(Scoped):
         return Rule(f"{name}-{self.pk}", kind, Effect(self.effect), pattern, level, subject, agents, note=self.note)
 
 
+@audited(without=["created_at"])
 class Grant(StandingRule):
     """Who may use which agents."""
 
@@ -239,6 +250,7 @@ class Grant(StandingRule):
         return self._rule(Kind.AGENT, self.agents)
 
 
+@audited(without=["created_at"])
 class ToolRule(StandingRule):
     """Who may have which tools called. Without any rule every tool may be."""
 
@@ -271,6 +283,7 @@ class OverrideQuerySet(ConfigQuerySet["Override"]):
         return self.filter(ended_at__isnull=True, expires_at__gt=at)
 
 
+@audited(without=["created_at"])
 class Override(ConfigModel):
     """A temporary allow or deny, for one key or (without one) for everyone. It ends by itself."""
 
@@ -324,6 +337,7 @@ class Override(ConfigModel):
         )
 
 
+@audited()
 class AccessSettings(ConfigModel):
     """What holds for all access. One row; without it the defaults."""
 

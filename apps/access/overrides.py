@@ -27,8 +27,7 @@ def override(
 
     Without a key it is for everyone. Raises InvalidRequest, which names the field, for what makes no sense.
     """
-    if not (AGENT_GLOB if about is Kind.AGENT else NAME_GLOB).fullmatch(pattern) or len(pattern) > 200:
-        raise InvalidRequest(f"{pattern!r} is no glob over {about} names; * is any text.", param="pattern")
+    check_glob(about, pattern)
     if not SHORTEST <= ttl <= LONGEST:
         raise InvalidRequest(f"An override lasts from a second to {LONGEST.days} days; grant what lasts.", param="ttl")
     if not reason.strip():
@@ -44,6 +43,12 @@ def override(
     )
     log.info("override_made", override=made.pk, rule=str(made), author=author, expires_at=made.expires_at.isoformat())
     return made
+
+
+def check_glob(about: Kind, pattern: str) -> None:
+    """Raises InvalidRequest for what is no glob over the names that a rule is about."""
+    if not (AGENT_GLOB if about is Kind.AGENT else NAME_GLOB).fullmatch(pattern) or len(pattern) > 200:
+        raise InvalidRequest(f"{pattern!r} is no glob over {about} names; * is any text.", param="pattern")
 
 
 def end_override(made: Override, *, author: str, at: datetime) -> bool:

@@ -8,7 +8,7 @@ tools are allowed. docs/systems/security.md says the same to operators, tests/ac
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
@@ -63,7 +63,9 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
         return self.expires_at is None or at < self.expires_at
 
     def fits(self, value: str, agent_id: str) -> bool:
-        return globs.matches(value, (self.pattern,)) and (self.agents == "*" or globs.matches(agent_id, (self.agents,)))
+        """Whether it speaks of this value while that agent runs. `os.*` is about the module `os`, too."""
+        fits = globs.fits(value, self.pattern) or (self.kind is Kind.MODULE and globs.fits(f"{value}.", self.pattern))
+        return fits and (self.agents == "*" or globs.fits(agent_id, self.agents))
 
     @property
     def place(self) -> Place:
@@ -86,6 +88,7 @@ class TeamState:
 
 _EVERYONE: Place = (Level.EVERYONE, "")
 _MOST_REMEMBERED = 50_000
+_FEW = 16  # rules that are looked through one by one
 
 
 @dataclass(slots=True)
@@ -101,6 +104,7 @@ class Policy:
     _rules: Mapping[tuple[Kind, Place], tuple[Rule, ...]] = field(default_factory=dict)
     _overrides: Mapping[tuple[Kind, Place], tuple[Rule, ...]] = field(default_factory=dict)
     _remembered: dict[tuple[Kind, Place, str, str], tuple[Rule, ...]] = field(default_factory=dict)
+    _by_head: dict[tuple[Kind, Place], Mapping[str, list[Rule]]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -154,7 +158,7 @@ class Policy:
         for rule in further:
             place = rule.kind, rule.place
             overrides[place] = (*overrides.get(place, ()), rule)
-        return Policy(self.teams, self.inner_agents_obey_grants, self._rules, overrides, self._remembered)
+        return replace(self, _overrides=overrides)
 
     def outlook(self, key_id: int, team_id: int | None, at: datetime) -> tuple[object, ...]:
         """Equal for keys that see the same agents, whatever those are: they go by rules that say the same."""
@@ -172,12 +176,30 @@ class Policy:
         question = (kind, place, value, "" if kind is Kind.AGENT else agent_id)
         answer = self._remembered.get(question)
         if answer is None:
-            fitting = [rule for rule in self._rules[kind, place] if rule.fits(value, agent_id)]
+            fitting = [rule for rule in self._candidates((kind, place), value) if rule.fits(value, agent_id)]
             answer = tuple(sorted(fitting, key=_by_precedence, reverse=True))
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
             self._remembered[question] = answer
         return answer
+
+    def _candidates(self, place: tuple[Kind, Place], value: str) -> Iterable[Rule]:
+        """Of many rules only those whose text before the first star `value` begins with."""
+        rules = self._rules[place]
+        if len(rules) <= _FEW:
+            return rules
+        by_head = self._by_head.get(place)
+        if by_head is None:
+            by_head = self._by_head[place] = _by_head(rules)
+        folded = f"{value.casefold()}."  # see Rule.fits
+        return (rule for end in range(len(folded) + 1) for rule in by_head.get(folded[:end], ()))
+
+
+def _by_head(rules: Iterable[Rule]) -> Mapping[str, list[Rule]]:
+    heads: dict[str, list[Rule]] = {}
+    for rule in rules:
+        heads.setdefault(rule.pattern.casefold().partition("*")[0], []).append(rule)
+    return heads
 
 
 def _by_precedence(rule: Rule) -> tuple[object, ...]:

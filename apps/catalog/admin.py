@@ -4,6 +4,7 @@
 # django-unfold ships no types: its classes and decorators are Any to mypy. ModelForm takes no argument at run time.
 
 import re
+from pathlib import Path
 from typing import Any
 
 from django import forms
@@ -23,9 +24,10 @@ from django.views.decorators.http import require_GET, require_POST
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.utils import display_for_label
 
-from apps.catalog import serving_workers, version_page, versions
-from apps.catalog.models import AgentSettings, Diagnostic, DropIn, PinnedVersion, State
-from apps.catalog.versions import CannotPutBack
+from apps.catalog import approved_versions, modules_admin, serving_workers, version_page, versions
+from apps.catalog.approved_versions import CannotReview
+from apps.catalog.models import SHORT, AgentSettings, Diagnostic, DropIn, PinnedVersion, State
+from apps.catalog.versions import CannotKeep, CannotPutBack
 from apps.core import clock
 from apps.core.forms import LinesField
 
@@ -193,6 +195,8 @@ class DropInAdmin(ModelAdmin):
         return [
             path("<int:pk>/serving/", require_GET(self.serving_view), name="catalog_dropin_serving"),
             path("<int:pk>/put-back/", staff_only(require_POST(self.put_back_view)), name="catalog_dropin_put_back"),
+            path("<int:pk>/review/", staff_only(require_GET(self.review_view)), name="catalog_dropin_review"),
+            path("<int:pk>/approve/", staff_only(require_POST(self.approve_view)), name="catalog_dropin_approve"),
             path("<int:pk>/follow/", staff_only(require_POST(self.follow_view)), name="catalog_dropin_follow"),
             *super().get_urls(),
         ]
@@ -217,14 +221,24 @@ class DropInAdmin(ModelAdmin):
 
     def put_back_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         drop_in = self._changeable(request, pk)
+        put_back = self._restore if drop_in.state == State.GONE else self._pin
         try:
-            version = versions.put_back(drop_in.folder_id, request.POST.get("digest", ""), by=request.user)
+            put_back(request, drop_in, request.POST.get("digest", ""))
         except CannotPutBack as error:
             messages.error(request, error.message)
-        else:
-            self.log_change(request, drop_in, f"Version {version.short} put back.")
-            messages.success(request, f"Version {version.short} serves in all workers within about a second.")
         return redirect("admin:catalog_dropin_change", pk)
+
+    def _pin(self, request: HttpRequest, drop_in: DropIn, digest: str) -> None:
+        version = versions.put_back(drop_in.folder_id, digest, by=request.user)
+        self.log_change(request, drop_in, f"Version {version.short} put back.")
+        messages.success(request, f"Version {version.short} serves in all workers within about a second.")
+
+    def _restore(self, request: HttpRequest, drop_in: DropIn, digest: str) -> None:
+        versions.restore(drop_in.folder_id, digest, Path(drop_in.folder))
+        self.log_change(request, drop_in, f"Folder restored with version {digest[:SHORT]}.")
+        messages.success(
+            request, f"{drop_in.folder} is restored with version {digest[:SHORT]}, and serves in a moment."
+        )
 
     def follow_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         drop_in = self._changeable(request, pk)
@@ -235,6 +249,42 @@ class DropInAdmin(ModelAdmin):
             messages.warning(request, "It follows its folder already.")
         return redirect("admin:catalog_dropin_change", pk)
 
+    def review_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What lies in the folder, beside what serves, to be approved."""
+        drop_in = self._approvable(request, pk)
+        try:
+            review = approved_versions.review(drop_in)
+        except CannotReview as error:
+            messages.error(request, error.message)
+            return redirect("admin:catalog_dropin_change", pk)
+        context = self.admin_site.each_context(request) | {
+            "title": f"Approve {drop_in.folder_id}?",
+            "opts": self.opts,
+            "original": drop_in,
+            "review": review,
+        }
+        return TemplateResponse(request, "admin/catalog/dropin/review.html", context)
+
+    def approve_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """By the digest that was shown: what has changed since is not approved."""
+        drop_in = self._approvable(request, pk)
+        digest, note = request.POST.get("digest", ""), request.POST.get("note", "")[:300]
+        folder_id, path = drop_in.folder_id, Path(drop_in.folder)
+        try:
+            approved = approved_versions.approve(folder_id, path, digest, by=request.user, note=note)
+        except CannotKeep as error:
+            messages.error(request, f"Not approved. {error.message}")
+        else:
+            self.log_change(request, drop_in, f"Version {approved.short} approved.")
+            messages.success(request, f"Version {approved.short} is approved; it may serve within about a second.")
+        return redirect("admin:catalog_dropin_change", pk)
+
+    def _approvable(self, request: HttpRequest, pk: int) -> DropIn:
+        drop_in = get_object_or_404(DropIn, pk=pk)
+        if not (self.has_view_permission(request, drop_in) and modules_admin.may_approve(request)):
+            raise PermissionDenied
+        return drop_in
+
     def _changeable(self, request: HttpRequest, pk: int) -> DropIn:
         drop_in = get_object_or_404(DropIn, pk=pk)
         if not self.has_change_permission(request, drop_in):
@@ -243,17 +293,19 @@ class DropInAdmin(ModelAdmin):
 
     def _page(self, request: HttpRequest, drop_in: DropIn) -> dict[str, Any]:
         may_change = self.has_change_permission(request, drop_in)
-        return {"page": version_page.page(drop_in), "may_change": may_change}
+        may_approve = modules_admin.may_approve(request)
+        return {"page": version_page.page(drop_in), "may_change": may_change, "may_approve": may_approve}
 
 
 @transaction.atomic
 def set_enabled(drop_ins: QuerySet[DropIn], *, enabled: bool) -> int:
     """Enable or disable these agents, in all workers within a second; returns how many."""
-    ids = list(drop_ins.values_list("pk", flat=True))
-    changed = AgentSettings.objects.filter(drop_in__in=ids).update(enabled=enabled)
-    without = DropIn.objects.filter(pk__in=ids, settings__isnull=True)
-    created = AgentSettings.objects.bulk_create([AgentSettings(drop_in=one, enabled=enabled) for one in without])
-    return int(changed) + len(created)
+    chosen = list(drop_ins.select_related("settings"))
+    for drop_in in chosen:  # one by one, because the history of changes tells of each what it was before
+        row = getattr(drop_in, "settings", None) or AgentSettings(drop_in=drop_in)
+        row.enabled = enabled
+        row.save()
+    return len(chosen)
 
 
 def _listed(entries: list[Any]) -> str:

@@ -33,6 +33,10 @@ def source(text: bytes, file: str) -> Source:
     return Source(text, file) if len(text) < LARGE else cast("Source", _LargeSource(text, file))
 
 
+def imports(text: bytes, file: str) -> list[tuple[str, int]]:
+    return cast("list[tuple[str, int]]", _ask("imports", text, file))
+
+
 def modules_for_program(text: bytes, file: str) -> dict[str, int]:
     return cast("dict[str, int]", _ask("modules_for_program", text, file))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-from apps.catalog import program_imports, source
+from apps.catalog import import_names, program_imports, source
 
 
 def code(text: bytes, file: str) -> CodeType:
@@ -23,7 +23,13 @@ def modules_for_program(text: bytes, file: str) -> dict[str, int]:  # noqa: ARG0
     return program_imports.modules_for_program(text)
 
 
-QUESTIONS: dict[str, Callable[[bytes, str], Any]] = {one.__name__: one for one in (code, answers, modules_for_program)}
+def imports(text: bytes, file: str) -> list[tuple[str, int]]:  # noqa: ARG001  # all are asked alike
+    return import_names.imports(text)
+
+
+QUESTIONS: dict[str, Callable[[bytes, str], Any]] = {
+    one.__name__: one for one in (code, answers, modules_for_program, imports)
+}
 
 
 def main() -> None:

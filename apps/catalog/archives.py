@@ -80,10 +80,20 @@ def unpack(agent_id: str, content: bytes, target: Path, digest: str) -> scan.Fol
     except OSError as error:
         raise Damaged(f"The files cannot be written to {target} ({error}).") from error
     seen = tuple(one for one in scan.fingerprint(target) if one[0] in names)
-    folder = scan.Folder(agent_id, target, seen)
+    folder = scan.Folder(agent_id, target, seen, is_copy=True)
     if scan.digest(folder) != digest:
         raise Damaged("The stored files are not those of this version: their digest is another.")
     return folder
+
+
+def files(content: bytes) -> dict[str, bytes]:
+    """The files of an archive by their names. Raises Damaged."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            opened = ((member.name, tar.extractfile(member)) for member in tar)
+            return {name: file.read() for name, file in opened if file}
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise Damaged(f"The stored files cannot be read ({error}).") from error
 
 
 def _write_members(content: bytes, target: Path) -> set[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from apps.catalog.import_policy import Denied, DeniedImport
 from apps.catalog.packages import OutsideImport
 from apps.catalog.program import Halt, WouldAsk, WouldRun
 
@@ -23,6 +24,7 @@ Stage = Literal["import", "factory", "dry_run"]
 
 CODES: Mapping[str, Severity] = {
     "denied": "warning",
+    "denied_import": "error",
     "dry_run_failed": "error",
     "duplicate_id": "error",
     "exited": "error",
@@ -40,6 +42,7 @@ CODES: Mapping[str, Severity] = {
     "no_export": "error",
     "no_upstream": "error",
     "not_a_chat_agent": "error",
+    "not_approved": "error",
     "own_default_client": "warning",
     "own_model": "warning",
     "pin_failed": "error",
@@ -250,6 +253,22 @@ def _install(package: str, folder: Path) -> str:
     )
 
 
+def denied_import(one: Denied) -> Problem:
+    by = "" if one.pattern == one.name else f" by “{one.pattern}”"
+    return problem(
+        "denied_import",
+        f"It imports {one.name}, which the import policy denies{by}.",
+        "Remove the import; or take the name off the list in the admin under Modules, or off "
+        "GATEWAY_AGENT_DENIED_IMPORTS where it stands there.",
+        one.file,
+        one.line,
+    )
+
+
+def _denied_import(error: BaseException, folder: Path) -> Problem | None:  # noqa: ARG001  # all are asked alike
+    return denied_import(error.denied) if isinstance(error, DeniedImport) else None
+
+
 def _outside(error: BaseException, folder: Path) -> Problem:
     name = getattr(error, "name", "")
     return _at(
@@ -380,6 +399,7 @@ _EXPLANATIONS: tuple[tuple[type[BaseException], _Explain], ...] = (
     (SyntaxError, _syntax),
     (OutsideImport, _outside),
     (ModuleNotFoundError, _missing_module),
+    (DeniedImport, _denied_import),
     (ImportError, _missing_name),
     (ImportError, _missing_extra),
     (SystemExit, _exit),

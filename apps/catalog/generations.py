@@ -7,7 +7,7 @@ import threading
 import typing
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
@@ -63,6 +63,10 @@ class Generation:
     def hold(self) -> AbstractContextManager[None]:
         """A run holds the version that it began with: its modules stay importable until the last one lets go."""
         return self._package.retained()
+
+    def deny_imports(self, names: tuple[str, ...]) -> None:
+        """For the modules that it has yet to import."""
+        self._package.denied_imports = names
 
     def retire(self) -> None:
         """No new run will come. May be called again."""
@@ -120,12 +124,21 @@ class _Slot:
     failed: bool
     agents: dict[str, Serving]
     options: LoadOptions
+    denied_imports: tuple[str, ...] = ()  # that the serving version was looked through for
     disturbed: int = 0  # so many loads in a row during which its files changed
     rests_until: float = 0.0  # monotonic
 
-    @property
-    def is_resting(self) -> bool:
-        return monotonic() < self.rests_until
+    def follows(self, folder: scan.Folder) -> bool:
+        """As far as files go; one that rests is left alone as long as the same place may be loaded."""
+        is_resting = monotonic() < self.rests_until
+        same_place = (self.folder.path, self.folder.withheld) == (folder.path, folder.withheld)
+        return self.folder == folder or (is_resting and same_place)
+
+    def is_current(self, options: LoadOptions, denied_imports: tuple[str, ...]) -> bool:
+        return self.options == options and self.denied_imports == denied_imports
+
+    def denied_imports_cover(self, names: tuple[str, ...]) -> bool:
+        return set(names) <= set(self.denied_imports)
 
 
 class Generations:
@@ -136,8 +149,14 @@ class Generations:
         self._others: tuple[tuple[str, Problem], ...] = ()
         self._retiring: list[Generation] = []
 
-    def follow(self, seen: scan.Scan, options: Mapping[str, LoadOptions] = _NO_OPTIONS) -> Changes:
-        """Load what changed since the last scan, in a folder or in the options of its id.
+    def follow(
+        self,
+        seen: scan.Scan,
+        options: Mapping[str, LoadOptions] = _NO_OPTIONS,
+        denied_imports: tuple[str, ...] = (),
+    ) -> Changes:
+        """Load what changed since the last scan, in a folder or in the options of its id, and look for imports that are
+        denied now.
 
         The versions that were replaced serve until `retire_replaced`.
         """
@@ -145,17 +164,23 @@ class Generations:
         before = self._agents()
         for agent_id in self._slots.keys() - folders.keys():
             self._retiring += _generations(self._slots.pop(agent_id).agents)
-        touched = [
-            agent_id
-            for agent_id, folder in folders.items()
-            if self._follow_folder(folder, options.get(agent_id, DEFAULT))
-        ]
+        with loader.Loads(denied_imports) as loads:
+            touched = [
+                agent_id
+                for agent_id, folder in folders.items()
+                if self._follow_folder(folder, options.get(agent_id, DEFAULT), loads)
+            ]
         self._others = seen.problems
         return self._changes(before, touched)
 
-    def is_current(self, seen: scan.Scan, options: Mapping[str, LoadOptions] = _NO_OPTIONS) -> bool:
-        same_options = all(slot.options == options.get(id, DEFAULT) for id, slot in self._slots.items())
-        return same_options and self._others == seen.problems and not self.unfollowed(seen)
+    def is_current(
+        self,
+        seen: scan.Scan,
+        options: Mapping[str, LoadOptions] = _NO_OPTIONS,
+        denied_imports: tuple[str, ...] = (),
+    ) -> bool:
+        same = all(slot.is_current(options.get(id, DEFAULT), denied_imports) for id, slot in self._slots.items())
+        return same and self._others == seen.problems and not self.unfollowed(seen)
 
     def unfollowed(self, seen: scan.Scan) -> set[Path]:
         """The folders that are new, gone, or not as they were when they were last loaded."""
@@ -165,7 +190,7 @@ class Generations:
 
     def _follows(self, folder: scan.Folder) -> bool:
         slot = self._slots.get(folder.agent_id)
-        return slot is not None and (slot.folder == folder or slot.is_resting)
+        return slot is not None and slot.follows(folder)
 
     def settled(self, first: scan.Scan, second: scan.Scan) -> scan.Scan:
         """The second of two scans, with the folders that changed between them as they were followed before."""
@@ -200,8 +225,10 @@ class Generations:
 
     def _agents(self) -> dict[str, Serving]:
         agents: dict[str, Serving] = {}
-        for slot in self._slots.values():
-            agents |= {agent_id: serving for agent_id, serving in slot.agents.items() if agent_id not in agents}
+        held_back = {folder_id for folder_id, one in self._others if one.code == "not_approved"}
+        for folder_id, slot in self._slots.items():
+            serving = map(_stale, slot.agents.values()) if folder_id in held_back else slot.agents.values()
+            agents |= {one.agent_id: one for one in serving if one.agent_id not in agents}
         return dict(sorted(agents.items()))
 
     def _changes(self, before: Mapping[str, Serving], touched: Iterable[str]) -> Changes:
@@ -213,26 +240,48 @@ class Generations:
             gone=tuple(sorted(before.keys() - after.keys())),
         )
 
-    def _follow_folder(self, folder: scan.Folder, options: LoadOptions) -> bool:
+    def _follow_folder(self, folder: scan.Folder, options: LoadOptions, loads: loader.Loads) -> bool:
         """Whether it was loaded, or an attempt was made."""
-        slot = self._slots.get(folder.agent_id)
-        if slot and (slot.is_resting or (slot.folder == folder and slot.options == options)):
+        slot, denied_imports = self._slots.get(folder.agent_id), loads.denied_imports
+        if slot and slot.follows(folder) and slot.is_current(options, denied_imports):
             return False
+        if folder.withheld:
+            self._slots[folder.agent_id] = self._withhold(folder, folder.withheld, options, denied_imports, slot)
+            return True
         digest = scan.digest(folder)
         # Equal content is no new version. A failed one is tried again on a touch: what it lacked may be there now.
         same = slot and slot.folder.path == folder.path and slot.digest == digest and slot.options == options
-        if slot and same and not slot.failed:
-            slot.folder = folder
+        if slot and same and not slot.failed and _passes(slot, folder, denied_imports):
+            slot.folder, slot.denied_imports = folder, denied_imports
             return False
-        self._slots[folder.agent_id] = self._load(folder, digest, options, slot)
+        self._slots[folder.agent_id] = self._load(folder, digest, options, slot, loads)
         return True
 
-    def _load(self, folder: scan.Folder, digest: str, options: LoadOptions, slot: _Slot | None) -> _Slot:
+    def _withhold(
+        self,
+        folder: scan.Folder,
+        problem: Problem,
+        options: LoadOptions,
+        denied_imports: tuple[str, ...],
+        slot: _Slot | None,
+    ) -> _Slot:
+        """Nothing of it is executed, and no version that served before goes on."""
         before = slot.agents if slot else {}
+        agents = {id: _failed(folder, id, None, (problem,)) for id in before or (folder.agent_id,)}
+        self._retiring += _generations(before)
+        _log(agents.values())
+        return _Slot(folder, "", failed=True, agents=agents, options=options, denied_imports=denied_imports)
+
+    def _load(
+        self, folder: scan.Folder, digest: str, options: LoadOptions, slot: _Slot | None, loads: loader.Loads
+    ) -> _Slot:
+        served, denied_imports = slot.agents if slot else {}, loads.denied_imports
+        # What was not looked through for all that is denied now cannot go on in place of a version that does not load.
+        before = served if slot and slot.denied_imports_cover(denied_imports) else {}
         if slot and slot.options == options and (reverted := _reverted(folder, digest, before)):
-            return _Slot(folder, digest, failed=False, agents=reverted, options=options)
-        loaded = loader.load(folder.agent_id, folder.path, options)
-        disturbed = (slot.disturbed if slot else 0) + 1 if scan.fingerprint(folder.path) != folder.fingerprint else 0
+            return _Slot(folder, digest, failed=False, agents=reverted, options=options, denied_imports=denied_imports)
+        loaded = loads.load(folder.agent_id, folder.path, options)
+        disturbed = (slot.disturbed if slot else 0) + 1 if folder.has_changed() else 0
         if 0 < disturbed < _PATIENCE:
             digest = _digest_of_a_mixture(digest)
         agents = {}
@@ -243,15 +292,26 @@ class Generations:
         if not agents:  # it did not load: whatever served goes on
             agents = {
                 agent_id: _failed(folder, agent_id, before.get(agent_id), loaded.problems)
-                for agent_id in before or (folder.agent_id,)
+                for agent_id in served or (folder.agent_id,)
             }
         if loaded.package:
             loaded.package.release()  # the generations hold it now
         kept = set(map(id, _generations(agents)))
-        self._retiring += [one for one in _generations(before) if id(one) not in kept]
+        self._retiring += [one for one in _generations(served) if id(one) not in kept]
         _log(agents.values())
         failed = any(one.state != State.LIVE for one in agents.values())
-        return _Slot(folder, digest, failed, agents, options, disturbed, _rest(folder, disturbed))
+        return _Slot(folder, digest, failed, agents, options, denied_imports, disturbed, _rest(folder, disturbed))
+
+
+def _passes(slot: _Slot, folder: scan.Folder, denied_imports: tuple[str, ...]) -> bool:
+    """Whether what serves may go on unloaded: the list may have grown since it was looked through."""
+    if slot.denied_imports == denied_imports:
+        return True
+    if loader.denied_in_folder(folder.path, denied_imports):
+        return False
+    for one in _generations(slot.agents):
+        one.deny_imports(denied_imports)
+    return True
 
 
 def _forget_types() -> None:
@@ -312,6 +372,10 @@ def _reverted(folder: scan.Folder, digest: str, before: Mapping[str, Serving]) -
         agent_id: Serving(agent_id, folder.path, folder.created, State.LIVE, one.generation)
         for agent_id, one in before.items()
     }
+
+
+def _stale(serving: Serving) -> Serving:
+    return replace(serving, state=State.STALE) if serving.state == State.LIVE else serving
 
 
 def _with_problems(serving: Serving, problems: tuple[Problem, ...]) -> Serving:

@@ -1,4 +1,4 @@
-"""Loads one folder by itself, wherever it lies, and reports what it would be as an agent. Touches no database."""
+"""Loads one folder by itself, wherever it lies, and reports what it would be as an agent. Writes to no database."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from apps.catalog import answering, loader, needs, scan
+from apps.catalog import answering, loader, modules, needs, scan
 from apps.catalog.diagnostics import Problem, problem
 from apps.catalog.generations import Generation
 from apps.catalog.options import DEFAULT, LoadOptions
@@ -37,7 +37,7 @@ def inspect_folder(path: Path, options: LoadOptions = DEFAULT) -> Report:
 
 @contextmanager
 def inspected(path: Path, options: LoadOptions = DEFAULT) -> Iterator[Inspection]:
-    """What the folder would be as an agent. It stays loaded inside."""
+    """What the folder would be as an agent, if the gateway may load it. It stays loaded inside."""
     folder = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links, and so change the id
     if folder.name == scan.AGENT_FILE:
         folder = folder.parent
@@ -45,7 +45,11 @@ def inspected(path: Path, options: LoadOptions = DEFAULT) -> Iterator[Inspection
     if missing := _missing(folder):
         yield Inspection(_report(agent_id, folder, [], [missing]), None)
         return
-    loaded = loader.load(agent_id, folder, options)
+    policy = modules.at_hand()
+    if refusal := modules.refusal(scan.Folder(agent_id, folder, scan.fingerprint(folder)), policy):
+        yield Inspection(_report(agent_id, folder, [], [refusal]), None)
+        return
+    loaded = loader.load(agent_id, folder, options, policy.denied_imports)
     try:
         serving = [one for one in loaded.published if not (one.is_refused or _needs(one, folder))]
         refusals = [refusal for one in loaded.published for refusal in (*one.problems, *_needs(one, folder))]

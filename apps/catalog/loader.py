@@ -1,19 +1,24 @@
 """Loads one version of a drop-in completely, or not at all."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 from django.conf import settings
 
-from apps.catalog import apart, diagnostics, program, surroundings
+from apps.catalog import apart, diagnostics, import_policy, program, scan, surroundings
 from apps.catalog.diagnostics import Problem
+from apps.catalog.import_policy import Denied
+from apps.catalog.import_thread import ImportThread
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
 from apps.catalog.scan import AGENT_FILE
+from apps.catalog.shared_state import SharedState
 
 if TYPE_CHECKING:  # they import the SDK, which takes seconds
     from agents import ModelProvider
@@ -21,6 +26,8 @@ if TYPE_CHECKING:  # they import the SDK, which takes seconds
     from apps.catalog.exports import Findings, Published
     from apps.catalog.own_client import OwnClient
     from apps.catalog.source import Source
+
+_MOST_DENIED = 20  # imports that are told of one folder
 
 # One import at a time: the parts of the process that are restored afterwards belong to everybody.
 _one_at_a_time = threading.Lock()
@@ -41,7 +48,6 @@ class _Import:
     is_dry_run: bool = False
     program_failed: Problem | None = None  # in a dry run that something serves in spite of
     timed_out: bool = False
-    finished: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,47 +60,81 @@ class Loaded:
     model_provider: "ModelProvider | None" = None  # the module's own, when the operator lets it have its way
 
 
-def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT) -> Loaded:
-    """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults."""
-    from apps.catalog import dry_run, exports, tracing  # noqa: F401  # the SDK comes before any module, untimed
+def load(agent_id: str, folder: Path, options: LoadOptions = DEFAULT, denied_imports: tuple[str, ...] = ()) -> Loaded:
+    """Import the folder as a new package and find what it exports. Never raises for the drop-in's own faults.
 
-    tracing.install()
-    dry_run.install()
-    package = Package(agent_id, folder)
-    package.retain()
-    with _one_at_a_time, surroundings.restored(agent_id, folder):
-        attempt = _import_in_thread(package, options)
-    problems = _problems(attempt)
-    published = attempt.findings.published if attempt.findings else ()
-    if not any(not one.is_refused for one in published):
-        package.release()
-        return Loaded(None, published, problems)
-    package.keep_path()
-    provider = attempt.own_client.provider() if attempt.own_client and options.own_client else None
-    return Loaded(package, published, problems, provider)
+    Nothing is executed when a file of the folder imports what is denied.
+    """
+    with Loads(denied_imports) as loads:
+        return loads.load(agent_id, folder, options)
+
+
+class Loads:
+    """Loads that follow each other: what costs as much as a small module's import is done once for all of them."""
+
+    def __init__(self, denied_imports: tuple[str, ...] = ()) -> None:
+        self.denied_imports = denied_imports
+        self._thread = ImportThread()
+        self._shared: SharedState | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.end()
+
+    def load(self, agent_id: str, folder: Path, options: LoadOptions) -> Loaded:
+        """As the function above does."""
+        if found := denied_in_folder(folder, self.denied_imports):
+            return Loaded(None, (), tuple(map(diagnostics.denied_import, found)))
+        from apps.catalog import dry_run, exports, tracing  # noqa: F401  # the SDK comes before any module, untimed
+
+        tracing.install()
+        dry_run.install()
+        package = Package(agent_id, folder, self.denied_imports)
+        package.retain()
+        with _one_at_a_time:
+            self._shared = self._shared or SharedState()
+            with surroundings.restored(agent_id, folder, self._shared):
+                attempt = self._attempt(package, options)
+        problems = _problems(attempt)
+        published = attempt.findings.published if attempt.findings else ()
+        if not any(not one.is_refused for one in published):
+            package.release()
+            return Loaded(None, published, problems)
+        package.keep_path()
+        provider = attempt.own_client.provider() if attempt.own_client and options.own_client else None
+        return Loaded(package, published, problems, provider)
+
+    def _attempt(self, package: Package, options: LoadOptions) -> _Import:
+        """A thread that is left behind holds no lock of ours, and its package is taken out of sys.modules: later loads
+        go on."""
+        attempt = _Import(package, options)
+        timeout = settings.GATEWAY_AGENT_IMPORT_TIMEOUT
+        if self._thread.run(partial(_import, attempt), timeout, name=f"load {package.name}"):
+            return attempt
+        log.error("agent_import_left_behind", package=package.name)
+        findings = attempt.findings if attempt.is_dry_run else None
+        return _Import(package, options, findings, is_dry_run=attempt.is_dry_run, timed_out=True)
+
+
+def denied_in_folder(folder: Path, patterns: tuple[str, ...]) -> list[Denied]:
+    """The first of the imports that `patterns` forbid, in any Python file that counts as the folder's."""
+    names = sorted(name for name, *_ in scan.fingerprint(folder) if name.endswith(".py")) if patterns else ()
+    found = (one for name in names for one in _denied_in_file(folder / name, patterns))
+    return list(islice(found, _MOST_DENIED))
+
+
+def _denied_in_file(file: Path, patterns: tuple[str, ...]) -> list[Denied]:
+    try:
+        return import_policy.denied_in(file.read_bytes(), str(file), patterns)
+    except OSError:  # unreadable, or gone since it was listed: it cannot be imported
+        return []
 
 
 def published_id(agent_id: str, published: "Published") -> str:
     """`default/desk`, or `default/desk.triage` when the module publishes several agents."""
     return f"{agent_id}.{published.suffix.lower()}" if published.suffix else agent_id
-
-
-def _import_in_thread(package: Package, options: LoadOptions) -> _Import:
-    """Imports in a thread of its own, where no event loop runs, so that asyncio.run() works at import.
-
-    A thread cannot be killed. One that does not end in time is left behind as a daemon: it holds no lock of ours and
-    its package is taken out of sys.modules, so that later loads go on. Interrupting it with an exception could leave a
-    slow library half imported for everybody; left alone, it completes, and the next attempt finds it there.
-    """
-    attempt = _Import(package, options)
-    thread = threading.Thread(target=_import, args=(attempt,), name=f"load {package.name}", daemon=True)
-    thread.start()
-    if not attempt.finished.wait(settings.GATEWAY_AGENT_IMPORT_TIMEOUT):
-        log.error("agent_import_left_behind", package=package.name)
-        findings = attempt.findings if attempt.is_dry_run else None
-        return _Import(package, options, findings, is_dry_run=attempt.is_dry_run, timed_out=True)
-    thread.join()
-    return attempt
 
 
 def _import(attempt: _Import) -> None:
@@ -110,8 +150,6 @@ def _import(attempt: _Import) -> None:
         attempt.own_client = own_client.wished(before)
     except BaseException as error:  # noqa: BLE001  # modules call exit() and raise KeyboardInterrupt: all is reported
         attempt.error = error
-    finally:
-        attempt.finished.set()
 
 
 def _find(attempt: _Import) -> "Findings":

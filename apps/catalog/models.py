@@ -1,9 +1,11 @@
 """What discovery found (DropIn, Diagnostic, AgentVersion, ServingWorker: state, written by the workers) and what
-operators set (AgentSettings, PinnedVersion)."""
+operators set (AgentSettings, PinnedVersion, ModuleRule, ModulePolicy, ApprovedVersion)."""
 
 from django.conf import settings
 from django.db import models
+from django.db.models import F
 
+from apps.core.audit import audited
 from apps.core.models import ConfigModel
 
 SHORT = 12  # hexadecimal digits of a digest that people are shown
@@ -13,6 +15,7 @@ class State(models.TextChoices):
     LIVE = "live", "Live"
     STALE = "stale", "Last good version"  # the newest edit does not load; the version before it serves
     BROKEN = "broken", "Broken"  # no version loads
+    DENIED = "denied", "Denied"  # a rule keeps its folder out
     GONE = "gone", "Gone"  # its folder was removed
 
 
@@ -43,6 +46,7 @@ class DropIn(models.Model):
         return self.agent_id
 
 
+@audited()
 class AgentSettings(ConfigModel):
     """What operators decide about an agent without touching its code."""
 
@@ -71,7 +75,7 @@ class AgentSettings(ConfigModel):
         verbose_name = verbose_name_plural = "settings"
 
     def __str__(self) -> str:
-        return f"settings of {self.drop_in_id}"
+        return f"settings of {self.drop_in}"
 
 
 class AgentVersion(models.Model):
@@ -82,11 +86,11 @@ class AgentVersion(models.Model):
     archive = models.BinaryField(null=True, help_text="A gzipped tar; null when the folder is too large to be kept.")
     size = models.PositiveBigIntegerField(help_text="Bytes of all files together.")
     file_count = models.PositiveIntegerField()
-    first_loaded_at = models.DateTimeField()
+    first_loaded_at = models.DateTimeField(null=True, help_text="Null when it was approved, and has not loaded yet.")
     last_loaded_at = models.DateTimeField(help_text="Later than the first time when the folder came back to it.")
 
     class Meta:
-        ordering = ["-first_loaded_at", "-pk"]
+        ordering = [F("first_loaded_at").desc(nulls_first=True), "-pk"]
         constraints = [models.UniqueConstraint(fields=["folder_id", "digest"], name="one_row_per_version")]
 
     def __str__(self) -> str:
@@ -97,6 +101,7 @@ class AgentVersion(models.Model):
         return self.digest[:SHORT]
 
 
+@audited(without=["pinned_at"])
 class PinnedVersion(ConfigModel):
     """A former version that an operator put back: it serves in place of what lies in the folder."""
 
@@ -106,6 +111,84 @@ class PinnedVersion(ConfigModel):
     pinned_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
+
+    def __str__(self) -> str:
+        return f"{self.folder_id} {self.short}"
+
+    @property
+    def short(self) -> str:
+        return self.digest[:SHORT]
+
+
+class Effect(models.TextChoices):
+    ALLOW = "allow", "Allow"
+    DENY = "deny", "Deny"
+
+
+class ModuleRule(ConfigModel):
+    """Lets the folders load whose ids fit, or keeps them out. Among those that fit the most specific one decides."""
+
+    effect = models.CharField(max_length=5, choices=Effect, default=Effect.DENY)
+    pattern = models.CharField(
+        "agents",
+        max_length=200,
+        unique=True,
+        help_text="A folder's id or a glob over ids: labs/*, *planner*. A star is any run of characters, slashes too; "
+        "case does not count.",
+    )
+    reason = models.CharField(max_length=300, blank=True, help_text="Shown wherever the rule keeps a folder out.")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["pattern"]
+        verbose_name = "module rule"
+
+    def __str__(self) -> str:
+        return f"{self.effect} {self.pattern}"
+
+
+class ModulePolicy(ConfigModel):
+    """What holds for the folders that may load at all. One row."""
+
+    ROW = 1
+
+    locked = models.BooleanField(
+        "load approved content only",
+        default=False,
+        help_text="An edit, or a new folder, serves once its content is approved. Until then what was approved before "
+        "goes on serving, from a copy of its own.",
+    )
+    denied_imports = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        verbose_name = verbose_name_plural = "module policy"
+
+    def __str__(self) -> str:
+        return "Module policy"
+
+    @classmethod
+    def row(cls) -> "ModulePolicy":
+        """The one row, not yet saved when nobody has set anything."""
+        return cls.objects.filter(pk=cls.ROW).first() or cls(pk=cls.ROW)
+
+
+class ApprovedVersion(ConfigModel):
+    """Content of a folder that may be loaded while the modules are locked."""
+
+    folder_id = models.CharField("folder", max_length=200)
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the folder.")
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    approved_at = models.DateTimeField(auto_now=True)
+    note = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["folder_id", "-approved_at"]
+        constraints = [models.UniqueConstraint(fields=["folder_id", "digest"], name="one_approval_per_version")]
 
     def __str__(self) -> str:
         return f"{self.folder_id} {self.short}"

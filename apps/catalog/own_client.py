@@ -18,6 +18,7 @@ from apps.catalog.surroundings import PLACEHOLDER_KEY
 
 Defaults = Mapping[str, Any]
 
+_NAMES = tuple(one for one in vars(_openai_shared) if one.startswith(("_default_openai", "_use_responses")))
 _WHERE = ("_default_openai_client", "_default_openai_key")
 
 
@@ -45,11 +46,7 @@ class OwnClient:
 
 def defaults() -> Defaults:
     """The SDK's defaults in force, to be compared with later ones."""
-    return {
-        name: value
-        for name, value in vars(_openai_shared).items()
-        if name.startswith(("_default_openai", "_use_responses"))
-    }
+    return {name: getattr(_openai_shared, name) for name in _NAMES}
 
 
 def restore(kept: Defaults) -> None:

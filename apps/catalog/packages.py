@@ -13,6 +13,7 @@ import builtins
 import importlib
 import importlib.util
 import itertools
+import logging
 import os
 import re
 import sys
@@ -38,7 +39,7 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.catalog import apart, program
+from apps.catalog import apart, import_policy, program
 from apps.catalog.absent import Absent
 
 PREFIX = "_dropin"
@@ -62,10 +63,12 @@ _lent: Counter[str] = Counter()  # entries of sys.path, by the packages that nee
 class Package:
     """One version of a drop-in. Its modules are in sys.modules for as long as somebody retains it."""
 
-    def __init__(self, agent_id: str, folder: Path) -> None:
+    def __init__(self, agent_id: str, folder: Path, denied_imports: tuple[str, ...] = ()) -> None:
         self.number = next(_numbers)
+        self.agent_id = agent_id
         self.name = f"{PREFIX}.{re.sub(r'[^a-z0-9_]', '_', agent_id.replace('/', '__'))}__g{self.number}"
         self.folder = folder
+        self.denied_imports = denied_imports  # for what is compiled from now on
         self.roots = [str(folder), *_source_root(folder)]
         self.ended_by: BaseException | None = None  # what ended agent.py before its last line
         self.absent: dict[str, int] = {}  # packages that only its program would use, and where it imports them
@@ -84,7 +87,8 @@ class Package:
     def modules(self) -> dict[str, ModuleType]:
         """Those imported so far, by their full names."""
         inside = f"{self.name}."
-        return {name: module for name, module in list(sys.modules.items()) if f"{name}.".startswith(inside)}
+        modules = list(sys.modules.items())
+        return {name: module for name, module in modules if name == self.name or name.startswith(inside)}
 
     def retain(self) -> None:
         with _lock:
@@ -128,6 +132,7 @@ class Package:
         _packages.pop(self.name, None)
         # Importing a sub-module binds it in its parent; that reference would keep every version alive.
         vars(sys.modules[PREFIX]).pop(self.name.rpartition(".")[2], None)
+        _forget_loggers(self.name)
         for callback in self._on_leave:
             callback(self.name)
 
@@ -289,6 +294,19 @@ class Package:
         return [(ExtensionFileLoader, EXTENSION_SUFFIXES), (partial(_SourceLoader, self), SOURCE_SUFFIXES)]
 
 
+def _forget_loggers(package: str) -> None:
+    """logging remembers every logger for ever, by its name and in the one above; modules name theirs after themselves.
+
+    Who still has one may use it: it stays attached to the root logger.
+    """
+    known = logging.getLogger().manager.loggerDict
+    above = known.get(PREFIX)
+    for name in [one for one in list(known) if one == package or one.startswith(f"{package}.")]:
+        logger = known.pop(name)
+        if isinstance(above, logging.PlaceHolder) and isinstance(logger, logging.Logger):
+            above.loggerMap.pop(logger, None)
+
+
 def find(name: str) -> Package | None:
     """The package of this name, as long as somebody retains it."""
     return _packages.get(name)
@@ -312,11 +330,18 @@ class _SourceLoader(SourceFileLoader):
         super().__init__(fullname, path)
         self._package = package
 
-    def path_stats(self, path: str) -> Mapping[str, Any]:  # noqa: ARG002  # importlib's signature
-        raise OSError  # "no stats" is importlib's way to say that this source has no cache
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
-    @staticmethod
-    def source_to_code(data: Any, path: Any = "<string>", **_: Any) -> CodeType:  # its stubs know syntax trees as well
+    def source_to_code(self, data: Any, path: Any = "<string>", **_: Any) -> CodeType:  # type: ignore[override]  # a static method in the stubs alone
+        """Refuses what is denied here too: a file may have changed since the folder was looked through, or lie outside.
+
+        Raises DeniedImport.
+        """
+        patterns = self._package.denied_imports
+        if patterns and (found := import_policy.denied_in(data, path, patterns)):
+            raise import_policy.DeniedImport(found[0])
         return apart.code(data, path)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -384,9 +409,9 @@ class _View(ModuleType):
 
 def _source_root(folder: Path) -> Iterator[str]:
     """`src/` of a repository that would be installed: what lies in it is imported by its own name."""
-    source = folder / "src"
-    if source.is_dir() and not (source / "__init__.py").exists():
-        yield str(source)
+    source = f"{folder}/src"
+    if os.path.isdir(source) and not os.path.exists(f"{source}/__init__.py"):  # noqa: PTH110, PTH112  # at every load
+        yield source
 
 
 def _is_module(root: str, top: str) -> bool:

@@ -3,7 +3,7 @@
 Every worker does this for itself: the rows are compared first, so that the same find written twice is one write.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -60,18 +60,20 @@ def record_if_new(found: Found) -> None:
 
 
 def _loaded(found: Found) -> Iterator[versions.Loaded]:
-    """What loads from its own folder: a pinned version is kept already."""
+    """What lies in its folder and loads, be it from a copy: another version in its place is kept already."""
     for agent_id, serving in found.agents.items():
-        if serving.generation and serving.state == State.LIVE and not pinned_folders.replaced(serving.folder):
-            folder_id = versions.folder_id(agent_id, serving.folder)
-            yield versions.Loaded(folder_id, serving.folder, serving.generation.digest)
+        if serving.generation and serving.state == State.LIVE:
+            digest, copy = serving.generation.digest, pinned_folders.replaced(serving.folder)
+            if copy is None or copy.live_digest == digest:
+                folder_id = versions.folder_id(agent_id, serving.folder)
+                yield versions.Loaded(folder_id, copy.live.path if copy else serving.folder, digest)
 
 
 def record(found: Found) -> None:
     """Make the rows say what was found; agents whose folder is gone keep their row (settings hang on it)."""
     with transaction.atomic():
         _become_only_writer()
-        _write_agents(found.agents)
+        _write_agents(found.agents, {id for id, one in found.others if one.code == "denied"})
         _write_problems(
             [*((id, one) for id, serving in found.agents.items() for one in serving.problems), *found.others]
         )
@@ -84,7 +86,8 @@ def _become_only_writer() -> None:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_WRITER_LOCK])
 
 
-def _write_agents(agents: Mapping[str, Serving]) -> None:
+def _write_agents(agents: Mapping[str, Serving], denied: Collection[str]) -> None:
+    """`denied` are ids of folders."""
     rows = {row["agent_id"]: row for row in DropIn.objects.values("agent_id", "loaded_at", *_FIELDS)}
     changed = []
     for agent_id, serving in agents.items():
@@ -96,9 +99,10 @@ def _write_agents(agents: Mapping[str, Serving]) -> None:
         DropIn.objects.bulk_create(
             changed, update_conflicts=True, unique_fields=["agent_id"], update_fields=[*_FIELDS, "loaded_at"]
         )
-    gone = [agent_id for agent_id, row in rows.items() if agent_id not in agents and row["state"] != State.GONE]
-    for one in gone:
-        DropIn.objects.filter(agent_id=one).update(state=State.GONE, digest="", disk_digest="")
+    for agent_id, row in rows.items():
+        state = State.DENIED if row["folder_id"] in denied else State.GONE
+        if agent_id not in agents and row["state"] != state:
+            DropIn.objects.filter(agent_id=agent_id).update(state=state, digest="", disk_digest="")
 
 
 def _loaded_at(serving: Serving, row: Mapping[str, Any] | None) -> Any:

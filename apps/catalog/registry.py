@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from apps.catalog import answering, recording, scan, watch
+from apps.catalog import answering, modules, recording, scan, watch
 from apps.catalog.diagnostics import Problem
 from apps.catalog.generations import Changes, Found, Generation, Generations, Serving
 from apps.catalog.models import AgentSettings, State
@@ -223,6 +223,7 @@ def near_ids(model: str, among: Iterable[str]) -> list[str]:
 
 _generations = Generations()
 _scanner = scan.Scanner(())
+_gate = modules.Gate()
 _changes: watch.Changes | None = None  # of the process's Discovery
 _refreshing = threading.Lock()
 _scanning = threading.Lock()
@@ -251,16 +252,20 @@ def _scan(changed: Collection[Path] | None = None) -> scan.Scan:
                 settings.GATEWAY_AGENT_DISCOVERY_ALLOWLIST,
                 settings.GATEWAY_AGENT_DISCOVERY_DENYLIST,
             )
-        return pinned_folders.in_place(_scanner.look(changed))
+        return pinned_folders.in_place(_gate.admitted(_scanner.look(changed)))
 
 
 def _load_options() -> Mapping[str, LoadOptions]:
     return {agent_id: setting.load for agent_id, setting in SETTINGS.current().items()}
 
 
+def _denied_imports() -> tuple[str, ...]:
+    return modules.POLICY.current().denied_imports
+
+
 def _take(seen: scan.Scan) -> Changes:
     with _refreshing:
-        changes = _generations.follow(seen, _load_options())
+        changes = _generations.follow(seen, _load_options(), _denied_imports())
         found = _generations.found()
         if changes or found.others != _found.others or found.agents != _found.agents:
             _publish(found)
@@ -332,7 +337,7 @@ class Discovery:
         if changed is not None and changes.is_net_due():
             self._cast_net(changes, changed)
         seen = _scan(None if everywhere else changed)
-        if _generations.is_current(seen, _load_options()):
+        if _generations.is_current(seen, _load_options(), _denied_imports()):
             recording.record_if_new(_current().joined)
             return
         moving = _generations.unfollowed(seen)

@@ -37,11 +37,18 @@ class Folder:
     agent_id: str
     path: Path
     fingerprint: Fingerprint
+    withheld: Problem | None = None  # why nothing of it may be loaded
+    is_copy: bool = False  # of a kept version, elsewhere
 
     @property
     def created(self) -> int:
         """Unix seconds: when agent.py was written. Stable over restarts."""
         return next((mtime // 10**9 for name, _, mtime, _ in self.fingerprint if name == AGENT_FILE), 0)
+
+    def has_changed(self) -> bool:
+        """Whether its files are not what they were. What an agent writes beside its copy is not part of that."""
+        now = fingerprint(self.path)
+        return not set(self.fingerprint).issubset(now) if self.is_copy else now != self.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +213,8 @@ def _inside(path: Path) -> Iterator[tuple[str, Path]]:
 
 def _judge(found: _Found, place: _Place, allow: Sequence[str], deny: Sequence[str]) -> None:
     id, path = place.agent_id, place.path
-    if (allow and not globs.matches(id, allow)) or (deny and globs.matches(id, deny)):
-        found.problems.append((id, _denied(id, path)))
+    if denial := denial_by_settings(id, path, allow, deny):
+        found.problems.append((id, denial))
     elif not place.folder:
         found.problems.append((id, _no_agent_file(path)))
     elif id in found.folders:
@@ -341,13 +348,19 @@ def _hides_sdk(root: Path) -> Problem:
     )
 
 
-def _denied(agent_id: str, path: Path) -> Problem:
-    return problem(
-        "denied",
-        f"{agent_id} is kept out by the discovery allowlist or denylist; none of its code was executed.",
-        "Change GATEWAY_AGENT_DISCOVERY_ALLOWLIST or GATEWAY_AGENT_DISCOVERY_DENYLIST if it should serve.",
-        path,
-    )
+def denial_by_settings(agent_id: str, path: Path, allow: Sequence[str], deny: Sequence[str]) -> Problem | None:
+    """Why the two lists of the settings keep a folder out; None when they do not."""
+    if deny and (pattern := next((one for one in deny if globs.matches(agent_id, [one])), None)):
+        name, why = "GATEWAY_AGENT_DISCOVERY_DENYLIST", f"“{pattern}” of the denylist in the settings keeps it out"
+    elif allow and not globs.matches(agent_id, allow):
+        name, why = "GATEWAY_AGENT_DISCOVERY_ALLOWLIST", "nothing in the settings' allowlist lets it in"
+    else:
+        return None
+    return denied(agent_id, path, why, f"Change {name} and restart, if it should serve.")
+
+
+def denied(agent_id: str, path: Path, why: str, remedy: str) -> Problem:
+    return problem("denied", f"{agent_id} is not loaded: {why}. None of its code was executed.", remedy, path)
 
 
 def _no_agent_file(path: Path) -> Problem:

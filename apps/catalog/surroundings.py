@@ -11,8 +11,9 @@ from pathlib import Path
 import structlog
 from dotenv import dotenv_values
 
-from apps.catalog import shared_state, streams
+from apps.catalog import streams
 from apps.catalog.packages import PREFIX
+from apps.catalog.shared_state import SharedState
 
 # AsyncOpenAI() at import needs a key. It is never sent: the gateway's own clients carry the upstreams' keys.
 PLACEHOLDER_KEY = "sk-placeholder-of-the-agent-gateway"
@@ -26,7 +27,7 @@ _key_of_a_drop_in = ""
 
 
 @contextmanager
-def restored(agent_id: str, folder: Path) -> Iterator[None]:
+def restored(agent_id: str, folder: Path, shared: SharedState) -> Iterator[None]:
     """Undo what happens inside to sys.path, sys.argv, the streams, the working folder, the SDK's defaults, logging...
 
     These belong to the whole process, so only one import may be inside at a time. Changes of the environment stay (a
@@ -34,7 +35,7 @@ def restored(agent_id: str, folder: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.callback(_report_environment, agent_id, _environment())
-        stack.enter_context(shared_state.restored())
+        stack.enter_context(shared.restored())
         stack.enter_context(streams.lent())
         for keep in (_keep_sys, _keep_folder, _keep_sdk_defaults):
             stack.callback(keep())
@@ -105,7 +106,7 @@ def _keep_sys() -> Callable[[], None]:
 
 
 def _keep_folder() -> Callable[[], None]:
-    before = Path.cwd()
+    before = os.getcwd()  # noqa: PTH109  # at every load
 
     def undo() -> None:
         with suppress(OSError):  # it was removed meanwhile
@@ -134,7 +135,8 @@ def _keep_modules(folder: Path) -> Callable[[], None]:
     last = next(reversed(sys.modules))
 
     def undo() -> None:
-        for name in takewhile(lambda name: name != last, reversed(list(sys.modules))):  # new names stand last
+        # New names stand last. Without Python code in between, nobody else can add one meanwhile.
+        for name in list(takewhile(last.__ne__, reversed(sys.modules))):
             file = getattr(sys.modules[name], "__file__", None)
             if file and not name.startswith(f"{PREFIX}.") and Path(file).is_relative_to(folder):
                 del sys.modules[name]

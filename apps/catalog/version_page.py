@@ -12,14 +12,29 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.template.defaultfilters import filesizeformat
 from django.utils.timesince import timesince
 
-from apps.catalog import archives, serving_workers
-from apps.catalog.models import SHORT, AgentVersion, Diagnostic, DropIn, PinnedVersion, ServingWorker, State
+from apps.catalog import archives, modules, serving_workers
+from apps.catalog.models import (
+    SHORT,
+    AgentVersion,
+    ApprovedVersion,
+    Diagnostic,
+    DropIn,
+    PinnedVersion,
+    ServingWorker,
+    State,
+)
 from apps.catalog.serving_workers import SILENT_AFTER, Agreement
 from apps.core import clock
 
 Label = tuple[str, str | None]  # words, and the colour of unfold's labels
 
-STATE_COLOURS = {State.LIVE: "success", State.STALE: "warning", State.BROKEN: "danger", State.GONE: None}
+STATE_COLOURS = {
+    State.LIVE: "success",
+    State.STALE: "warning",
+    State.BROKEN: "danger",
+    State.DENIED: "warning",
+    State.GONE: None,
+}
 _DISCOVERY = {
     "watch": "watches the folders",
     "scan": "looks twice a second",
@@ -38,6 +53,7 @@ class VersionRow:
     labels: tuple[Label, ...] = ()
     button: str = ""
     why_not: str = ""
+    is_approved: bool = False
 
     @property
     def known_for(self) -> str:
@@ -72,6 +88,12 @@ class Page:
     versions: Sequence[VersionRow]
     workers: Sequence[WorkerRow]
     agreement: Agreement
+    is_locked: bool  # only approved content is loaded
+
+    @property
+    def is_unapproved(self) -> bool:
+        """Whether something is kept from serving because nobody has approved it."""
+        return any(one.code == "not_approved" for one in self.diagnostics)
 
     @property
     def serves(self) -> str:
@@ -102,10 +124,10 @@ class Page:
     def rescue(self) -> VersionRow | None:
         """The version to put back when an edit does not load: the one that serves, else the newest that can be.
 
-        None when what lies in the folder has loaded before: then something else is wrong.
+        None when what lies in the folder has loaded before, or is not approved: then something else is wrong.
         """
         has_loaded = any(one.first_loaded_at for one in self.versions if one.digest == self.drop_in.disk_digest)
-        if self.pin or has_loaded or self.drop_in.state not in (State.STALE, State.BROKEN):
+        if self.pin or has_loaded or self.is_unapproved or self.drop_in.state not in (State.STALE, State.BROKEN):
             return None
         possible = [one for one in self.versions if one.button]
         return next((one for one in possible if one.digest == self.drop_in.digest), possible[0] if possible else None)
@@ -125,6 +147,7 @@ def page(drop_in: DropIn) -> Page:
         versions=_version_rows(drop_in, pin),
         workers=[_worker_row(one, drop_in, now) for one in workers],
         agreement=serving_workers.agreement(drop_in.agent_id, [one for one in workers if not _is_silent(one, now)]),
+        is_locked=modules.is_locked(),
     )
 
 
@@ -158,7 +181,12 @@ def _version_rows(drop_in: DropIn, pin: PinnedVersion | None) -> list[VersionRow
     rows = [_version_row(one, drop_in, pin) for one in stored]
     if drop_in.disk_digest and drop_in.disk_digest not in {one.digest for one in rows}:
         rows.insert(0, VersionRow(drop_in.disk_digest, labels=_labels(drop_in.disk_digest, drop_in, pin)))
-    return rows
+    approved = set(ApprovedVersion.objects.filter(folder_id=drop_in.folder_id).values_list("digest", flat=True))
+    return [_marked(one) if one.digest in approved else one for one in rows]
+
+
+def _marked(row: VersionRow) -> VersionRow:
+    return replace(row, is_approved=True, labels=(*row.labels, ("Approved", "success")))
 
 
 def _version_row(version: Any, drop_in: DropIn, pin: PinnedVersion | None) -> VersionRow:
@@ -172,7 +200,9 @@ def _version_row(version: Any, drop_in: DropIn, pin: PinnedVersion | None) -> Ve
     if not version.is_kept:
         limit = filesizeformat(archives.LARGEST)
         return replace(row, why_not=f"Larger than {limit}, so its files are not kept: it cannot be put back.")
-    if drop_in.state == State.GONE or (pin and pin.digest == version.digest):
+    if drop_in.state == State.GONE:
+        return replace(row, button="Restore")
+    if drop_in.state == State.DENIED or (pin and pin.digest == version.digest):
         return row
     return replace(row, button="Keep" if version.digest == drop_in.digest else "Put back")
 

@@ -4,20 +4,23 @@ A version belongs to a folder, not to an agent: agents that one folder publishes
 id that the folder has in a scan.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
+from django.template.defaultfilters import filesizeformat
 
 from apps.catalog import archives, scan
-from apps.catalog.archives import Archive
-from apps.catalog.models import SHORT, AgentVersion, PinnedVersion
+from apps.catalog.archives import Archive, Damaged
+from apps.catalog.models import SHORT, AgentVersion, ApprovedVersion, PinnedVersion
 from apps.core import clock, live_config
 from apps.core.errors import InvalidRequest
 
@@ -42,7 +45,7 @@ PINS = live_config.section("catalog.pins", _load_pins, reads=[PinnedVersion])
 
 
 class CannotPutBack(InvalidRequest):
-    """The version is not kept."""
+    """The version is not kept, or its folder cannot be written."""
 
 
 @transaction.atomic
@@ -60,6 +63,27 @@ def put_back(folder_id: str, digest: str, *, by: Any = None) -> AgentVersion:
     return version
 
 
+def restore(folder_id: str, digest: str, folder: Path) -> None:
+    """Write a version's files to `folder`, which is gone: in one step, for discovery to find there. Ends a pin.
+
+    What the version did not count (databases, logs) does not come back. Raises CannotPutBack.
+    """
+    content = stored_files(folder_id, digest)
+    if content is None:
+        raise CannotPutBack(f"Version {digest[:SHORT]} of {folder_id} is not kept. Choose one that is listed.")
+    if not any(folder.is_relative_to(root) and folder != root for root in settings.GATEWAY_AGENT_DISCOVERY_PATH):
+        raise CannotPutBack(f"{folder} does not lie in a discovery folder any more (GATEWAY_AGENT_DISCOVERY_PATH).")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=".") as beside:  # hidden, so that no scan enters it
+            unpacked = Path(beside, folder.name)
+            archives.unpack(folder_id, content, unpacked, digest)
+            unpacked.rename(folder)  # fails if there is something again
+    except (Damaged, OSError) as error:
+        raise CannotPutBack(f"The files of version {digest[:SHORT]} cannot be written to {folder}: {error}") from error
+    follow_folder(folder_id)
+
+
 def follow_folder(folder_id: str) -> bool:
     """End the pin: what lies in the folder serves again. False when there was none."""
     deleted, _ = PinnedVersion.objects.filter(folder_id=folder_id).delete()
@@ -68,15 +92,42 @@ def follow_folder(folder_id: str) -> bool:
 
 @transaction.atomic
 def forget(folder_id: str) -> None:
-    """Drop the versions and the pin of a folder that is gone for good."""
+    """Drop the versions, what is approved of them, and the pin of a folder that is gone for good."""
     follow_folder(folder_id)
+    ApprovedVersion.objects.filter(folder_id=folder_id).delete()
     AgentVersion.objects.filter(folder_id=folder_id).delete()
+
+
+def newest_kept(folder_id: str, *, among: Collection[str]) -> list[str]:
+    """Of these digests those whose files are kept, the one that served last first."""
+    kept = AgentVersion.objects.filter(folder_id=folder_id, digest__in=among).exclude(archive=None)
+    return list(kept.order_by("-last_loaded_at", "-pk").values_list("digest", flat=True))
 
 
 def stored_files(folder_id: str, digest: str) -> bytes | None:
     """The archive of a version, or None when it is not kept."""
     stored = AgentVersion.objects.filter(folder_id=folder_id, digest=digest).values_list("archive", flat=True).first()
     return None if stored is None else bytes(stored)
+
+
+class CannotKeep(InvalidRequest):
+    """The folder does not hold the version, or is too large."""
+
+
+@transaction.atomic
+def keep(folder_id: str, folder: Path, digest: str) -> None:
+    """Keep the files of a version that has not loaded yet, unless they are kept. Raises CannotKeep."""
+    if stored_files(folder_id, digest) is not None:
+        return
+    archive = archives.pack(folder_id, folder, digest)
+    if archive is None:
+        raise CannotKeep(f"{folder} does not hold version {digest[:SHORT]} (any more). Look at it again.")
+    if archive.content is None:
+        raise CannotKeep(f"{folder} is larger than {filesizeformat(archives.LARGEST)}. Move its data elsewhere.")
+    row = _row(Loaded(folder_id, folder, digest), archive, clock.now())
+    row.first_loaded_at = None
+    AgentVersion.objects.bulk_create([row], ignore_conflicts=True)  # a worker may have loaded it meanwhile
+    _prune(folder_id, AgentVersion.objects.filter(folder_id=folder_id).count())
 
 
 # --- keeping what loaded ---------------------------------------------------------------------------------------------
@@ -140,6 +191,8 @@ def _store(batch: list[Loaded], packed: Mapping[Loaded, Archive | None], stored:
     now = clock.now()
     rows = [_row(one, archive, now) for one, archive in packed.items() if archive]
     AgentVersion.objects.bulk_create(rows, ignore_conflicts=True)  # another worker may have been first
+    digests = [one.digest for one in batch]
+    AgentVersion.objects.filter(digest__in=digests, first_loaded_at=None).update(first_loaded_at=now)
     for one in batch:
         known = stored[one.folder_id]
         if one in packed:
@@ -161,10 +214,11 @@ def _row(one: Loaded, archive: Archive, now: datetime) -> AgentVersion:
 
 
 def _prune(folder_id: str, known: int) -> None:
-    """Leave the last KEPT versions, and the one that an operator put back."""
+    """Leave the last KEPT versions, the one that an operator put back, and the one that was approved last."""
     if known < KEPT:
         return
     pinned = PinnedVersion.objects.filter(folder_id=folder_id).values("digest")
-    others = AgentVersion.objects.filter(folder_id=folder_id).exclude(digest__in=pinned)
+    approved = ApprovedVersion.objects.filter(folder_id=folder_id).order_by("-approved_at").values("digest")[:1]
+    others = AgentVersion.objects.filter(folder_id=folder_id).exclude(digest__in=pinned).exclude(digest__in=approved)
     outdated = list(others.order_by("-last_loaded_at", "-pk").values_list("pk", flat=True)[KEPT:])
     AgentVersion.objects.filter(pk__in=outdated).delete()

@@ -10,9 +10,8 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from apps.console.access import denials, overrides, rules, settings
-
-__all__ = ["denials", "overrides", "rules", "settings"]
+from apps.console import changes  # noqa: F401  # registers the history of changes
+from apps.console.access import denials, overrides, rules, settings  # noqa: F401  # register their pages
 
 admin.site.index_title = "Dashboard"
 admin.site.unregister([User, Group])

@@ -4,7 +4,11 @@ GatewayError
 ├── InvalidRequest            400  the request cannot be served as it is
 │   ├── BodyTooLarge          413
 │   └── ApprovalClosed        409  decided already, expired, or another's
-├── Unauthenticated           401  no key, or one that does not count
+├── Unauthenticated           401  a key that does not count
+│   ├── KeyMissing            401
+│   ├── KeyExpired            401
+│   └── IdentityRefused       401  the signed person behind the key
+├── TooManyAttempts           429  to authenticate, from one address
 ├── AccessDenied              403  the key is good, the access is not
 │   └── ToolBlocked           403  a tool guardrail of the agent stopped the run
 ├── NotFound                  404
@@ -71,6 +75,26 @@ class Unauthenticated(GatewayError):
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
+    reason = "unknown"  # for metrics and the log
+
+
+class KeyMissing(Unauthenticated):
+    reason = "missing"
+
+
+class KeyExpired(Unauthenticated):
+    reason = "expired"
+
+
+class IdentityRefused(Unauthenticated):
+    code = "invalid_identity"
+    reason = "identity"
+
+
+class TooManyAttempts(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_attempts"
 
 
 class AccessDenied(GatewayError):

@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
 import structlog
+from django.conf import settings
 from django.db import DatabaseError, connection
 
 from apps.core.models import ConfigModel, ConfigVersion
 
 POLL_SECONDS = 0.4
-STALE_AFTER = 30.0  # seconds without a look at the version: the database is unreachable
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -88,8 +88,8 @@ def seconds_since_check() -> float:
 
 
 def is_stale() -> bool:
-    """Whether this process should have heard of changes and has not for STALE_AFTER seconds."""
-    return _state.is_polled and seconds_since_check() > STALE_AFTER
+    """Whether this process should have heard of changes and has not for GATEWAY_ACCESS_MAX_AGE seconds."""
+    return _state.is_polled and seconds_since_check() > settings.GATEWAY_ACCESS_MAX_AGE
 
 
 def refresh() -> Snapshot:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, cast
 
-from agents import Agent, ModelSettings, Runner
+from agents import Agent, ModelSettings
 from django.conf import settings
 
 from apps.catalog.exports import Export
@@ -16,7 +16,7 @@ from apps.execution.approvals import ask, asker, resumed
 from apps.execution.events import RunEvent
 from apps.execution.guardrails import watched
 from apps.execution.order import Order
-from apps.execution.sdk_runner import run_config
+from apps.execution.sdk_runner import RUNNER, run_config
 from apps.execution.timing import Deadline, when_under_way
 from apps.execution.transcript import Events, Transcript, told_by
 
@@ -33,7 +33,7 @@ async def run_agent(order: Order, agent: Agent[Any]) -> AsyncGenerator[RunEvent,
     """The events of the run; closing it cancels the run. Raises whatever the SDK and the module raise."""
     export = order.generation.export
     transcript = Transcript()
-    result = Runner.run_streamed(
+    result = RUNNER.run_told(
         agent,
         await resumed(agent, order.resumption, export.context_type) if order.resumption else order.input,
         context=export.context_type() if export.context_type and not order.resumption else None,

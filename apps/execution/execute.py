@@ -7,7 +7,7 @@ import structlog
 from agents.exceptions import ModelBehaviorError
 
 from apps.core.errors import GatewayError
-from apps.execution import mcp_servers
+from apps.execution import callers, mcp_servers
 from apps.execution.agent_run import run_agent, run_built_agent
 from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, Usage
 from apps.execution.failures import judge
@@ -38,7 +38,8 @@ async def _judged(order: Order, events: AsyncGenerator[RunEvent, None]) -> Async
     current_calls.set(order.calls)
     own_provider.set(order.generation.model_provider)
     told_text = told_refusal = False
-    with order.generation.hold():
+    package = order.generation.package
+    with order.generation.hold(), callers.working_for(order.subject, order.agent_id, package):
         try:
             await mcp_servers.connect(order.generation)
             async with aclosing(events):

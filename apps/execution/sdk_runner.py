@@ -18,7 +18,9 @@ from apps.catalog import default_runner
 from apps.execution import sandbox
 from apps.execution.forwarding import Forwarding, forwarding
 from apps.execution.gateway_model import GatewayModelProvider
+from apps.execution.governed_tools import tell_of_refused
 from apps.execution.guardrails import watched
+from apps.upstreams.calls import text_may_join
 
 PROVIDER = GatewayModelProvider()
 
@@ -37,6 +39,7 @@ def run_config(**fields: Any) -> RunConfig:
         model_provider=_provider(),
         tracing_disabled=True,
         tool_not_found_behavior="return_error_to_model",  # a local model that invents a tool is told, not killed
+        tool_error_formatter=tell_of_refused,
         **fields,
     )
 
@@ -103,7 +106,7 @@ class GatewayRunner(AgentRunner):
     ) -> RunResultStreaming:
         config = kwargs["run_config"]
         with forward.run(is_held=bool(_of(config, "output_guardrails"))) as tell:
-            result = super().run_streamed(starting_agent, input, **kwargs)
+            result = self._begin(starting_agent, input, text_may_be_joined=True, **kwargs)
             guarded = bool(starting_agent.input_guardrails or _of(config, "input_guardrails"))
             try:
                 with watched(result, is_needed=guarded):
@@ -115,11 +118,28 @@ class GatewayRunner(AgentRunner):
         return result
 
     def run_streamed(self, starting_agent: Agent[Any], input: Any, **kwargs: Any) -> RunResultStreaming:
-        kwargs["run_config"] = _config_for(starting_agent, kwargs.get("run_config"))
-        starting_agent = sandbox.for_one_run(starting_agent)
-        return super().run_streamed(starting_agent, input, **kwargs)
+        """For a module's own code, which may watch every delta."""
+        return self._streamed(starting_agent, input, text_may_be_joined=False, **kwargs)
+
+    def run_told(self, starting_agent: Agent[Any], input: Any, **kwargs: Any) -> RunResultStreaming:
+        """For the gateway, which tells a client of it: text that waits may come as one delta."""
+        return self._streamed(starting_agent, input, text_may_be_joined=True, **kwargs)
+
+    def _streamed(self, agent: Agent[Any], input: Any, **kwargs: Any) -> RunResultStreaming:
+        kwargs["run_config"] = _config_for(agent, kwargs.get("run_config"))
+        return self._begin(sandbox.for_one_run(agent), input, **kwargs)
+
+    def _begin(self, agent: Agent[Any], input: Any, *, text_may_be_joined: bool, **kwargs: Any) -> RunResultStreaming:
+        token = text_may_join.set(text_may_be_joined)  # the run's task begins here and inherits it
+        try:
+            return super().run_streamed(agent, input, **kwargs)
+        finally:
+            text_may_join.reset(token)
+
+
+RUNNER = GatewayRunner()
 
 
 def install() -> None:
     """Make it the SDK's default runner, once per process."""
-    default_runner.install(GatewayRunner())
+    default_runner.install(RUNNER)

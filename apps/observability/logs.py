@@ -8,12 +8,27 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
+from apps.core.tally import Tally, is_told
+
 # Without the frames' local variables: passwords, keys and prompts stand in them.
 _tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 def _json(event: EventDict, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+_unreadable = Tally()
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whoever sends what is no HTTP makes uvicorn warn each time."""
+    return not record.getMessage().startswith("Invalid HTTP request") or is_told(_unreadable.add())
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """`authentication_failed` tells of those, and not of every one."""
+    return getattr(record, "status_code", None) not in (401, 429)
 
 
 def configure_logging(options: dict[str, str]) -> None:
@@ -45,5 +60,7 @@ def configure_logging(options: dict[str, str]) -> None:
         )
     )
     logging.basicConfig(handlers=[output], level=level, force=True)
+    logging.getLogger("django.request").addFilter(_is_no_refusal)
+    logging.getLogger("uvicorn.error").addFilter(_is_told)
     for noisy in ("asyncio", "uvicorn.error", "httpx2", "httpcore2", "mcp"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from apps.core.errors import GatewayError, InvalidRequest, NotFound, Unauthenticated
+from apps.core.errors import BodyTooLarge, GatewayError, InvalidRequest, NotFound, Unauthenticated, Unavailable
 from apps.core.json import encode
 
 log = structlog.get_logger(__name__)
@@ -34,7 +36,7 @@ def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
     return response
 
 
-def as_gateway_error(request: HttpRequest, error: Exception) -> GatewayError:
+def as_gateway_error(request: HttpRequest, error: BaseException) -> GatewayError:
     match error:
         case GatewayError():
             return error
@@ -42,10 +44,21 @@ def as_gateway_error(request: HttpRequest, error: Exception) -> GatewayError:
             return _of_validation(error.errors)
         case AuthenticationError():
             return Unauthenticated("No API key was given.")
-        case HttpError() if isinstance(error.__cause__, GatewayError):  # ninja's wrapper around parsing the body
-            return error.__cause__
+        case HttpError() if error.__cause__:  # ninja's wrapper around parsing the body
+            return as_gateway_error(request, error.__cause__)
+        case _:
+            return _of_django(request, error)
+
+
+def _of_django(request: HttpRequest, error: BaseException) -> GatewayError:
+    match error:
         case Http404():
             return NotFound(f"There is nothing at {request.method} {request.path}. See /docs for what there is.")
+        case RequestDataTooBig():
+            return BodyTooLarge("The request body is larger than this endpoint takes.")
+        case OperationalError() | InterfaceError():
+            log.error("database_away", path=request.path, error=str(error))
+            return Unavailable("The gateway's database does not answer. Try again in a moment.", retry_after=5)
         case _:
             log.error("request_crashed", path=request.path, exc_info=error)
             return GatewayError("The gateway itself failed. Its log has the details under this request id.")

@@ -6,10 +6,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja import Router
 from ninja.security.base import AuthBase
 
+from apps.access.attempts import hold_back
 from apps.access.authenticate import authenticate
 from apps.access.authorise import authorise
 from apps.access.decide import Action, Target
-from apps.core.errors import NotFound
+from apps.core.errors import NotFound, Unauthenticated
 from apps.core.json import encode
 from apps.core.loop_handler import LoopRequest
 from apps.openai_api import pipeline
@@ -27,7 +28,11 @@ class ApiKeyAuth(AuthBase):
     is_async = True
 
     async def __call__(self, request: HttpRequest) -> Any:
-        return authenticate(request.META)
+        try:
+            return authenticate(request.META)
+        except Unauthenticated as error:
+            await hold_back(request.META, error)
+            raise
 
 
 router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth())

@@ -54,3 +54,7 @@ class CallLog:
 
 
 current_calls: ContextVar[CallLog | None] = ContextVar("current_calls", default=None)
+
+# Whether text of a run that waits may be handed on as one piece: only the gateway reads its deltas. A module's own
+# code that watches a stream sees each as it came.
+text_may_join: ContextVar[bool] = ContextVar("text_may_join", default=True)

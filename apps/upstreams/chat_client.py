@@ -5,7 +5,7 @@ attribute names of the stock client's pydantic chunks, whose building takes 70 %
 is what every model call of a run passes: the server's dialect, sound tool-call ids, usage, the true finish reason.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -18,13 +18,12 @@ from openai.types.completion_usage import CompletionTokensDetails, CompletionUsa
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
 from apps.upstreams import transport
-from apps.upstreams.calls import CallLog, ModelCall, current_calls
+from apps.upstreams.calls import CallLog, ModelCall, current_calls, text_may_join
 from apps.upstreams.dialect import adapt
 from apps.upstreams.routing import Target
 from apps.upstreams.stock_client import DEMO_URL, as_openai, begin, module_headers
 
 _NOT_SENT = frozenset({"extra_headers", "extra_query", "extra_body", "timeout", "stream", "stream_options"})
-_PACE_EVERY = 64  # chunks
 
 
 class Function(msgspec.Struct):
@@ -77,6 +76,9 @@ class ChunkStream:
         self._source = source
         self._body = body
         self._tool_calls = _ToolCallIds(body["messages"])
+        self._reported: dict[str, Any] | None = None  # usage
+        self._received = 0
+        self._joins_text = log is not None and text_may_join.get()
         self._generator = self._chunks()
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
@@ -90,31 +92,37 @@ class ChunkStream:
             await self._source.aclose()
 
     async def _chunks(self) -> AsyncGenerator[Chunk, None]:
-        call, log = self._call, self._log
-        reported: dict[str, Any] | None = None
-        received = 0
         try:
-            async for data in self._source:
-                chunk = self._parse(data)
-                if isinstance(chunk.usage, dict):  # on the last chunk, or with running totals on every one
-                    reported, chunk.usage = chunk.usage, None
-                if not chunk.choices:
-                    continue
-                self._mend(chunk.choices[0])
-                received += 1
-                if log is not None and received % _PACE_EVERY == 0:
-                    await log.wait_for_reader()
-                yield chunk
-            if call.finish_reason is None and not self._source.is_complete:
+            async for events in self._source:
+                chunks = self._read(events)
+                if self._log is not None:
+                    await self._log.wait_for_reader()
+                if self._joins_text and len(events) > 1:
+                    # Whoever reads a run joins what waits (told_by): the SDK need not carry each piece by itself.
+                    chunks = joined(chunks)
+                for chunk in chunks:
+                    yield chunk
+            if self._call.finish_reason is None and not self._source.is_complete:
                 raise UpstreamUnreachable(
                     f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
                 )
-            if reported:
-                yield Chunk(choices=[], usage=_usage(reported))
+            if self._reported:
+                yield Chunk(choices=[], usage=_usage(self._reported))
         except GatewayError as error:
             raise as_openai(error, self._target) from error
         finally:
-            self._count(_usage(reported) if reported else None, received)
+            self._count(_usage(self._reported) if self._reported else None)
+
+    def _read(self, events: list[bytes]) -> Iterator[Chunk]:
+        """The chunks that are handed on; usage comes on the last one, or with running totals on every one."""
+        for data in events:
+            chunk = self._parse(data)
+            if isinstance(chunk.usage, dict):
+                self._reported, chunk.usage = chunk.usage, None
+            if chunk.choices:
+                self._mend(chunk.choices[0])
+                self._received += 1
+                yield chunk
 
     def _parse(self, data: bytes) -> Chunk:
         try:
@@ -138,7 +146,7 @@ class ChunkStream:
         if choice.delta is not None and choice.delta.tool_calls:
             self._tool_calls.mend(choice.delta.tool_calls)
 
-    def _count(self, usage: CompletionUsage | None, received: int) -> None:
+    def _count(self, usage: CompletionUsage | None) -> None:
         call = self._call
         if usage:
             call.estimated = False
@@ -147,7 +155,39 @@ class ChunkStream:
             details = usage.completion_tokens_details
             call.reasoning_tokens = details.reasoning_tokens or 0 if details else 0
         else:
-            call.estimate(self._body["messages"], received)
+            call.estimate(self._body["messages"], self._received)
+
+
+def joined(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The same chunks, but of neighbours that bring nothing but text one. An error comes after the text before it."""
+    text: list[str] = []
+    try:
+        for chunk in chunks:
+            if said := _text_alone(chunk):
+                text.append(said)
+                continue
+            if text:
+                yield _chunk_of(text)
+                text = []
+            yield chunk
+    except GatewayError:
+        if text:
+            yield _chunk_of(text)
+        raise
+    if text:
+        yield _chunk_of(text)
+
+
+def _text_alone(chunk: Chunk) -> str | None:
+    """The text of a chunk that has nothing else to say; the role, which some servers repeat, says nothing new."""
+    delta = chunk.choices[0].delta if chunk.choices else None
+    if delta is None or chunk != Chunk([Choice(Delta(delta.role, delta.content))]):
+        return None
+    return delta.content
+
+
+def _chunk_of(text: list[str]) -> Chunk:
+    return Chunk([Choice(Delta(content="".join(text)))])
 
 
 class _ToolCallIds:

@@ -5,6 +5,7 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models, transaction
 
 from apps.core import secrets
+from apps.core.audit import audited
 from apps.core.models import ConfigModel
 
 
@@ -17,6 +18,7 @@ class Kind(models.TextChoices):
     DEMO = "demo", "Built-in demo (no LLM)"
 
 
+@audited(without=["models_read_at", "last_error"], secret=["encrypted_secret"])
 class Upstream(ConfigModel):
     """An LLM server that speaks OpenAI's chat completions, and perhaps its Responses API."""
 
@@ -95,7 +97,9 @@ class Upstream(ConfigModel):
     def make_default(self) -> None:
         """This one instead of whichever was the default."""
         with transaction.atomic():
-            Upstream.objects.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
+            for former in Upstream.objects.filter(is_default=True).exclude(pk=self.pk):
+                former.is_default = False
+                former.save(update_fields=["is_default"])
             self.is_default = True
             self.save()
 

@@ -100,7 +100,7 @@ def store_models(upstream: Upstream, names: Sequence[str]) -> list[str]:
             UpstreamModel.objects.bulk_create(new)
         if not upstream.default_model and (chosen := first_chat_model(wanted)):
             upstream.default_model = chosen
-            Upstream.objects.filter(pk=upstream.pk).update(default_model=chosen)
+            upstream.save(update_fields=["default_model"])
         _note(upstream, last_error="", models_read_at=clock.now())
     return wanted
 

@@ -76,23 +76,24 @@ class ResponseEvents:
     async def _events(self) -> AsyncGenerator[Any, None]:
         received = 0
         try:
-            async for data in self._source:
-                event = self._parse(data)
-                if event["type"] in _FAILURES:
-                    self._fail(event)
-                received += event["type"].endswith(".delta")
-                if self._log is not None and received % _PACE_EVERY == 0:
-                    await self._log.wait_for_reader()
-                if not _is_known_item(event.get("item")):
-                    continue
-                if event["type"] in _LAST:
-                    response = event.get("response") or {}
-                    response["output"] = list(filter(_is_known_item, response.get("output") or ()))
-                    self._count(response)
-                    await self._source.finish()
-                yield _EVENTS.get(event["type"], _UnknownEvent).construct(**event)
-                if event["type"] in _LAST:
-                    return
+            async for events in self._source:
+                for data in events:
+                    event = self._parse(data)
+                    if event["type"] in _FAILURES:
+                        self._fail(event)
+                    received += event["type"].endswith(".delta")
+                    if self._log is not None and received % _PACE_EVERY == 0:
+                        await self._log.wait_for_reader()
+                    if not _is_known_item(event.get("item")):
+                        continue
+                    if event["type"] in _LAST:
+                        response = event.get("response") or {}
+                        response["output"] = list(filter(_is_known_item, response.get("output") or ()))
+                        self._count(response)
+                        await self._source.finish()
+                    yield _EVENTS.get(event["type"], _UnknownEvent).construct(**event)
+                    if event["type"] in _LAST:
+                        return
             raise UpstreamUnreachable(
                 f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
             )

@@ -23,6 +23,7 @@ from apps.upstreams.routing import Target
 # Statuses that tell the caller something about its own request; everything else of 4xx is between us and the server.
 CALLERS_FAULT: Final = frozenset({400, 404, 413, 422, 429})
 _MAX_LINE = 32 * 1024 * 1024
+_DONE: Final = b"[DONE]"
 _DEMO_PAUSE = 0.012  # seconds between the demo's words, so that streaming can be seen
 
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
@@ -52,7 +53,10 @@ async def close_session() -> None:
 
 
 class AnswerStream:
-    """The answer's events as raw JSON. Whoever has one must `aclose()` it; closing early ends the connection."""
+    """The answer's events as raw JSON, those of one read together: they are there at once, and may be taken as one.
+
+    Whoever has one must `aclose()` it; closing early ends the connection.
+    """
 
     def __init__(
         self, target: Target, response: aiohttp.ClientResponse, own_session: aiohttp.ClientSession | None
@@ -62,7 +66,7 @@ class AnswerStream:
         self._own_session = own_session
         self.is_complete = False  # the server said [DONE]
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[list[bytes]]:
         return self._events()
 
     async def aclose(self) -> None:
@@ -70,7 +74,7 @@ class AnswerStream:
         if self._own_session:
             await self._own_session.close()
 
-    async def _events(self) -> AsyncIterator[bytes]:
+    async def _events(self) -> AsyncIterator[list[bytes]]:
         rest = b""
         patience = self._target.first_event_timeout
         while data := await self._read(patience):
@@ -80,22 +84,30 @@ class AnswerStream:
             rest = lines.pop()
             if len(rest) > _MAX_LINE:
                 raise UpstreamError(f"Upstream '{self._target.slug}' sent a line of over {_MAX_LINE} bytes.")
-            for line in lines:
-                if line.startswith(b"data:"):
-                    event = line[5:].strip()
-                    if event == b"[DONE]":
-                        self.is_complete = True
-                        await self.finish()
-                        return
-                    if event:
-                        yield event
-                elif line.startswith(b"{"):  # some servers report an error as a bare line
-                    yield line
+            if events := self._events_in(lines):
+                yield events
+            if self.is_complete:
+                await self.finish()
+                return
         if event := rest.removeprefix(b"data:").strip():
-            if event == b"[DONE]":
+            if event == _DONE:
                 self.is_complete = True
             else:  # the last line lacks its end, or a server that knows no streams sent the whole answer
-                yield event
+                yield [event]
+
+    def _events_in(self, lines: list[bytes]) -> list[bytes]:
+        events: list[bytes] = []
+        for line in lines:
+            if line.startswith(b"data:"):
+                event = line[5:].strip()
+                if event == _DONE:
+                    self.is_complete = True
+                    break
+                if event:
+                    events.append(event)
+            elif line.startswith(b"{"):  # some servers report an error as a bare line
+                events.append(line)
+        return events
 
     async def _read(self, patience: float) -> bytes:
         content = self._response.content
@@ -133,9 +145,9 @@ class _DemoStream:
     def __init__(self, body: dict[str, Any]) -> None:
         self._chunks = demo.chunks(body)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[list[bytes]]:
         for chunk in self._chunks:
-            yield encode(chunk)
+            yield [encode(chunk)]
             await asyncio.sleep(_DEMO_PAUSE)
 
     async def aclose(self) -> None:

@@ -74,7 +74,7 @@ def _fresh() -> Iterator[None]:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize(
-    ("is_staff", "may_view", "status"), [(True, True, 200), (True, False, 401), (False, True, 401)]
+    ("is_staff", "may_view", "status"), [(True, True, 200), (True, False, 403), (False, True, 401)]
 )
 def test_staff_who_may_see_diagnostics_need_no_key(is_staff: bool, may_view: bool, status: int) -> None:
     user = User.objects.create_user("ann", is_staff=is_staff)

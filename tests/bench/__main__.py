@@ -9,13 +9,14 @@ import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from tests.bench import processes, report
-from tests.bench.measure import Bench, Effort, Rounds, start
+from tests.bench.measure import BARE, Bench, Effort, Rounds, start
 from tests.bench.processes import BenchFailed
 
-MEASUREMENTS = ("start", "models", "stream", "chunks", "paced", "whole", "rest")
+MEASUREMENTS = ("start", "models", "stream", "chunks", "paced", "whole", "access", "rest")
 RESULTS = processes.ROOT / "bench-results"
 _STARTS = 3
 
@@ -65,7 +66,8 @@ async def _all_up(stack: AsyncExitStack, upstream: processes.Child, effort: Effo
         load=await up(processes.load(folder)),
         gateway=await up(processes.gateway(upstream.port, folder)),
         floor=await up(processes.floor(folder)),
-        bare={client: await up(processes.bare(client, upstream.port, folder)) for client in ("fast", "stock")},
+        bare={client: await up(processes.bare(client, upstream.port, folder)) for client in BARE},
+        crowded=partial(processes.crowded, upstream.port, folder),
     )
 
 

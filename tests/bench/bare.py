@@ -1,7 +1,8 @@
-"""The SDK without the gateway: the same agent run in a loop against the same upstream, on either client.
+"""The SDK without the gateway: the same agent run in a loop against the same upstream, on one of three clients.
 
-`fast` is the gateway's own ChatClient, `stock` the openai package's AsyncOpenAI. It takes one order a line on stdin and
-answers with one line of JSON; what a run costs here is what the gateway is compared with.
+`fast` is the gateway's own ChatClient, which hands every chunk to the SDK; `joined` the same one as in a run of the
+gateway, where text that came with one read is one chunk; `stock` the openai package's AsyncOpenAI. It takes one order
+a line on stdin and answers with one line of JSON; what a run costs here is what the gateway is compared with.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from agents import OpenAIChatCompletionsModel, RunConfig, Runner  # noqa: E402
 from openai import AsyncOpenAI  # noqa: E402
 
 from apps.upstreams import transport  # noqa: E402
+from apps.upstreams.calls import CallLog, current_calls  # noqa: E402
 from apps.upstreams.chat_client import ChatClient  # noqa: E402
 from apps.upstreams.routing import Target  # noqa: E402
 from tests.bench.agents.Bench.agent import agent  # noqa: E402
@@ -55,6 +57,8 @@ def _client(name: str, upstream: str) -> Any:
 
 
 async def _one(order: dict[str, Any], config: RunConfig) -> str:
+    if order["joined"]:
+        current_calls.set(CallLog())
     items: Any = [{"role": "user", "content": order["message"]}]
     if not order["streamed"]:
         return str((await Runner.run(agent, items, run_config=config)).final_output)
@@ -102,9 +106,11 @@ def main() -> None:
         config = runner.run(_prepared(name, upstream))
         gc.collect()
         gc.freeze()  # as the gateway's worker does
+        gc.set_threshold(20_000, 10, 10)  # so, too
         print("ready", flush=True)
         for line in sys.stdin:
-            print(json.dumps(runner.run(run(json.loads(line), config))), flush=True)
+            order = {**json.loads(line), "joined": name == "joined"}
+            print(json.dumps(runner.run(run(order, config))), flush=True)
         runner.run(_close())
 
 

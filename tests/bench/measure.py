@@ -4,7 +4,9 @@ import asyncio
 import http.client
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +16,8 @@ from tests.bench.processes import AGENT, KEY, BenchFailed, Child
 WORDS = 100  # of an ordinary answer: one chunk each
 FEW, MANY = 50, 550  # words: what lies between the two is chunks alone
 PACE = 0.002  # seconds between the chunks of an upstream that is not ready before it is asked
+BARE = ("fast", "joined", "stock")  # what is run without the gateway: see bare.py
+FEW_RULES, MANY_RULES = (10, 10), (100_000, 10_000)  # keys and rules of `access`
 MODELS_PER_RUN = 10  # requests of /v1/models for each run asked for: they cost about a tenth
 
 Batch = Mapping[str, float]
@@ -39,6 +43,7 @@ class Bench:
     gateway: Child
     floor: Child
     bare: Mapping[str, Child]
+    crowded: Callable[[int, int], AbstractAsyncContextManager[Child]]
 
     async def models(self) -> Rounds:
         count = self.effort.requests * MODELS_PER_RUN
@@ -53,7 +58,9 @@ class Bench:
         return await self._interleave(self._sides(WORDS, self.effort.requests, streamed=True))
 
     async def whole(self) -> Rounds:
-        return await self._interleave(self._sides(WORDS, self.effort.requests, streamed=False))
+        sides = self._sides(WORDS, self.effort.requests, streamed=False)
+        del sides["joined"]
+        return await self._interleave(sides)
 
     async def chunks(self) -> Rounds:
         count = max(self.effort.clients, self.effort.requests // 4)
@@ -61,7 +68,7 @@ class Bench:
             f"{side}-{words}": ask
             for words in (FEW, MANY)
             for side, ask in self._sides(words, count, streamed=True).items()
-            if side != "stock"
+            if side in ("gateway", "fast")
         }
         return await self._interleave(sides)
 
@@ -69,15 +76,29 @@ class Bench:
         """Chunks that come one at a time, as from a real model: each wakes the process up and is written alone."""
         count = max(self.effort.clients, self.effort.requests // 4)
         sides = self._sides(WORDS, count, streamed=True, pace=PACE)
-        del sides["stock"]
+        del sides["joined"], sides["stock"]
         return await self._interleave(sides)
+
+    async def access(self) -> Rounds:
+        """A key check, a decision and the list of what is granted: with few keys and rules, and with very many."""
+        count = self.effort.requests * MODELS_PER_RUN
+        async with self.crowded(*FEW_RULES) as few, self.crowded(*MANY_RULES) as many:
+            lists = {
+                f"list-{name}": partial(self._list_models, server, count, needle=f'"{AGENT}"')
+                for name, server in (("few", few), ("many", many))
+            }
+            one = {
+                f"one-{name}": partial(self._load, server, count, path=f"/v1/models/{AGENT}", needle=AGENT, needles=1)
+                for name, server in (("few", few), ("many", many))
+            }
+            return await self._interleave(lists | one)
 
     async def rest(self) -> Rounds:
         """After everything else: what the worker holds and does when nobody asks for anything."""
         return [{"gateway": {"rss_mb": resident_mb(self.gateway.pid), "cpu_ms": await self.gateway.cpu_at_rest(2.0)}}]
 
     def _sides(self, words: int, count: int, *, streamed: bool, pace: float = 0.0) -> dict[str, Ask]:
-        """The same run through the gateway and bare, on either client."""
+        """The same run through the gateway and bare, on each client."""
         message = _message(words, pace)
         order = {
             "message": message,
@@ -88,8 +109,7 @@ class Bench:
         }
         return {
             "gateway": lambda: self._chat(message, words, count, streamed=streamed),
-            "fast": lambda: self.bare["fast"].order(**order),
-            "stock": lambda: self.bare["stock"].order(**order),
+            **{client: partial(self.bare[client].order, **order) for client in BARE},
         }
 
     async def _list_models(self, server: Child, count: int, *, needle: str) -> Batch:

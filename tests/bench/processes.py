@@ -5,7 +5,8 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -136,16 +137,37 @@ def bare(client: str, upstream_port: int, folder: Path) -> Child:
     return Child(f"bare-{client}", arguments, ready=re.compile("ready"), folder=folder)
 
 
-def gateway(upstream_port: int, folder: Path) -> Child:
+def gateway(upstream_port: int, folder: Path, *, name: str = "gateway") -> Child:
     """`manage.py serve --bootstrap` with default settings; its log goes to a file."""
     return Child(
-        "gateway",
+        name,
         [_MANAGE, "serve", "--bootstrap", "--port", "0"],
         ready=re.compile(r"listens on http://127\.0\.0\.1:(\d+)"),
         folder=folder,
-        GATEWAY_AGENT_DISCOVERY_PATH=str(ROOT / "tests" / "bench" / "agents"),
-        GATEWAY_BOOTSTRAP_API_KEY=KEY,
-        GATEWAY_WORKERS="1",
-        OPENAI_BASE_URL=f"http://127.0.0.1:{upstream_port}/v1",
-        OPENAI_API_KEY="bench",
+        **_of_gateway(upstream_port),
     )
+
+
+@asynccontextmanager
+async def crowded(upstream_port: int, folder: Path, keys: int, rules: int) -> AsyncIterator[Child]:
+    """A gateway of its own with so many keys and rules."""
+    own = folder / f"crowded-{keys}"
+    own.mkdir()
+    settings = _of_gateway(upstream_port)
+    filled = re.compile(r"filled")
+    async with Child(
+        f"crowd-{keys}", ["-m", "tests.bench.crowd", str(keys), str(rules)], ready=filled, folder=own, **settings
+    ):
+        pass
+    async with gateway(upstream_port, own, name=f"crowded-{keys}") as server:
+        yield server
+
+
+def _of_gateway(upstream_port: int) -> dict[str, str]:
+    return {
+        "GATEWAY_AGENT_DISCOVERY_PATH": str(ROOT / "tests" / "bench" / "agents"),
+        "GATEWAY_BOOTSTRAP_API_KEY": KEY,
+        "GATEWAY_WORKERS": "1",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream_port}/v1",
+        "OPENAI_API_KEY": "bench",
+    }

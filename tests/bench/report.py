@@ -54,6 +54,7 @@ def _stream(rounds: Rounds) -> Iterator[Row]:
     what = f"streamed run of {WORDS} chunks"
     yield Row(f"{what}: gateway / bare Runner, same client", "x", _ratio(rounds, "gateway", "fast"), 1.25)
     yield Row(f"{what}: gateway / bare Runner, stock client", "x", _ratio(rounds, "gateway", "stock"), 0.5)
+    yield Row(f"{what}: gateway / bare Runner that joins text as well", "x", _ratio(rounds, "gateway", "joined"))
 
 
 def _chunks(rounds: Rounds) -> Iterator[Row]:
@@ -78,6 +79,12 @@ def _whole(rounds: Rounds) -> Iterator[Row]:
     yield Row(f"{what}: gateway / bare Runner, stock client", "x", _ratio(rounds, "gateway", "stock"))
 
 
+def _access(rounds: Rounds) -> Iterator[Row]:
+    what = "with 100,000 keys and 10,000 rules / with 10 of each"
+    yield Row(f"/v1/models {what}", "x", _ratio(rounds, "list-many", "list-few"), 1.2)
+    yield Row(f"/v1/models/{{id}} {what}", "x", _ratio(rounds, "one-many", "one-few"), 1.2)
+
+
 def _start(rounds: Rounds) -> Iterator[Row]:
     yield Row("start to first answer (not the first start)", " s", _of(rounds, "gateway", "seconds"), 5.0)
     yield Row("memory of a worker at rest, just started", " MB", _of(rounds, "gateway", "rss_mb"), 220.0)
@@ -95,6 +102,7 @@ _TABLE: Mapping[str, Callable[[Rounds], Iterator[Row]]] = {
     "chunks": _chunks,
     "paced": _paced,
     "whole": _whole,
+    "access": _access,
     "rest": _rest,
 }
 

@@ -56,6 +56,7 @@ def test_check_agent_of_a_broken_folder_says_where_and_how(tmp_path: Path, folde
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.django_db
 def test_check_agent_takes_the_file_and_relative_paths(
     folder: DiscoveryFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_check_agent_of_what_is_no_agent(folder: DiscoveryFolder, name: str) -> 
     assert report["problems"][0]["remedy"]
 
 
+@pytest.mark.django_db
 def test_check_agent_lists_refused_agents(folder: DiscoveryFolder) -> None:
     path = folder.write("W", "from agents import *\nagent = Agent(name='x', tools=[WebSearchTool()])")
     status, output = check(path, json=True)
@@ -112,6 +114,7 @@ def test_discover_agents_of_an_empty_folder_says_what_to_do(catalog: DiscoveryFo
 # --- check_agent: what it needs, and a chat --------------------------------------------------------------------------
 
 
+@pytest.mark.django_db
 def test_check_agent_names_what_is_not_there_yet(folder: DiscoveryFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEATHER_PORT", "1")
     monkeypatch.delenv("WEATHER_TOKEN", raising=False)
@@ -145,6 +148,7 @@ def test_check_agent_names_what_is_not_there_yet(folder: DiscoveryFolder, monkey
     ]
 
 
+@pytest.mark.django_db
 def test_check_agent_runs_main_to_find_the_agent_when_it_is_told_to(folder: DiscoveryFolder) -> None:
     path = folder.write(
         "Weather",

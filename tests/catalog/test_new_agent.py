@@ -24,6 +24,7 @@ def new_agent(*arguments: str, **options: Any) -> str:
         (["Planner", "--namespace", "labs"], "labs/Planner", "labs/planner", "Planner"),
     ],
 )
+@pytest.mark.django_db
 def test_new_agent_loads_at_once(
     folder: DiscoveryFolder, arguments: list[str], place: str, agent_id: str, sdk_name: str
 ) -> None:

@@ -1,6 +1,7 @@
 """Versions that are kept, put back and followed again, in one process; tests/console/test_agent_versions.py has two."""
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from apps.catalog import archives, pinned_folders, recording, registry, scan, se
 from apps.catalog.archives import Damaged
 from apps.catalog.models import AgentVersion, Diagnostic, DropIn, PinnedVersion, ServingWorker, State
 from apps.catalog.serving_workers import Agreement, ThisWorker
+from apps.catalog.versions import CannotPutBack
 from apps.core import clock, live_config
 from apps.core.models import ConfigVersion
 from apps.upstreams.detect import add_demo
@@ -378,6 +380,42 @@ def scan_root(catalog: DiscoveryFolder) -> Path:
 
 
 @pytest.mark.django_db
+class TestRestoring:
+    def test_folder_that_is_gone_comes_back_with_a_kept_version(self, catalog: DiscoveryFolder) -> None:
+        one = save(catalog, "One", **{"words.txt": "one"})
+        save(catalog, "Two", **{"words.txt": "two"})
+        versions.put_back(ID, kept()[-1])
+        folder = catalog.path / "Weather"
+        shutil.rmtree(folder)
+        refresh()
+        assert ID not in registry.entries()
+
+        versions.restore(ID, one, folder)
+        refresh()
+
+        assert (registry.entries()[ID].digest, registry.entries()[ID].name, codes()) == (one, "One", [])
+        assert (folder / "words.txt").read_text() == "one"
+        assert [path.name for path in catalog.path.iterdir()] == ["Weather"]  # nothing is left beside it
+
+    def test_folder_that_is_there_is_left_alone(self, catalog: DiscoveryFolder) -> None:
+        one = save(catalog, "One")
+        save(catalog, "Two")
+        with pytest.raises(CannotPutBack, match=r"cannot be written to .*Weather: .*not empty"):
+            versions.restore(ID, one, catalog.path / "Weather")
+        assert "Two" in (catalog.path / "Weather" / "agent.py").read_text()
+        assert [path.name for path in catalog.path.iterdir()] == ["Weather"]
+
+    def test_place_outside_the_discovery_folders_is_refused(self, catalog: DiscoveryFolder, tmp_path: Path) -> None:
+        one = save(catalog, "One")
+        with pytest.raises(CannotPutBack, match="does not lie in a discovery folder any more"):
+            versions.restore(ID, one, tmp_path / "elsewhere" / "Weather")
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_version_that_is_not_kept_is_refused(self, catalog: DiscoveryFolder) -> None:
+        with pytest.raises(CannotPutBack, match="is not kept"):
+            versions.restore(ID, "0" * 64, catalog.path / "Weather")
+
+
 class TestServingWorkers:
     def test_row_says_what_serves_and_leaves_with_the_process(self, catalog: DiscoveryFolder) -> None:
         worker = ThisWorker()

@@ -22,6 +22,7 @@ from apps.access.subject import Key, Subject
 from apps.console.access.explain import Answer, ShownStep
 from apps.core import clock, live_config
 from apps.core.errors import Unauthenticated
+from apps.execution.tool_access import sentence
 from apps.observability import error_ring
 from tests.console.test_agent_versions import Browser
 from tests.factories import DropInFactory, GrantFactory
@@ -119,7 +120,8 @@ class TestExplain:
                 continue
             decision = ask(subject, Action.USE_TOOL if target.tool else Action.CHAT, target)
             assert answer.decision == decision, key.name
-            assert answer.sentence == decision.reason
+            told = sentence(target.tool, decision) if target.tool else decision.reason
+            assert answer.sentence == told
 
     def test_shows_a_large_verdict_the_sentence_and_the_rule_that_spoke(self, admin_client: Client) -> None:
         key, _ = issue_key("k")

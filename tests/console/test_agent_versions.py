@@ -1,6 +1,7 @@
 """An agent's page: which version serves, why not a newer one, putting a former one back; last with real workers."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -130,7 +131,7 @@ class TestPage:
             version(row, str(number) * 64)
             worker({row.agent_id: A[:12]})
             diagnose(row)
-        assert count_queries(lambda: admin_client.get(f"{LIST}{row.pk}/serving/")) == 8
+        assert count_queries(lambda: admin_client.get(f"{LIST}{row.pk}/serving/")) == 10
 
     def test_page_asks_for_what_serves_again_and_again(self, admin_client: Client) -> None:
         row = serving()
@@ -190,7 +191,7 @@ class TestPuttingBack:
         gone = serving("gone", State.GONE, digest="", disk_digest="")
         version(gone, A)
         PinnedVersion(folder_id=gone.folder_id, digest=A).save()
-        assert buttons(admin_client, gone) == []
+        assert buttons(admin_client, gone) == [f"Restore version {A[:12]}"]
         admin_client.post(f"{LIST}{gone.pk}/delete/", {"post": "yes"})
         assert not AgentVersion.objects.exists()
         assert not PinnedVersion.objects.exists()
@@ -289,6 +290,22 @@ def test_former_version_is_put_back_and_the_folder_followed_again(pair: GatewayS
     browser.post(f"{page}follow/")
     eventually(lambda: agreed(browser, page) not in ("", one), True, within=TWO_SECONDS)
     assert said(pair) == {"three"}
+
+
+def test_folder_that_was_removed_is_restored(pair: GatewayServer, browser: Browser) -> None:
+    page = browser.page_of(ID)
+    eventually(lambda: bool(agreed(browser, page)), True, within=30)  # the second worker starts later
+    one = agreed(browser, page)
+    eventually(lambda: f"Keep version {one}" in browser.html(page), True)
+    shutil.rmtree(pair.agents / "Weather")
+    eventually(lambda: f"Restore version {one}" in browser.html(page), True)
+
+    assert f"is restored with version {one}, and serves in a moment." in browser.put_back(page, one)
+
+    eventually(lambda: agreed(browser, page), one, within=TWO_SECONDS)
+    assert said(pair) == {"one"}
+    edit(pair, SOURCE.format(word="two"))  # the folder is followed as any other
+    eventually(lambda: agreed(browser, page) not in ("", one), True, within=TWO_SECONDS)
 
 
 def test_pin_outlives_a_restart_and_saves_from_a_broken_edit(pair: GatewayServer, browser: Browser) -> None:

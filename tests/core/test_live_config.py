@@ -1,5 +1,7 @@
 """Snapshots of the configuration: memory only, whole, and new when the version row moved."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -17,6 +19,7 @@ from apps.upstreams.models import Upstream
 from apps.upstreams.routing import route, upstreams
 from tests.factories import ApiKeyFactory, UpstreamFactory
 from tests.harness import eventually
+from tests.harness.processes import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -160,6 +163,17 @@ def test_poller_follows_changes_and_survives_an_unreadable_database() -> None:
     finally:
         live_config._state.loaders.pop("tests.failing", None)
         poller.stop()
+
+
+def test_every_section_is_declared_before_a_worker_reads_its_first_snapshot() -> None:
+    """One that a first request declares would drop the snapshot in the middle of it."""
+    program = (
+        "import django; django.setup(); from apps.core.live_config import _state; at_first = set(_state.loaders); "
+        "import gateway_site.worker, gateway_site.urls; print(sorted(set(_state.loaders) - at_first))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0)
 
 
 def _failing() -> Any:

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 
@@ -27,6 +28,72 @@ def revoke_key(id: int) -> None:
     from apps.core.clock import now
 
     assert ApiKey.objects.filter(pk=id).revoke(now()) == 1
+
+
+def make(model: str, **fields: Any) -> int:
+    """A row of `model`, such as access.Grant; its id. Names like `team_id` set foreign keys."""
+    from django.apps import apps
+
+    row: Any = apps.get_model(model)(**fields)
+    row.save()
+    return int(row.pk)
+
+
+def change(model: str, id: int, **fields: Any) -> None:
+    """As the admin does it."""
+    from django.apps import apps
+
+    row: Any = apps.get_model(model).objects.get(pk=id)
+    for name, value in fields.items():
+        setattr(row, name, value)
+    row.save()
+
+
+def remove(model: str, id: int) -> None:
+    from django.apps import apps
+
+    row: Any = apps.get_model(model).objects.get(pk=id)
+    row.delete()
+
+
+def rows(model: str, **filters: Any) -> list[dict[str, Any]]:
+    from django.apps import apps
+
+    return list(apps.get_model(model)._default_manager.filter(**filters).values())
+
+
+def override(*, ttl: float, **fields: Any) -> int:
+    from apps.access import overrides
+    from apps.access.models import ApiKey
+    from apps.access.policy import Effect, Kind
+
+    key_id = fields.pop("key_id", None)
+    made = overrides.override(
+        effect=Effect(fields.pop("effect")),
+        about=Kind(fields.pop("about", "agent")),
+        ttl=timedelta(seconds=ttl),
+        key=ApiKey.objects.get(pk=key_id) if key_id else None,
+        reason="tests",
+        author="tests",
+        **fields,
+    )
+    return int(made.pk)
+
+
+def rotate_key(id: int, *, overlap: float) -> str:
+    from apps.access import keys
+    from apps.access.models import ApiKey
+    from apps.core.clock import now
+
+    return keys.rotate_key(ApiKey.objects.get(pk=id), at=now(), overlap=timedelta(seconds=overlap))
+
+
+def sign_persons(key_id: int, secret: str) -> None:
+    from apps.access.models import ApiKey
+
+    key = ApiKey.objects.get(pk=key_id)
+    key.set_identity_secret(secret)
+    key.save()
 
 
 def key_used_at(id: int) -> str | None:
@@ -75,6 +142,53 @@ def set_agent(agent_id: str, **fields: Any) -> None:
     for name, value in fields.items():
         setattr(row, name, value)
     row.save()
+
+
+def put_module_rule(pattern: str, effect: str, reason: str = "") -> None:
+    from apps.catalog.models import ModuleRule
+
+    row = ModuleRule.objects.filter(pattern=pattern).first() or ModuleRule(pattern=pattern)
+    row.effect, row.reason = effect, reason
+    row.save()
+
+
+def set_module_policy(**fields: Any) -> None:
+    from apps.catalog.models import ModulePolicy
+
+    row = ModulePolicy.row()
+    for name, value in fields.items():
+        setattr(row, name, value)
+    row.save()
+
+
+def approve_serving() -> int:
+    from apps.catalog import approved_versions
+
+    count, failures = approved_versions.approve_serving()
+    assert not failures, failures
+    return count
+
+
+def approve_folder(agent_id: str) -> None:
+    """What lies in its folder now."""
+    from apps.catalog import approved_versions
+    from apps.catalog.models import DropIn
+
+    row = DropIn.objects.get(agent_id=agent_id)
+    approved_versions.approve(row.folder_id, Path(row.folder), approved_versions.review(row).digest)
+
+
+def kept_versions(folder_id: str) -> int:
+    from apps.catalog.models import AgentVersion
+
+    return AgentVersion.objects.filter(folder_id=folder_id).count()
+
+
+def worker_count() -> int:
+    from apps.catalog import serving_workers
+    from apps.core import clock
+
+    return serving_workers.answering(clock.now()).count()
 
 
 def agent_state(agent_id: str) -> str | None:

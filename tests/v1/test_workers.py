@@ -1,9 +1,7 @@
 """Two worker processes on one database: every change is live in both within a second."""
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +14,9 @@ from tests.conftest import write_agent, write_source
 from tests.fakes.faulty_upstream import TEXT
 from tests.harness import DemoServer, FaultyServer, GatewayServer, Template, eventually
 from tests.harness.gateway import configure_upstreams
+from tests.harness.scratch_database import scratch_database
 
 REPORTER = (Path(__file__).parents[1] / "fixtures" / "gateway_agents" / "Reporter" / "agent.py").read_text()
-POSTGRES = "postgresql://postgres@127.0.0.1:5432/"
 HOW_MANY = 40  # requests on connections of their own, sixteen at a time: both processes get some
 
 
@@ -44,25 +42,6 @@ def workers(
         configure_upstreams(server.operator, demo, faulty)
         eventually(lambda: len(pids(server)), 2, within=30)
         yield server
-
-
-class scratch_database:  # noqa: N801  # a context manager
-    """A PostgreSQL database of its own. Skips the test where no server lets us in."""
-
-    def __enter__(self) -> str:
-        given = os.environ.get("DATABASE_URL", "")
-        server = (given if given.startswith("postgres") else POSTGRES).rpartition("/")[0]
-        self._name = f"gateway_tests_{uuid.uuid4().hex[:12]}"
-        try:
-            self._admin = psycopg.connect(f"{server}/postgres", autocommit=True, connect_timeout=3)
-            self._admin.execute(f"CREATE DATABASE {self._name}")  # type: ignore[arg-type]
-        except psycopg.Error as error:
-            pytest.skip(f"no PostgreSQL server to test with: {error}")
-        return f"{server}/{self._name}"
-
-    def __exit__(self, *_: object) -> None:
-        self._admin.execute(f"DROP DATABASE {self._name} WITH (FORCE)")  # type: ignore[arg-type]
-        self._admin.close()
 
 
 def each(asked: Callable[[], Any]) -> list[Any]:

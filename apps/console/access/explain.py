@@ -28,6 +28,7 @@ from apps.console.access import known
 from apps.console.access.pages import for_operators, page, policy_now
 from apps.core import clock
 from apps.core.forms import SuggestingInput
+from apps.execution.tool_access import sentence
 
 _STATUSES = {"key_ended": 401, "limit": 429}  # whatever else is refused is a 403
 
@@ -164,10 +165,11 @@ def _supposed(asked: dict[str, Any], key: Key, at: datetime) -> list[Rule]:
 def _of_chat(decision: Decision, subject: Subject, agent_id: str, at: datetime) -> Answer:
     key = subject.key
     status = 200 if decision.allowed else _STATUSES.get(decision.code, 403)
-    sentence = refusal(key, at) if status == 401 else decision.reason
+    refused = refusal(key, at)
+    told = refused.message if refused else decision.reason
     notes = [*_about_place(subject), *_about_agent(agent_id)]
     question = f"May “{key.name}” chat with {agent_id}?"
-    return Answer(decision, question, sentence, _shown(decision), notes, status)
+    return Answer(decision, question, told, _shown(decision), notes, status)
 
 
 def _of_tool(decision: Decision, chat: Decision, subject: Subject, target: Target) -> Answer:
@@ -177,7 +179,7 @@ def _of_tool(decision: Decision, chat: Decision, subject: Subject, target: Targe
     if not target.module:
         notes.append("Rules about modules were not asked: the tool's module is not given.")
     question = f"May {target.tool} be called while {target.agent} runs?"
-    return Answer(decision, question, decision.reason, _shown(decision), notes)
+    return Answer(decision, question, sentence(target.tool, decision), _shown(decision), notes)
 
 
 def _shown(decision: Decision) -> list[ShownStep]:

@@ -1,0 +1,201 @@
+"""Every tool call and handoff of every run asks the policy first, however deep and whoever's Model object answers.
+
+The SDK has no public place that all of them pass (docs/decisions/0012-tools-are-governed-inside-the-sdk.md), so a few
+of its internal functions are replaced by ones that ask and go on. tests/execution/test_governed_tools.py fails when an
+upgrade moves one; a process that does not find one does not start.
+"""
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agents import Agent, FunctionTool, Handoff, Tool, ToolErrorFormatterArgs
+from agents.run_internal.items import function_rejection_item
+from agents.run_internal.run_steps import NextStepHandoff
+from agents.tool import FunctionToolResult, get_function_tool_origin
+from django.core.exceptions import ImproperlyConfigured
+
+from apps.access.decide import Decision
+from apps.core.errors import AccessDenied
+from apps.execution import callers, tool_access
+from apps.execution.tool_modules import source_of
+
+Asynchronous = Callable[..., Any]
+
+
+def install() -> None:
+    """Govern the tools of this process; once done, it stays done.
+
+    Raises ImproperlyConfigured, and changes nothing, when the SDK is another one than this is made for.
+    """
+    found = [(seam, *seam.find()) for seam in SEAMS]
+    for seam, owner, original in found:
+        if original.__module__ != __name__:
+            setattr(owner, seam.name, seam.governed(original))
+
+
+def tell_of_refused(args: ToolErrorFormatterArgs[Any]) -> str | None:
+    """For RunConfig.tool_error_formatter: a model that calls what it was not offered hears why not."""
+    caller = callers.current()
+    return caller.refused.get(args.tool_name) if caller and args.kind == "tool_not_found" else None
+
+
+# --- function tools: the module's own, MCP tools, agents as tools -----------------------------------------------------
+
+
+def _tool_call(original: Asynchronous) -> Asynchronous:
+    """Asks before the SDK looks whether a person has to approve, and before guardrails and hooks hear of the call."""
+
+    async def run_single_tool(executor: Any, *, task_state: Any, func_tool: FunctionTool, tool_call: Any) -> Any:
+        if told := _refusal(func_tool):
+            return _rejected(executor, func_tool, tool_call, told)
+        return await original(executor, task_state=task_state, func_tool=func_tool, tool_call=tool_call)
+
+    return run_single_tool
+
+
+def _refusal(tool: FunctionTool) -> str:
+    decision = tool_access.ask_for_tool(tool.name, _source_of(tool))
+    inner = tool._agent_instance  # noqa: SLF001
+    if decision.allowed and isinstance(inner, Agent):
+        decision = tool_access.ask_to_hand_over(inner.name) or decision
+    return "" if decision.allowed else tool_access.sentence(tool.name, decision)
+
+
+def _rejected(executor: Any, tool: FunctionTool, tool_call: Any, told: str) -> FunctionToolResult:
+    """What the SDK makes of a call that a person rejected: an ordinary output, and the run goes on."""
+    item = function_rejection_item(
+        executor.public_agent,
+        tool_call,
+        rejection_message=told,
+        output_json_schema=tool.output_json_schema,
+        scope_id=executor.tool_state_scope_id,
+        tool_origin=get_function_tool_origin(tool),
+    )
+    return FunctionToolResult(tool=tool, output=told, run_item=item)
+
+
+# --- tools that the model's provider runs, and those that the SDK runs for its calls (shell, apply_patch, ...) --------
+
+
+def _tools_of_turn(original: Asynchronous) -> Asynchronous:
+    """A function tool is offered all the same: the model hears why it may not call it."""
+
+    async def get_all_tools(agent: Agent[Any], context_wrapper: Any) -> list[Tool]:
+        tools = await original(agent, context_wrapper)
+        return [tool for tool in tools if isinstance(tool, FunctionTool) or _may_offer(tool)]
+
+    return get_all_tools
+
+
+def _may_offer(tool: Tool) -> bool:
+    return tool_access.may_offer_tool(tool.name, _source_of(tool))
+
+
+# Of the SDK's ToolExecutionPlan, and where each call of them has its tool.
+NATIVE_CALLS: Final = {
+    "computer_actions": "computer_tool",
+    "custom_tool_calls": "custom_tool",
+    "shell_calls": "shell_tool",
+    "apply_patch_calls": "apply_patch_tool",
+    "local_shell_calls": "local_shell_tool",
+}
+
+
+def _calls_of_turn(original: Asynchronous) -> Asynchronous:
+    """They were offered, and may have been forbidden since: while the model answered, or a person thought it over."""
+
+    async def execute_tool_plan(*, plan: Any, **options: Any) -> Any:
+        for tool in _native_tools(plan):
+            _require(tool_access.ask_for_tool(tool.name, _source_of(tool)))
+        return await original(plan=plan, **options)
+
+    return execute_tool_plan
+
+
+def _native_tools(plan: Any) -> Iterator[Tool]:
+    for calls, tool in NATIVE_CALLS.items():
+        yield from (getattr(call, tool) for call in getattr(plan, calls))
+
+
+# --- handoffs --------------------------------------------------------------------------------------------------------
+
+
+def _handoffs_of_turn(original: Asynchronous) -> Asynchronous:
+    async def get_handoffs(agent: Agent[Any], context_wrapper: Any) -> list[Handoff[Any, Any]]:
+        handoffs = await original(agent, context_wrapper)
+        return [one for one in handoffs if tool_access.may_offer_handoff(one.tool_name, one.agent_name)]
+
+    return get_handoffs
+
+
+def _handing_over(original: Asynchronous) -> Asynchronous:
+    """The last look before the other agent goes on; a handoff may bring another one than it announced."""
+
+    async def execute_handoffs(*, run_handoffs: Any, **options: Any) -> Any:
+        announced = run_handoffs[0].handoff.agent_name
+        _require(tool_access.ask_to_hand_over(announced))
+        step = await original(run_handoffs=run_handoffs, **options)
+        if isinstance(step.next_step, NextStepHandoff) and step.next_step.new_agent.name != announced:
+            _require(tool_access.ask_to_hand_over(step.next_step.new_agent.name))
+        return step
+
+    return execute_handoffs
+
+
+def _require(decision: Decision | None) -> None:
+    """The SDK has no way to tell the model here: the run ends."""
+    if decision and not decision.allowed:
+        raise AccessDenied(decision.reason)
+
+
+def _source_of(tool: Tool) -> str:
+    return source_of(tool, tuple({one.package for one in callers.possible()}))
+
+
+# --- where they are put ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """An asynchronous function of the SDK's, the parameters that ours relies on, and what makes ours of it."""
+
+    owner: str
+    name: str
+    takes: frozenset[str]
+    governed: Callable[[Asynchronous], Asynchronous]
+
+    def find(self) -> tuple[Any, Asynchronous]:
+        """Its owner and the function as it is now. Raises ImproperlyConfigured."""
+        try:
+            owner = pkgutil.resolve_name(f"agents.run_internal.{self.owner}")
+            function = getattr(owner, self.name)
+            takes = inspect.signature(function).parameters.keys()
+        except (ImportError, AttributeError, TypeError) as error:
+            raise self._missing() from error
+        if not inspect.iscoroutinefunction(function) or not self.takes <= takes:
+            raise self._missing()
+        return owner, function
+
+    def _missing(self) -> ImproperlyConfigured:
+        return ImproperlyConfigured(
+            f"The rules about tools cannot be held: openai-agents has no {self.owner}.{self.name} as this gateway knows"
+            " it. Install the version that requirements.lock names."
+        )
+
+
+SEAMS: Final = (
+    Seam(
+        "tool_execution:_FunctionToolBatchExecutor",
+        "_run_single_tool",
+        frozenset({"task_state", "func_tool", "tool_call"}),
+        _tool_call,
+    ),
+    Seam("run_loop", "get_all_tools", frozenset({"agent", "context_wrapper"}), _tools_of_turn),
+    Seam("turn_resolution", "_execute_tool_plan", frozenset({"plan"}), _calls_of_turn),
+    Seam("run_loop", "get_handoffs", frozenset({"agent", "context_wrapper"}), _handoffs_of_turn),
+    Seam("turn_resolution", "get_handoffs", frozenset({"agent", "context_wrapper"}), _handoffs_of_turn),
+    Seam("turn_resolution", "execute_handoffs", frozenset({"run_handoffs"}), _handing_over),
+)

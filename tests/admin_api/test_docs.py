@@ -1,0 +1,62 @@
+"""docs/operators-api.md: its commands, run in their order as they stand there, and its table of permissions."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apps.admin_api.routes import SUBJECTS
+from tests.conftest import write_source
+from tests.harness import GatewayServer, Template, eventually
+from tests.harness.processes import ROOT
+
+TEXT = (ROOT / "docs" / "operators-api.md").read_text()
+BLOCKS = [block for _, block in re.findall(r"^( *)```bash\n(.*?)^ *```", TEXT, re.MULTILINE | re.DOTALL)]
+PLAIN = 'from agents import Agent\n\nagent = Agent(name="Concierge", instructions="Answer.")\n'
+
+
+@pytest.fixture
+def server(tmp_path: Path, template: Template) -> Iterator[GatewayServer]:
+    write_source(tmp_path / "agents" / "Concierge", PLAIN)
+    with GatewayServer(tmp_path / "data", agents=tmp_path / "agents", template=template) as server:
+        yield server
+
+
+def run(block: str, **environment: str) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.replace(".venv/bin/python", sys.executable)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, bool(done.stdout)) == (0, True), f"{block}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+def test_every_command_works_as_pasted(server: GatewayServer) -> None:
+    issuing, *blocks = BLOCKS
+    key = run(f"{issuing}echo $GATEWAY_ADMIN_KEY", **server.environment)
+    eventually(lambda: server.request("GET", "/security/overrides", headers={"x-api-key": key}).status, 200)
+
+    for block in blocks:
+        run(block, **server.environment, GATEWAY_URL=server.url, GATEWAY_ADMIN_KEY=key)
+
+    assert len(blocks) == 8
+
+
+def test_table_names_every_operation_with_its_permission() -> None:
+    rows = dict(re.findall(r"^\| `(\w+ /\S+)` \| `(\S+)` \|", TEXT, re.MULTILINE))
+
+    operations = {
+        f"{operation.methods[0]} {path}".replace("override_id", "id"): operation.auth_callbacks[0]._permission
+        for subject in SUBJECTS
+        for path, view in subject.router.path_operations.items()
+        for operation in view.operations
+    }
+    assert rows == operations

@@ -1,0 +1,183 @@
+"""Every route of the URL conf, and who may reach it: a new one has to be entered here.
+
+Staff without permissions stands for whoever is logged in to the console and was granted nothing.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import get_resolver
+
+from apps.core import live_config
+from tests.factories import ApiKeyFactory, DropInFactory, RunFactory, UpstreamFactory
+
+pytestmark = pytest.mark.django_db
+
+ADMIN, CHAT = "agw_admin_of_the_routes_01", "agw_chat_of_the_routes_012"
+CHAT_BODY = {"model": "default/nothing", "messages": [{"role": "user", "content": "Hi"}]}
+OVERRIDE = {"effect": "deny", "pattern": "labs/*", "ttl": 60, "reason": "maintenance"}
+
+# route: method, body, and the status for nobody, a chat key, an admin key (without chat), staff without permissions
+API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
+    "": ("GET", None, (302, 302, 302, 302)),  # to the console, which asks who it is
+    "openapi.json": ("GET", None, (200, 200, 200, 200)),
+    "docs": ("GET", None, (200, 200, 200, 200)),
+    "health": ("GET", None, (200, 200, 200, 200)),
+    "ready": ("GET", None, (503, 503, 503, 503)),  # no worker runs in this process
+    "v1/chat/completions": ("POST", CHAT_BODY, (401, 404, 404, 401)),  # a model that is none, before all else
+    "v1/models": ("GET", None, (401, 200, 403, 401)),
+    "v1/models/<path:model>": ("GET", None, (401, 404, 404, 401)),
+    "v1/<path:rest>": ("GET", None, (401, 404, 404, 401)),
+    "admin/agents/errors": ("GET", None, (401, 403, 200, 403)),
+    "metrics/prometheus": ("GET", None, (401, 403, 200, 403)),
+    "security/preview": ("POST", {"key": 1}, (401, 403, 200, 403)),
+    "security/override": ("POST", OVERRIDE, (401, 403, 201, 403)),
+    "security/overrides": ("GET", None, (401, 403, 200, 403)),
+    "security/overrides/<override_id>": ("DELETE", None, (401, 403, 404, 403)),
+    "security/refresh": ("POST", None, (401, 403, 200, 403)),
+    "security/decisions": ("GET", None, (401, 403, 200, 403)),
+    "security/changes": ("GET", None, (401, 403, 200, 403)),
+}
+
+# Pages of the console that answer otherwise than "log in" to strangers, and than "forbidden" to staff.
+OPEN_TO_STRANGERS = {
+    "admin/login/": 200,
+    "admin/logout/": 302,  # to the dashboard, and from there to the login
+    "admin/catalog/dropin/<int:pk>/serving/": 403,  # a part of a page, which must not become the login page
+}
+OPEN_TO_STAFF = {
+    "admin/": 200,
+    "admin/login/": 302,  # to the dashboard
+    "admin/logout/": 405,  # takes POST only
+    "admin/password_change/": 200,
+    "admin/password_change/done/": 200,
+    "admin/jsi18n/": 200,
+    "admin/search/": 200,  # finds what the user may see
+    "admin/r/<path:content_type_id>/<path:object_id>/": 404,
+    "admin/^(?P<app_label>": 404,  # an app's page lists what the user may see, here nothing
+    "admin/(?P<url>.*)$": 404,
+}
+LED_AWAY = re.compile(
+    r"admin/\w+/\w+/<path:object_id>/|admin/(execution/approval|auditlog/logentry)/<path:object_id>/\w+/"
+)
+_addresses = (f"10.8.{n // 250}.{n % 250 + 1}" for n in count())
+
+
+@pytest.fixture(autouse=True)
+def _fresh_configuration() -> Iterator[None]:
+    live_config.forget()
+    yield
+    live_config.forget()
+
+
+@pytest.fixture(autouse=True)
+def _rows() -> None:
+    """One of everything, with the id 1 where a path has one."""
+    ApiKeyFactory.create(pk=1, credential=CHAT)
+    ApiKeyFactory.create(pk=2, credential=ADMIN, may_chat=False, may_administer=True)
+    UpstreamFactory.create(pk=1)
+    DropInFactory.create(pk=1)
+    RunFactory.create(id="1")
+    Group.objects.create(pk=1, name="Nobody yet")
+    User.objects.create_user("somebody", pk=1)
+    live_config.refresh()  # the road of /v1 reads memory only
+
+
+def routes() -> list[str]:
+    def walk(patterns: Any, before: str = "") -> Iterator[str]:
+        for one in patterns:
+            route = before + str(one.pattern)
+            if hasattr(one, "url_patterns"):
+                yield from walk(one.url_patterns, route)
+            else:
+                yield route
+
+    return list(dict.fromkeys(walk(get_resolver().url_patterns)))
+
+
+def path_of(route: str) -> str:
+    """With 1 for every id, and nonsense for the rest of a path."""
+    if route.startswith("admin/^(?P<app_label>"):
+        return "/admin/access/"
+    if route.endswith("(?P<url>.*)$"):
+        return "/admin/no/such/page/"
+    return "/" + re.sub(r"<[^>]+>", "1", route)
+
+
+def pages() -> dict[str, str]:
+    """The console's routes, shortened where apps are listed, with a path for each."""
+    found = [route for route in routes() if route.startswith("admin/") and route not in API]
+    return {re.sub(r"(app_label>).*", r"\1", route): path_of(route) for route in found}
+
+
+def client(**headers: str) -> Client:
+    """From an address of its own: many failures from one are refused otherwise."""
+    return Client(REMOTE_ADDR=next(_addresses), headers=headers)
+
+
+def staff() -> Client:
+    logged_in = client()
+    logged_in.force_login(User.objects.create_user(f"staff {next(_addresses)}", is_staff=True))
+    return logged_in
+
+
+def test_every_route_of_the_apis_is_listed_here() -> None:
+    assert {route for route in routes() if not route.startswith("admin/") or "errors" in route} == set(API)
+
+
+@pytest.mark.parametrize("route", API)
+def test_api_route_lets_in_whom_it_should(route: str) -> None:
+    method, body, expected = API[route]
+    callers = [client(), client(authorization=f"Bearer {CHAT}"), client(authorization=f"Bearer {ADMIN}"), staff()]
+    content = json.dumps(body).encode() if body else b""
+
+    statuses = tuple(
+        caller.generic(method, path_of(route), content, content_type="application/json").status_code
+        for caller in callers
+    )
+
+    assert statuses == expected
+
+
+def outcomes(caller: Client) -> dict[str, int | str]:
+    """Of every page of the console: `log in`, or the status."""
+    found: dict[str, int | str] = {}
+    for route, path in pages().items():
+        answer = caller.get(path)
+        if answer.status_code == 405 and route != "admin/logout/":
+            answer = caller.post(path)
+        asked_to_log_in = answer.status_code == 302 and answer.headers["Location"].startswith("/admin/login/")
+        found[route] = "log in" if asked_to_log_in else answer.status_code
+    return found
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-api-key": CHAT}, {"authorization": f"Bearer {ADMIN}"}])
+def test_console_shows_nothing_to_strangers_and_takes_no_key(headers: dict[str, str]) -> None:
+    found = outcomes(client(**headers))
+
+    assert {route: status for route, status in found.items() if status != "log in"} == OPEN_TO_STRANGERS
+
+
+def test_console_shows_nothing_of_the_rows_to_staff_without_permissions() -> None:
+    found = outcomes(staff())
+
+    # What leads elsewhere: from the short path of a row to its page, and from a page of a row that is none.
+    led_away = {route for route, status in found.items() if status == 302} - {"admin/login/"}
+    assert [route for route in sorted(led_away) if not LED_AWAY.fullmatch(route)] == []
+    others = {route: status for route, status in found.items() if status != 403 and route not in led_away}
+    assert others == OPEN_TO_STAFF
+
+
+def test_user_who_is_no_staff_is_a_stranger_to_the_console() -> None:
+    user = client()
+    user.force_login(User.objects.get(pk=1))
+
+    found = outcomes(user)
+
+    assert {route: status for route, status in found.items() if status != "log in"} == OPEN_TO_STRANGERS
