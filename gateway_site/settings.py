@@ -247,6 +247,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
     "SCRIPTS": [f"{STATIC_URL}console/copy.js"],
+    "STYLES": [f"{STATIC_URL}console/console.css"],
     "DASHBOARD_CALLBACK": "apps.console.dashboard.dashboard",
     "LOGIN": {"form": "apps.console.login.LoginForm"},
     "SIDEBAR": {"navigation": "apps.console.navigation.navigation"},

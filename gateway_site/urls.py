@@ -1,6 +1,6 @@
 from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from apps.openai_api.errors import error_response
@@ -9,6 +9,7 @@ from gateway_site.api import api
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("", api.urls),
+    path("admin/", include("apps.console.urls")),
     path("admin/", admin.site.urls),  # after the API, which has /admin/agents/errors
 ]
 

@@ -1,6 +1,7 @@
 """Who calls: the key of a request, and the person behind it where a front end may say so. Memory only."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 _TOKEN: Final = "HTTP_X_OPENWEBUI_USER_JWT"  # noqa: S105  # a header's name
 _ISSUER: Final = "open-webui"
 _HEADERS: Final = tuple(f"HTTP_X_OPENWEBUI_USER_{one}" for one in ("ID", "EMAIL", "NAME", "ROLE"))
+_NOT_VALID: Final = "The API key is not valid. Issue one in the admin under API keys."
 _LEEWAY: Final = 5  # seconds by which two clocks may differ
 _LONGEST: Final = 200  # characters of what a front end says about a person
 
@@ -57,12 +59,21 @@ def _key(credential: str) -> Key:
         raise KeyMissing("No API key was given. Send `Authorization: Bearer KEY` or `x-api-key: KEY`.")
     at = clock.now()
     key = find_key(credential, at)
-    if key is None or key.revoked:
-        raise Unauthenticated("The API key is not valid. Issue one in the admin under API keys.")
-    if not key.is_in_force(at):
-        raise KeyExpired("The API key has expired. Issue a new one in the admin under API keys.")
+    if key is None:
+        raise Unauthenticated(_NOT_VALID)
+    if refused := refusal(key, at):
+        raise refused
     note_use(key, at)
     return key
+
+
+def refusal(key: Key, at: datetime) -> Unauthenticated | None:
+    """What a caller with this key is answered when it does not count `at` that instant."""
+    if key.revoked:
+        return Unauthenticated(_NOT_VALID)
+    if not key.is_in_force(at):
+        return KeyExpired("The API key has expired. Issue a new one in the admin under API keys.")
+    return None
 
 
 def _person(key: Key, environ: Mapping[str, str]) -> EndUser | None:

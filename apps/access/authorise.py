@@ -7,6 +7,7 @@ import structlog
 from prometheus_client import Counter
 
 from apps.access.decide import Action, Decision, LimitState, Target, decide
+from apps.access.models import DENIED
 from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import Subject
 from apps.core import clock
@@ -48,5 +49,5 @@ def ask(subject: Subject, action: Action, target: Target, *, limits: Sequence[Li
     }
     log.log(logging.INFO if decision.allowed else logging.WARNING, "agent.security.decision", **facts)
     if not decision.allowed:
-        error_ring.note("authorise", code=decision.code, message=decision.reason, subject=subject.key.name, facts=facts)
+        error_ring.note(DENIED, code=decision.code, message=decision.reason, subject=subject.key.name, facts=facts)
     return decision

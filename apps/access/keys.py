@@ -79,6 +79,12 @@ def rotate_key(key: ApiKey, *, at: datetime, overlap: timedelta = OVERLAP) -> st
     return credential
 
 
+def end_former_credential(key: ApiKey, *, at: datetime) -> None:
+    """Let the credential before the last rotation count no more, before its time is over."""
+    key.previous_until = at
+    key.save(update_fields=["previous_until"])
+
+
 def _new_credential() -> str:
     return f"{MARK}{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 

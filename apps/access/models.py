@@ -1,6 +1,7 @@
 """Who may call, what they may use, and who says so: keys, teams, and the rules of access."""
 
 from datetime import datetime
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -10,9 +11,11 @@ from django.utils import timezone
 from apps.access.policy import Effect, Kind, Level, Place, Rule
 from apps.core import secrets
 from apps.core.audit import audited
-from apps.core.models import ConfigModel, ConfigQuerySet
+from apps.core.models import ConfigModel, ConfigQuerySet, ConfigRow
+from apps.observability.models import ErrorEvent
 
 _USER = settings.AUTH_USER_MODEL
+DENIED = "authorise"  # the stage of a denial in the ring of failures
 
 
 @audited(without=["created_at"])
@@ -34,6 +37,15 @@ class Team(ConfigModel):
 
     def __str__(self) -> str:
         return self.name
+
+    def suspend(self, reason: str) -> None:
+        """Has every key of the team refused, in all workers within a second. Callers are told the reason."""
+        self.suspended, self.suspended_reason = True, reason
+        self.save(update_fields=["suspended", "suspended_reason"])
+
+    def resume(self) -> None:
+        self.suspended, self.suspended_reason = False, ""
+        self.save(update_fields=["suspended", "suspended_reason"])
 
 
 class ApiKeyQuerySet(ConfigQuerySet["ApiKey"]):
@@ -131,6 +143,10 @@ class ApiKey(ConfigModel):
     def set_identity_secret(self, plaintext: str) -> None:
         """What signs X-OpenWebUI-User-Jwt for this key; "" when persons are not signed."""
         self.encrypted_identity_secret = secrets.encrypt(plaintext) if plaintext else ""
+
+    def former_counts(self, at: datetime) -> bool:
+        """Whether the credential before the last rotation is still accepted."""
+        return bool(self.previous_until and at < self.previous_until and not self.revoked_at)
 
     def state(self, at: datetime | None = None) -> str:
         """`active`, `expired` or `revoked`."""
@@ -322,10 +338,8 @@ class Override(ConfigModel):
 
 
 @audited()
-class AccessSettings(ConfigModel):
-    """What holds for all access. One row; without it the defaults."""
-
-    ROW = 1
+class AccessSettings(ConfigRow):
+    """What holds for all access."""
 
     inner_agents_obey_grants = models.BooleanField(
         "inner agents obey the grants",
@@ -340,9 +354,22 @@ class AccessSettings(ConfigModel):
     def __str__(self) -> str:
         return "access settings"
 
-    @classmethod
-    def current(cls) -> "AccessSettings":
-        return cls.objects.filter(pk=cls.ROW).first() or cls(pk=cls.ROW)
+
+class DenialManager(models.Manager["Denial"]):
+    def get_queryset(self) -> models.QuerySet["Denial"]:
+        return super().get_queryset().filter(stage=DENIED)
+
+
+class Denial(ErrorEvent):
+    """What access refused lately: the ring of failures as far as `authorise` wrote it."""
+
+    objects: ClassVar[DenialManager] = DenialManager()
+
+    class Meta:
+        proxy = True
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}"
 
 
 from apps.access import limit_models  # noqa: E402, F401  # a model of this app that builds on those above

@@ -14,7 +14,7 @@ def _load() -> Policy:
     rules = [*_grants(), *(row.rule() for row in ToolRule.objects.all())]
     rules += [row.rule() for row in Override.objects.in_force(clock.now())]
     teams = {team.pk: TeamState(team.name, _suspended(team)) for team in Team.objects.all()}
-    return Policy.of(rules, teams=teams, inner_agents_obey_grants=AccessSettings.current().inner_agents_obey_grants)
+    return Policy.of(rules, teams=teams, inner_agents_obey_grants=AccessSettings.row().inner_agents_obey_grants)
 
 
 def _grants() -> Iterator[Rule]:

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import F
 
 from apps.core.audit import audited
-from apps.core.models import ConfigModel
+from apps.core.models import ConfigModel, ConfigRow
 
 SHORT = 12  # hexadecimal digits of a digest that people are shown
 
@@ -152,10 +152,8 @@ class ModuleRule(ConfigModel):
 
 
 @audited()
-class ModulePolicy(ConfigModel):
-    """What holds for the folders that may load at all. One row."""
-
-    ROW = 1
+class ModulePolicy(ConfigRow):
+    """What holds for the folders that may load at all."""
 
     locked = models.BooleanField(
         "load approved content only",
@@ -170,11 +168,6 @@ class ModulePolicy(ConfigModel):
 
     def __str__(self) -> str:
         return "Module policy"
-
-    @classmethod
-    def row(cls) -> "ModulePolicy":
-        """The one row, not yet saved when nobody has set anything."""
-        return cls.objects.filter(pk=cls.ROW).first() or cls(pk=cls.ROW)
 
 
 @audited(without=["approved_by", "approved_at"])

@@ -1,4 +1,4 @@
-"""Users and groups in the console's look, and the site's own words."""
+"""Users and groups in the console's look, and the site's own words. The pages of access register themselves."""
 
 # mypy: disable-error-code="misc, type-arg"
 # django-unfold ships no types: its classes are Any to mypy.
@@ -11,6 +11,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from apps.console import changes  # noqa: F401  # registers the history of changes
+from apps.console.access import denials, overrides, rules, settings  # noqa: F401  # register their pages
 
 admin.site.index_title = "Dashboard"
 admin.site.unregister([User, Group])

@@ -13,6 +13,8 @@ from apps.access.limits.keeper import NOT_ENFORCED, keeper
 from apps.access.models import ApiKey
 from apps.catalog import serving_workers
 from apps.catalog.models import Diagnostic, DropIn, State
+from apps.console.access.matters import access_matters
+from apps.console.matter import Matter
 from apps.core import clock
 from apps.execution.admin import OUTCOME_COLOURS, time_shown
 from apps.execution.models import Outcome, Run
@@ -30,16 +32,6 @@ class Card:
     text: str
     link: str
     is_alarming: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Matter:
-    """Something that needs an operator: what it is, and what to do."""
-
-    title: str
-    remedy: str
-    link: str
-    is_urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +105,7 @@ def _matters(upstreams: list[Upstream], now: datetime) -> Iterator[Matter]:
         yield Matter(NOT_ENFORCED, remedy, _url("access_limit"))
     yield from _agent_matters()
     yield from _upstream_matters(upstreams)
+    yield from access_matters(now)
     soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")
     for key in soon[:SHOWN]:
         days = (key.expires_at - now).days if key.expires_at else 0

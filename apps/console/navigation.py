@@ -24,7 +24,13 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "Access",
             "items": [
                 _list(request, "API keys", "key", "access", "apikey"),
+                _list(request, "Teams", "groups", "access", "team"),
+                _list(request, "Grants", "rule", "access", "grant"),
+                _list(request, "Tool rules", "build", "access", "toolrule"),
+                _list(request, "Overrides", "timer", "access", "override"),
                 _list(request, "Limits", "speed", "access", "limit"),
+                _page(request, "Explain", "help", "console:explain", "access.view_apikey", "access.view_grant"),
+                _list(request, "Denials", "block", "access", "denial"),
                 _list(request, "Modules", "shield", "catalog", "modulerule"),
                 _list(request, "Changes", "difference", "auditlog", "logentry"),
                 _list(request, "Users", "person", "auth", "user"),
@@ -39,6 +45,10 @@ def _item(title: str, icon: str, view: str) -> dict[str, Any]:
     return {"title": title, "icon": icon, "link": reverse(view)}
 
 
+def _page(request: HttpRequest, title: str, icon: str, view: str, *needed: str) -> dict[str, Any]:
+    may_view = request.user.has_perms(needed)
+    return {**_item(title, icon, view), "permission": lambda _request: may_view}
+
+
 def _list(request: HttpRequest, title: str, icon: str, app: str, model: str) -> dict[str, Any]:
-    may_view = request.user.has_perm(f"{app}.view_{model}")
-    return {**_item(title, icon, f"admin:{app}_{model}_changelist"), "permission": lambda _request: may_view}
+    return _page(request, title, icon, f"admin:{app}_{model}_changelist", f"{app}.view_{model}")

@@ -1,11 +1,16 @@
-"""Form fields that several apps' admins share."""
+"""Form fields, widgets and links that several apps' admins share."""
+
+# mypy: disable-error-code="misc"
+# django-unfold ships no types: its classes are Any to mypy.
 
 import re
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from unfold.widgets import UnfoldAdminTextareaWidget
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 
 class LinesField(forms.Field):
@@ -31,3 +36,20 @@ class LinesField(forms.Field):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return self.to_python(initial) != self.to_python(data)
+
+
+class SuggestingInput(UnfoldAdminTextInputWidget):
+    """A free text with suggestions under it."""
+
+    suggestions: tuple[str, ...] = ()
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
+        list_id = f"{name}-suggestions"
+        field = super().render(name, value, {**(attrs or {}), "list": list_id, "autocomplete": "off"}, renderer)
+        options = format_html_join("", '<option value="{}"></option>', ((text,) for text in self.suggestions))
+        return format_html('{}<datalist id="{}">{}</datalist>', mark_safe(field), list_id, options)  # noqa: S308  # a widget
+
+
+def link_to(url: str, text: object) -> SafeString:
+    """A link that looks like one, also in lists, where the theme would not show it."""
+    return format_html('<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', url, text)

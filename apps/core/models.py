@@ -113,3 +113,18 @@ class ConfigModel(models.Model):
             deleted = super().delete(*args, **kwargs)
             ConfigVersion.bump(self._meta.db_table)
         return deleted
+
+
+class ConfigRow(ConfigModel):
+    """Settings that are one row."""
+
+    ROW = 1
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def row(cls) -> Self:
+        """The one row, not yet saved when nobody has set anything."""
+        found: Self | None = cls.objects.filter(pk=cls.ROW).first()
+        return found or cls(pk=cls.ROW)

@@ -16,8 +16,6 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
@@ -25,11 +23,11 @@ from unfold.utils import display_for_label
 from unfold.widgets import (
     UnfoldAdminPasswordToggleWidget,
     UnfoldAdminSelectWidget,
-    UnfoldAdminTextInputWidget,
     UnfoldBooleanSwitchWidget,
 )
 
 from apps.core.errors import UpstreamError
+from apps.core.forms import SuggestingInput
 from apps.upstreams import price_admin, probe  # noqa: F401  # price_admin registers its page
 from apps.upstreams.detect import PRESETS
 from apps.upstreams.models import Kind, Upstream, UpstreamModel
@@ -46,18 +44,6 @@ _SWITCHES = [
 ]
 _STATE_COLOURS = {"ok": "success", "demo": "info", "unread": "warning", "error": "danger", "disabled": None}
 _SECRET = re.compile(r"[\x21-\x7e]*")  # what an HTTP header carries
-
-
-class SuggestingInput(UnfoldAdminTextInputWidget):
-    """A free text with suggestions under it."""
-
-    suggestions: tuple[str, ...] = ()
-
-    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
-        list_id = f"{name}-suggestions"
-        field = super().render(name, value, {**(attrs or {}), "list": list_id, "autocomplete": "off"}, renderer)
-        options = format_html_join("", '<option value="{}"></option>', ((text,) for text in self.suggestions))
-        return format_html('{}<datalist id="{}">{}</datalist>', mark_safe(field), list_id, options)  # noqa: S308  # a widget
 
 
 class UpstreamForm(forms.ModelForm):

@@ -8,9 +8,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from apps.access.keys import digest, find_key, issue_key
-from apps.access.models import ApiKey
-from apps.core import clock
+from apps.access.keys import digest, find_key, issue_key, rotate_key
+from apps.access.models import ApiKey, Team
+from apps.core import clock, live_config
+from apps.core.secrets import decrypt
 
 LIST = "/admin/access/apikey/"
 ADD = f"{LIST}add/"
@@ -79,6 +80,13 @@ class TestIssuing:
             ({"may_chat": ""}, "__all__"),
             ({"expires_at_0": "2001-01-01", "expires_at_1": "00:00"}, "expires_at"),
             ({"expires_at_0": "soon", "expires_at_1": ""}, "expires_at"),
+            ({"ip_ranges": "10.0.0.0/8\n10.0.0.256"}, "ip_ranges"),
+            ({"ip_ranges": "10.0.0.0/33"}, "ip_ranges"),
+            ({"ip_ranges": "localhost"}, "ip_ranges"),
+            ({"origins": "chat.example.com"}, "origins"),
+            ({"origins": "https://chat.example.com/page"}, "origins"),
+            ({"origins": "https://*.example.com"}, "origins"),
+            ({"origins": "https://chat.example.com:99999"}, "origins"),
         ],
     )
     def test_bad_input_names_its_field(self, admin_client: Client, fields: dict[str, str], field: str) -> None:
@@ -110,6 +118,141 @@ class TestEditing:
         key, _ = issue_key("k", agents=["a/*", "b/*"])
         page = admin_client.get(f"{LIST}{key.pk}/change/")
         assert page.context["adminform"].form["agents"].value() == "a/*\nb/*"
+
+
+class TestWhereFrom:
+    def test_addresses_and_origins_are_compared_with_what_comes(self, admin_client: Client) -> None:
+        origins = "HTTPS://Chat.Example.com/\nhttps://chat.example.com:443\nhttp://localhost:3000"
+        _, credential = issue(admin_client, ip_ranges="10.1.2.3/8\n 2001:db8::/32 \n\n192.0.2.7", origins=origins)
+        known = find_key(credential)
+        assert known is not None
+        assert list(known.ip_ranges) == ["10.1.2.3/8", "2001:db8::/32", "192.0.2.7"]
+        assert list(known.origins) == ["https://chat.example.com", "http://localhost:3000"]
+        assert [known.admits_address(one) for one in ("10.9.9.9", "192.0.2.8", "2001:db8::1")] == [True, False, True]
+
+    def test_wrong_line_is_named(self, admin_client: Client) -> None:
+        assert errors(admin_client, ip_ranges="10.0.0.0/8\nhome")["ip_ranges"] == [
+            "“home” is no address and no range such as 10.0.0.0/8."
+        ]
+
+
+class TestPersons:
+    def secret(self, key: ApiKey) -> str:
+        key.refresh_from_db()
+        return decrypt(key.encrypted_identity_secret) if key.encrypted_identity_secret else ""
+
+    def test_secret_is_stored_encrypted_and_never_shown(self, admin_client: Client) -> None:
+        key, _ = issue(admin_client, identity_secret="shared with the chat UI", trusts_identity_headers="on")
+        page = admin_client.get(f"{LIST}{key.pk}/change/").content.decode()
+        assert (self.secret(key), key.trusts_identity_headers) == ("shared with the chat UI", True)
+        assert "One is stored, encrypted." in page
+        assert "shared with the chat UI" not in page
+        assert key.encrypted_identity_secret not in page
+
+    def test_empty_keeps_it_a_new_one_replaces_it_and_a_switch_removes_it(self, admin_client: Client) -> None:
+        key, _ = issue(admin_client, identity_secret="first")
+        url = f"{LIST}{key.pk}/change/"
+        kept = []
+        for fields in ({}, {"identity_secret": "second"}, {"clear_identity_secret": "on"}):
+            admin_client.post(url, form(**fields))
+            kept.append(self.secret(key))
+        assert kept == ["first", "second", ""]
+
+    def test_switch_is_shown_only_while_there_is_a_secret(self, admin_client: Client) -> None:
+        key, _ = issue_key("k")
+        url = f"{LIST}{key.pk}/change/"
+        assert "clear_identity_secret" not in admin_client.get(url).content.decode()
+        key.set_identity_secret("x")
+        key.save()
+        assert "clear_identity_secret" in admin_client.get(url).content.decode()
+
+    def test_new_secret_and_none_at_once_is_refused(self, admin_client: Client) -> None:
+        key, _ = issue(admin_client, identity_secret="first")
+        asked = {"identity_secret": "second", "clear_identity_secret": "on"}
+        assert list(errors(admin_client, f"{LIST}{key.pk}/change/", **asked)) == ["identity_secret"]
+        assert self.secret(key) == "first"
+
+
+class TestRotating:
+    def rotate(self, client: Client, key: ApiKey, overlap: int) -> tuple[str, str]:
+        """The page, and the credential on it."""
+        response = client.post(f"{LIST}{key.pk}/rotate/", {"overlap": overlap, "confirmed": "yes"})
+        assert "no-store" in response["Cache-Control"]
+        page = response.content.decode()
+        (credential,) = set(CREDENTIAL.findall(page))
+        live_config.forget()
+        return page, credential
+
+    def test_asks_for_the_overlap_first(self, admin_client: Client) -> None:
+        key, credential = issue_key("k")
+        page = admin_client.get(f"{LIST}{key.pk}/rotate/").content.decode()
+        for words in ("stops at once", "1 more hour", "24 more hours", "7 more days"):
+            assert words in page
+        assert find_key(credential) is not None
+        assert ApiKey.objects.get().previous_digest == ""
+
+    @pytest.mark.parametrize(("overlap", "hours"), [(3600, 1), (86400, 24), (604800, 168)])
+    def test_both_count_for_the_overlap(self, admin_client: Client, overlap: int, hours: int) -> None:
+        key, former = issue_key("k")
+        page, credential = self.rotate(admin_client, key, overlap)
+        until = ApiKey.objects.get().previous_until
+        assert until is not None
+        assert timedelta(hours=hours) - timedelta(minutes=1) < until - clock.now() <= timedelta(hours=hours)
+        assert "The former credential counts until" in page
+        after = until + timedelta(seconds=1)
+        assert [find_key(one) is not None for one in (credential, former)] == [True, True]
+        assert [find_key(one, after) is not None for one in (credential, former)] == [True, False]
+
+    def test_former_stops_at_once(self, admin_client: Client) -> None:
+        key, former = issue_key("k")
+        page, credential = self.rotate(admin_client, key, 0)
+        assert "The former credential counts no more" in page
+        assert [find_key(one) is not None for one in (credential, former)] == [True, False]
+
+    def test_page_says_that_the_former_counts_and_ends_it(self, admin_client: Client) -> None:
+        key, former = issue_key("k")
+        rotate_key(key, at=clock.now(), overlap=timedelta(hours=1))
+        page = admin_client.get(f"{LIST}{key.pk}/change/").content.decode()
+        assert "End the former now" in page
+        assert re.search(r"Counts for (1\xa0hour|59\xa0minutes) more", page)
+        admin_client.post(f"{LIST}{key.pk}/end_former/", {"_form_submitted": "on"})
+        live_config.forget()
+        assert find_key(former) is None
+        page = admin_client.get(f"{LIST}{key.pk}/change/").content.decode()
+        assert "none counts" in page
+        assert "End the former now" not in page
+
+    def test_is_in_the_history_without_the_credential(self, admin_client: Client) -> None:
+        key, _ = issue_key("k")
+        _, credential = self.rotate(admin_client, key, 0)
+        assert [entry.change_message for entry in LogEntry.objects.all()] == ["Rotated."]
+        assert credential not in admin_client.get(f"{LIST}{key.pk}/history/").content.decode()
+
+    def test_revoked_key_cannot_be_rotated(self, admin_client: Client) -> None:
+        key, _ = issue_key("k")
+        ApiKey.objects.revoke(clock.now())
+        url = f"{LIST}{key.pk}/rotate/"
+        assert admin_client.post(url, {"overlap": 0, "confirmed": "yes"}).status_code == 403
+        assert ApiKey.objects.get().digest == key.digest
+
+
+class TestTeams:
+    def test_selected_keys_move_to_a_team_that_is_asked_for(self, admin_client: Client) -> None:
+        team = Team.objects.create(name="Support")
+        keys = [issue_key(name)[0] for name in "abc"]
+        chosen = {"action": "move", "_selected_action": [key.pk for key in keys[:2]]}
+        assert "no team" in admin_client.post(LIST, chosen).content.decode()
+        page = admin_client.post(LIST, {**chosen, "team": team.pk, "confirmed": "yes"}, follow=True).content.decode()
+        assert "2 keys moved to Support." in page
+        assert list(ApiKey.objects.order_by("name").values_list("team", flat=True)) == [team.pk, team.pk, None]
+
+    def test_list_is_filtered_by_team_and_says_that_it_is_suspended(self, admin_client: Client) -> None:
+        team = Team.objects.create(name="Support", suspended=True, suspended_reason="A key leaked.")
+        issue_key("theirs", team=team)
+        issue_key("other")
+        response = admin_client.get(LIST, {"team__id__exact": team.pk})
+        assert [key.name for key in response.context["cl"].result_list] == ["theirs"]
+        assert "Team suspended" in response.content.decode()
 
 
 class TestEnding:
@@ -180,12 +323,19 @@ class TestList:
         issue_key("ending", expires_at=now + timedelta(days=3, hours=1))
         issue_key("ended", expires_at=now - timedelta(days=3))
         issue_key("gone")
+        issue_key("stopped", team=Team.objects.create(name="stopped", suspended=True))
         ApiKey.objects.filter(name="gone").revoke(now)
 
     @pytest.mark.usefixtures("_one_of_each")
     @pytest.mark.parametrize(
         ("state", "names"),
-        [("active", {"lasting", "ending"}), ("soon", {"ending"}), ("expired", {"ended"}), ("revoked", {"gone"})],
+        [
+            ("active", {"lasting", "ending"}),
+            ("soon", {"ending"}),
+            ("expired", {"ended"}),
+            ("revoked", {"gone"}),
+            ("suspended", {"stopped"}),
+        ],
     )
     def test_filters_by_state(self, admin_client: Client, state: str, names: set[str]) -> None:
         rows = admin_client.get(LIST, {"state": state}).context["cl"].result_list
@@ -203,7 +353,7 @@ class TestList:
             issue_key(f"key {number}")
         with CaptureQueriesContext(connection) as queries:
             admin_client.get(LIST)
-        assert len(queries) == 6
+        assert len(queries) == 7
 
     def test_empty_list_says_how_to_begin(self, admin_client: Client) -> None:
         assert "Nobody can call the gateway yet" in admin_client.get(LIST).content.decode()

@@ -216,6 +216,9 @@ class Browser:
         token = token or [self._http.cookies["csrftoken"]]
         return self._http.post(path, data={"csrfmiddlewaretoken": token[0], **form}).text
 
+    def get(self, path: str) -> str:
+        return self._http.get(path).text
+
     def page_of(self, agent_id: str) -> str:
         (pk,) = set(re.findall(rf"{LIST}(\d+)/change/", self._http.get(LIST, params={"q": agent_id}).text))
         return f"{LIST}{pk}/"

@@ -8,6 +8,10 @@ from django.test import Client
 
 from apps.access.keys import issue_key
 from apps.access.limits.keeper import keeper
+from apps.access.models import Denial, Team
+from apps.access.overrides import override
+from apps.access.policy import Effect
+from apps.access.policy import Kind as About
 from apps.catalog.models import Diagnostic, DropIn, State
 from apps.core import clock
 from apps.execution.models import Outcome
@@ -16,6 +20,7 @@ from apps.upstreams.models import Kind
 from tests.console.test_agents import agent, diagnose, worker
 from tests.console.test_runs import run
 from tests.console.test_upstreams import upstream
+from tests.factories import GrantFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -102,6 +107,39 @@ def test_first_chat_names_an_agent_that_serves(admin_client: Client) -> None:
     assert '"model": "default/works"' in admin_client.get("/admin/").context["first_chat"]
 
 
+def test_matters_of_access_are_named_with_their_page(admin_client: Client) -> None:
+    agent("a")
+    upstream(kind=Kind.OLLAMA).make_default()
+    now = clock.now()
+    Team.objects.create(name="Support", suspended=True, suspended_reason="A key leaked.")
+    given: dict[str, Any] = {"reason": "Demo day.", "author": "ada", "ttl": timedelta(hours=2, minutes=1)}
+    key, _ = issue_key("k", agents=[])
+    override(effect=Effect.ALLOW, about=About.AGENT, pattern="labs/*", **given)
+    override(effect=Effect.DENY, about=About.AGENT, pattern="labs/*", **given)
+    override(effect=Effect.ALLOW, about=About.AGENT, pattern="labs/*", key=key, **given)
+    GrantFactory(agents="default/*")
+    GrantFactory(agents="default/*", effect="deny")
+    denial: dict[str, Any] = {"stage": "authorise", "code": "no_grant", "message": "No.", "first_at": now}
+    Denial.objects.create(fingerprint="1", last_at=now - timedelta(minutes=59), **denial)
+    Denial.objects.create(fingerprint="2", last_at=now - timedelta(minutes=61), **denial)
+    shown = {one.title.replace("\xa0", " "): one.link for one in admin_client.get("/admin/").context["matters"]}
+    assert list(shown) == [
+        "The team “Support” is suspended.",
+        "Everyone may use agent labs/*, for 2 hours more.",
+        "“Allow agent default/* for everyone” never speaks.",
+        "Access refused 1 kind of request in the last hour.",
+    ]
+    for link in shown.values():
+        assert admin_client.get(link).status_code == 200
+
+
+def test_few_of_many_silent_rules_are_named(admin_client: Client) -> None:
+    for number in range(5):
+        GrantFactory(agents=f"default/{number}")
+        GrantFactory(agents=f"default/{number}", effect="deny")
+    assert len([title for title in matters(admin_client) if title.endswith("never speaks.")]) == 3
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 def test_costs_the_same_for_any_number_of_rows(
     admin_client: Client, count_queries: Callable[..., int], rows: int
@@ -111,7 +149,20 @@ def test_costs_the_same_for_any_number_of_rows(
         upstream(f"box-{number}", last_error="x")
         issue_key(f"k{number}", expires_at=clock.now() + timedelta(days=3))
         run(number)
-    assert count_queries(lambda: admin_client.get("/admin/")) == 12
+        Team.objects.create(name=f"team {number}", suspended=True)
+        GrantFactory(agents=f"labs/{number}")
+    assert count_queries(lambda: admin_client.get("/admin/")) == 17
+
+
+def test_access_is_in_the_sidebar(admin_client: Client) -> None:
+    groups = {group.get("title"): group["items"] for group in admin_client.get("/admin/").context["sidebar_navigation"]}
+    items = {item["title"]: item["link"] for item in groups["Access"]}
+    assert list(items) == [
+        "API keys", "Teams", "Grants", "Tool rules", "Overrides", "Explain", "Denials", "Modules",
+        "Changes", "Users", "Groups",
+    ]  # fmt: skip
+    for link in items.values():
+        assert admin_client.get(link).status_code == 200
 
 
 def test_staff_without_permissions_sees_no_figures(django_user_model: Any) -> None:
@@ -130,7 +181,10 @@ def test_users_and_groups_have_pages(admin_client: Client, page: str) -> None:
     assert admin_client.get(f"/admin/{page}").status_code == 200
 
 
-@pytest.mark.parametrize("page", ["", "access/apikey/add/", "upstreams/upstream/add/", "catalog/dropin/"])
+@pytest.mark.parametrize(
+    "page",
+    ["", "access/apikey/add/", "access/explain/", "access/grant/add/", "upstreams/upstream/add/", "catalog/dropin/"],
+)
 def test_pages_load_nothing_from_elsewhere(admin_client: Client, page: str) -> None:
     text = admin_client.get(f"/admin/{page}").content.decode()
     loaded = [part.split('"')[0] for mark in ('src="', 'rel="stylesheet" href="') for part in text.split(mark)[1:]]

@@ -1,0 +1,12 @@
+"""The console's own pages, beside those of the admin's models. Before `admin.site.urls`, which answers to all below."""
+
+from django.urls import path
+
+from apps.console.access.explain import explain_page
+from apps.console.access.matrix import key_access
+
+app_name = "console"
+urlpatterns = [
+    path("access/explain/", explain_page, name="explain"),
+    path("access/of-key/<int:key_id>/", key_access, name="key_access"),
+]
