@@ -21,6 +21,7 @@ from apps.catalog.models import ApprovedVersion, Diagnostic, DropIn, Effect, Mod
 from apps.catalog.modules import Policy, Rule
 from apps.core.forms import LinesField
 from apps.core.globs import AGENT_GLOB
+from apps.core.row_admin import ConfigRowAdmin
 
 _EFFECT_COLOURS = {"Allow": "success", "Deny": "danger"}
 _MODULE = re.compile(r"[\w*]+(\.[\w*]+)*")
@@ -163,17 +164,8 @@ class PolicyForm(forms.ModelForm):
 
 
 @admin.register(ModulePolicy)
-class ModulePolicyAdmin(ModelAdmin):
-    """One row, so that there is no list of them."""
-
+class ModulePolicyAdmin(ConfigRowAdmin):
     form = PolicyForm
-
-    def changelist_view(self, _request: HttpRequest, _extra: dict[str, Any] | None = None) -> HttpResponse:
-        return redirect("admin:catalog_modulepolicy_change", ModulePolicy.ROW)
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        is_it = object_id == str(ModulePolicy.ROW)
-        return super().get_object(request, object_id, from_field) or (ModulePolicy.row() if is_it else None)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Nobody is shown a switch that would do nothing for them."""
@@ -193,12 +185,6 @@ class ModulePolicyAdmin(ModelAdmin):
 
     def response_post_save_change(self, _request: HttpRequest, _obj: ModulePolicy) -> HttpResponse:
         return redirect("admin:catalog_modulerule_changelist")
-
-    def has_add_permission(self, _request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, _request: HttpRequest, _obj: Any = None) -> bool:
-        return False
 
 
 # --- approved versions -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ the row's table. Every process sees the first within half a second, and reads an
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from django.db import connection, models, transaction
 from django.db.models import F
@@ -126,5 +126,4 @@ class ConfigRow(ConfigModel):
     @classmethod
     def row(cls) -> Self:
         """The one row, not yet saved when nobody has set anything."""
-        found: Self | None = cls.objects.filter(pk=cls.ROW).first()
-        return found or cls(pk=cls.ROW)
+        return cast("Self", cls.objects.filter(pk=cls.ROW).first() or cls(pk=cls.ROW))

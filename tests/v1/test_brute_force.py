@@ -115,8 +115,8 @@ def counted(server: GatewayServer, key: str) -> dict[str, float]:
 
 
 def test_failures_are_counted_by_their_reason(server: GatewayServer) -> None:
-    key = server.operator.issue_key("Operator", may_administer=True)["credential"]
     expired = server.operator.issue_key("Expired", expires_in=-1)["credential"]
+    key = server.operator.issue_key("Operator", may_administer=True)["credential"]  # once it is live, both are
     eventually(lambda: ask(server, "/metrics/prometheus", key, "127.0.7.9")[0], 200)
     before = counted(server, key)
 

@@ -67,12 +67,17 @@ def executed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start_weather(start_gateway: Callable[..., GatewayServer], executed: Path, tmp_path: Path) -> Callable[..., Any]:
+def start_weather(
+    start_gateway: Callable[..., GatewayServer],
+    two_workers: Callable[[], dict[str, str]],
+    executed: Path,
+    tmp_path: Path,
+) -> Callable[..., Any]:
     def start(word: str = "one", **settings: str) -> Weather:
         write_weather(tmp_path / "first", executed, word)
         source = (tmp_path / "first" / "agent.py").read_text()
         plain = "import string\nfrom agents import Agent\nagent = Agent(name='Plain')\n"
-        gateway = start_gateway({"Weather": source, "Plain": plain}, GATEWAY_WORKERS="2", **settings)
+        gateway = start_gateway({"Weather": source, "Plain": plain}, **two_workers(), **settings)
         eventually(lambda: worker_count(gateway), 2, within=30)
         return Weather(gateway, executed)
 
