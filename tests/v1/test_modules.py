@@ -165,8 +165,10 @@ def test_denied_import_keeps_an_edit_out_and_a_new_denial_stops_what_serves(weat
 def test_locked_edit_serves_once_it_is_approved(weather: Weather) -> None:
     gateway = weather.gateway
     eventually(gateway.operator.approve_serving, 2)
+    weather.was_executed()
     gateway.operator.set_module_policy(locked=True)
-    eventually(weather.was_executed, {"one"})  # again, from copies of what is approved
+    # Again, from copies of what is approved, by each of the two workers.
+    eventually(lambda: weather.executed.exists() and weather.executed.read_text(), "one\none\n")
     assert (listed(gateway), weather.said()) == ({("default/plain", ID)}, {"one"})
     weather.was_executed()
 
