@@ -1,5 +1,6 @@
 """The one decision: may this caller do this? A pure function: every door and every page gives the same answer."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -46,6 +47,23 @@ class LimitState:
     @property
     def is_exhausted(self) -> bool:
         return self.used >= self.limit
+
+    @property
+    def percent(self) -> int:
+        return min(100, round(self.used / self.limit * 100))
+
+    def __str__(self) -> str:
+        resets = f", anew in {duration(self.resets_in)}" if self.used else ""
+        return f"{self.used:,.10g} of {self.limit:,.10g} {self.unit}{resets}"
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it: `17ms`, `1s`, `6m0s`, `23h59m59s`. Rounded up, so that it is not too early then."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,7 @@ def steps(decision: Decision) -> Iterator[Step]:
             "No rule fits: agents are denied then, tools are allowed.", "passed" if decision.allowed else "denied"
         )
     for limit in decision.limits:
-        text = f"{limit.name}: {limit.used:,.10g} of {limit.limit:,.10g} {limit.unit}, anew in {limit.resets_in:.0f} s."
-        yield Step(text, "denied" if limit.is_exhausted else "passed")
+        yield Step(f"{limit.name}: {limit}.", "denied" if limit.is_exhausted else "passed")
 
 
 _OF_THE_KEY = frozenset({"key_ended", "team_suspended", "address", "origin", "scope"})

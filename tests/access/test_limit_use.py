@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from apps.access.decide import duration
 from apps.access.limits.rules import LimitRule, Meter, Per
-from apps.access.limits.use import Use, duration, gauges, headers, windows
+from apps.access.limits.use import Use, gauges, headers, windows
 
 
 def at(*date: int) -> float:

@@ -211,7 +211,7 @@ class TestExplain:
         page = render_to_string("console/access/answer.html", {"answer": Answer(decision, "?", "", list[ShownStep]())})
         text = " ".join(page.split())
         assert '<progress class="w-full" style="accent-color: #16a34a" max="10" value="4"' in text
-        assert "1,000 of 1,000 tokens, anew in 60 s" in text
+        assert "1,000 of 1,000 tokens, anew in 1m0s" in text
 
     def test_first_look_says_what_it_is_for(self, admin_client: Client) -> None:
         assert "Choose a key and an agent." in admin_client.get(EXPLAIN).content.decode()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from apps.access.decide import LimitState
+from apps.access.decide import LimitState, duration
 from apps.access.limits.rules import QUOTAS, Meter, Quota
 
 MINUTE_SECONDS = 60.0
@@ -99,12 +99,3 @@ def headers(told: Iterable[Gauge]) -> Mapping[str, str]:
             ("reset", duration(state.resets_in)),
         )
     }
-
-
-def duration(seconds: float) -> str:
-    """As OpenAI writes it: `17ms`, `1s`, `6m0s`, `23h59m59s`. Rounded up, so that it is not too early then."""
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
