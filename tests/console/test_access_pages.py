@@ -1,5 +1,6 @@
 """The pages Explain, Access of a key, and Denials: they say what a request is answered."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from time import perf_counter
@@ -210,7 +211,10 @@ class TestExplain:
         decision = decide(policy, Subject(Key(1, "k")), Action.CHAT, Target("a/b"), at=clock.now(), limits=limits)
         page = render_to_string("console/access/answer.html", {"answer": Answer(decision, "?", "", list[ShownStep]())})
         text = " ".join(page.split())
-        assert '<progress class="w-full" style="accent-color: #16a34a" max="10" value="4"' in text
+        assert re.findall(r'aria-valuenow="(\d+)"> <div class="(\S+)" style="height: 4px; width: (\d+)%"', text) == [
+            ("40", "bg-primary-600", "40"),
+            ("100", "bg-red-600", "100"),
+        ]
         assert "1,000 of 1,000 tokens, anew in 1m0s" in text
 
     def test_first_look_says_what_it_is_for(self, admin_client: Client) -> None:
