@@ -181,6 +181,7 @@ LOOP_MIDDLEWARE = [
 ROOT_URLCONF = "gateway_site.urls"
 ASGI_APPLICATION = "gateway_site.asgi.application"
 APPEND_SLASH = True
+LOGIN_REDIRECT_URL = "/admin/"  # whoever opens the login page itself
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 TEMPLATES = [

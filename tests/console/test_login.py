@@ -75,3 +75,9 @@ def test_page_says_it(address: str) -> None:
         answer = client.post("/admin/login/", {"username": "ann", "password": "wrong"})
 
     assert "Too many failed attempts from your address." in answer.content.decode()
+
+
+def test_whoever_opens_the_login_page_itself_comes_to_the_dashboard(address: str) -> None:
+    answer = Client(REMOTE_ADDR=address).post("/admin/login/", {"username": "ann", "password": PASSWORD})
+
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
