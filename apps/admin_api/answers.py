@@ -1,10 +1,10 @@
-"""What the answers of the operators' API have in common: pages, times, and how a refusal looks."""
+"""What the operators' API has in common: bodies, pages, and how a refusal looks."""
 
 from typing import Annotated, Any, Generic, TypeVar
 
 from django.db.models import QuerySet
 from ninja import Schema
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from apps.openai_api.schemas import ErrorBody
 
@@ -16,6 +16,12 @@ NOT_FOUND = {404: ErrorBody}
 # PostgreSQL takes no NUL in a text, and nothing that is looked for has one.
 Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class Body(Schema):
+    """What an operator sends. A member that is not known is refused: misspelt, it would change what is asked for."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Paging(Schema):

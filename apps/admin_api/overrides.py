@@ -12,9 +12,9 @@ from apps.access.author import author_of
 from apps.access.models import ApiKey, Override
 from apps.access.policy import Effect, Kind
 from apps.access.subject import Key, Subject
-from apps.admin_api.answers import NOT_FOUND, REFUSALS, Page, Paging, RowId, Text, page
+from apps.admin_api.answers import NOT_FOUND, REFUSALS, Body, Page, Paging, RowId, Text, page
 from apps.admin_api.authentication import OperatorAuth
-from apps.admin_api.preview import Glob, KeyNamed
+from apps.admin_api.preview import Glob, KeyNamed, key_named
 from apps.core import clock
 from apps.core.errors import AccessDenied, InvalidRequest, NotFound
 from apps.openai_api.schemas import ErrorBody
@@ -22,7 +22,7 @@ from apps.openai_api.schemas import ErrorBody
 router = Router()
 
 
-class NewOverride(Schema):
+class NewOverride(Body):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -37,7 +37,7 @@ class NewOverride(Schema):
         }
     )
 
-    key_id: RowId | None = Field(None, description="For this key; for everyone without it.")
+    key: int | Text | None = Field(None, description="Its id, or its name; for everyone without it.")
     effect: Effect
     about: Kind = Kind.AGENT
     pattern: Glob = Field(description="A glob over agent ids, tool names or modules; * is any text.")
@@ -77,7 +77,8 @@ def make_override(request: HttpRequest, wanted: NewOverride) -> Status[OverrideS
 
     A key can give itself nothing: none for that key itself, and no `allow` for everyone if it may chat.
     """
-    _refuse_to_widen(request, wanted.key_id, wanted.effect)
+    key_id = None if wanted.key is None else key_named(wanted.key).id
+    _refuse_to_widen(request, key_id, wanted.effect)
     made = verbs.override(
         effect=wanted.effect,
         about=wanted.about,
@@ -85,7 +86,7 @@ def make_override(request: HttpRequest, wanted: NewOverride) -> Status[OverrideS
         ttl=timedelta(seconds=wanted.ttl),
         reason=wanted.reason,
         author=author_of(request).name,
-        key=_key(wanted.key_id),
+        key=ApiKey.objects.get(pk=key_id) if key_id is not None else None,
     )
     return Status(201, _shown(made, clock.now()))
 
@@ -142,15 +143,6 @@ def _gains(key: Key, key_id: int | None, effect: Effect) -> bool:
     if key_id is None:
         return key.may_chat and effect is Effect.ALLOW
     return key_id == key.id
-
-
-def _key(key_id: int | None) -> ApiKey | None:
-    if key_id is None:
-        return None
-    key = ApiKey.objects.filter(pk=key_id).first()
-    if key is None:
-        raise NotFound(f"There is no key {key_id}.", param="key_id")
-    return key
 
 
 def _shown(row: Override, now: datetime) -> OverrideShown:

@@ -16,7 +16,7 @@ from apps.access.overrides import LONGEST, check_glob
 from apps.access.policy import Effect, Kind, Level, Rule
 from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import EndUser, Key, Subject
-from apps.admin_api.answers import NOT_FOUND, REFUSALS, RowId, Text
+from apps.admin_api.answers import NOT_FOUND, REFUSALS, Body, Text
 from apps.admin_api.authentication import OperatorAuth
 from apps.core import clock
 from apps.core.errors import InvalidRequest, NotFound
@@ -27,7 +27,7 @@ _LONGEST_TTL = int(LONGEST.total_seconds())
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\s,;\x00]+$")]
 
 
-class Supposition(Schema):
+class Supposition(Body):
     """An override that does not exist, as it would be if it were made now."""
 
     effect: Effect
@@ -37,7 +37,7 @@ class Supposition(Schema):
     everyone: bool = Field(False, description="For everyone; else for the key in question.")
 
 
-class Question(Schema):
+class Question(Body):
     """May this key do this?"""
 
     model_config = ConfigDict(
@@ -57,7 +57,7 @@ class Question(Schema):
         }
     )
 
-    key: RowId | Text = Field(description="Its id, or its name when only one has that.")
+    key: int | Text = Field(description="Its id, or its name when only one has that.")
     action: Action = Action.CHAT
     agent: Text = Field("", description="An agent id.")
     tool: Text = Field("", description="For use_tool: its name for the model.")
@@ -158,7 +158,7 @@ class Answer(Schema):
 )
 def preview(request: HttpRequest, question: Question) -> Answer:  # noqa: ARG001
     """A dry run of the decision that a real request meets. It changes nothing, and counts nothing."""
-    key, now = _key(question.key), clock.now()
+    key, now = key_named(question.key), clock.now()
     at = (question.at or now).astimezone(UTC)
     subject = Subject(key, EndUser(question.user) if question.user else None, question.address, question.origin)
     # How far a limit is used up is known of this moment alone.
@@ -175,7 +175,7 @@ def preview(request: HttpRequest, question: Question) -> Answer:  # noqa: ARG001
     return _answer(decision, key, at)
 
 
-def _key(wanted: int | str) -> Key:
+def key_named(wanted: int | str) -> Key:
     """Raises NotFound, and InvalidRequest for a name that several have."""
     found = {known.key.id: known.key for known in keys.current().values() if wanted in (known.key.id, known.key.name)}
     if not found:

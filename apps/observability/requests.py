@@ -62,3 +62,20 @@ def request_log(
         return response
 
     return middleware
+
+
+def request_ids(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    """The same `x-request-id` for Django's own handler: on every log line of the request, and in its answer."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        identifier = request_id_from(request.META.get("HTTP_X_REQUEST_ID"))
+        token = request_id.set(identifier)
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=identifier):
+                response = get_response(request)
+        finally:
+            request_id.reset(token)
+        response.headers["x-request-id"] = identifier
+        return response
+
+    return middleware

@@ -54,7 +54,7 @@ def test_override_is_met_foretold_told_of_and_taken_back(server: GatewayServer) 
     supposed = foretold(supposing=[{name: DENY[name] for name in ("effect", "pattern", "ttl")}])
     assert (foretold()["allowed"], supposed["allowed"]) == (True, False)
 
-    status, override = operator.ask("POST", "/security/override", {**DENY, "key_id": issued["id"]})
+    status, override = operator.ask("POST", "/security/override", {**DENY, "key": issued["id"]})
     assert status == 201
     eventually(chat, "access_denied")
     assert foretold()["rule"]["id"] == f"override-{override['id']}"
@@ -79,3 +79,14 @@ def test_refresh_is_answered_by_a_worker_of_the_server(server: GatewayServer) ->
     status, state = operator.ask("POST", "/security/refresh")
 
     assert (status, state["worker"], state["keys"]["active"], state["keys"]["revoked"]) == (200, server.pid, 2, 0)
+
+
+def test_operators_requests_have_ids_in_answer_and_log(gateway: GatewayServer) -> None:
+    key = gateway.operator.issue_key("Operator with an id", may_administer=True)["credential"]
+    headers = {"x-api-key": key, "x-request-id": "operators-1"}
+
+    answer = eventually(lambda: gateway.request("GET", "/security/overrides", headers=headers).status, 200)
+    told = gateway.request("GET", "/security/overrides", headers=headers)
+
+    assert (answer, told.headers["x-request-id"]) == (200, "operators-1")
+    assert gateway.wait_for_log(event="agent.security.decision", request_id="operators-1")["action"] == "administer"

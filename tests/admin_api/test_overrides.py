@@ -27,7 +27,7 @@ def in_force(admin: Caller, query: str = "") -> list[int]:
 
 
 def test_override_is_made_for_a_key_in_the_name_of_the_caller(admin: Caller, chat_key: ApiKey) -> None:
-    answer = made(admin, key_id=chat_key.pk)
+    answer = made(admin, key=chat_key.pk)
 
     row = Override.objects.get()
     times = {name: getattr(row, name).isoformat(timespec="milliseconds") for name in ("created_at", "expires_at")}
@@ -65,7 +65,7 @@ def test_override_without_a_key_is_for_everyone_and_is_decided_by_at_once(admin:
         ({"pattern": "a b"}, "pattern"),
         ({"about": "agent", "pattern": "ü"}, "pattern"),
         ({"effect": "maybe"}, "effect"),
-        ({"key_id": 0}, "key_id"),
+        ({"key_id": 1}, "key_id"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(admin: Caller, wrong: dict[str, Any], param: str) -> None:
@@ -74,10 +74,11 @@ def test_what_makes_no_sense_is_refused_by_name(admin: Caller, wrong: dict[str, 
     assert (status, answer["error"]["param"], Override.objects.count()) == (400, param, 0)
 
 
-def test_override_for_a_key_that_is_none_is_not_found(admin: Caller) -> None:
-    status, answer = admin.ask("POST", URL, {**DENY_TOOL, "key_id": 4711})
+@pytest.mark.parametrize("key", [4711, 0, 2**70, "Nobody"])
+def test_override_for_a_key_that_is_none_is_not_found(admin: Caller, key: int | str) -> None:
+    status, answer = admin.ask("POST", URL, {**DENY_TOOL, "key": key})
 
-    assert (status, answer["error"]["message"]) == (404, "There is no key 4711.")
+    assert (status, answer["error"]["message"]) == (404, f"There is no key {key!r}.")
 
 
 def test_those_in_force_are_listed_the_last_to_end_first_and_all_on_demand(admin: Caller) -> None:
@@ -132,7 +133,7 @@ def test_override_that_is_none_cannot_be_taken_back(admin: Caller, override_id: 
 
 @pytest.mark.parametrize("wanted", [DENY_TOOL, ALLOW_ALL])
 def test_admin_key_makes_no_override_for_itself(admin: Caller, admin_key: ApiKey, wanted: dict[str, Any]) -> None:
-    status, answer = admin.ask("POST", URL, {**wanted, "key_id": admin_key.pk})
+    status, answer = admin.ask("POST", URL, {**wanted, "key": admin_key.pk})
 
     assert (status, answer["error"]["code"], answer["error"]["message"]) == (403, "own_key", OWN_KEY)
     assert not Override.objects.exists()
