@@ -9,12 +9,25 @@ from typing import Any
 import openai
 import pytest
 from django.db import connection
+from django.test import override_settings
 
 from tests.fakes.faulty_upstream import FAULTS
 from tests.harness import DemoServer, FaultyServer, GatewayServer, RedisServer, Template, eventually
 from tests.harness.asking import Ask, ask_streamed, ask_whole
 
 FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that talk to servers take long, and come first: the processes of a parallel run then end together."""
+    items.sort(key=lambda item: item.path.parent.name not in ("v1", "admin_api", "acceptance"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """A million rounds for every user that a test makes were a quarter of the suite."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
 
 
 @pytest.fixture(scope="session")

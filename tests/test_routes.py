@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import get_resolver
 
 from apps.access.limit_models import Limit
-from apps.access.models import Override, Team, ToolRule
+from apps.access.models import Grant, Override, Team, ToolRule
 from apps.access.policy import Effect
 from apps.catalog.models import ApprovedVersion, ModuleRule
 from apps.core import live_config
@@ -92,6 +92,7 @@ def _rows() -> None:
     DropInFactory.create(pk=1)
     RunFactory.create(id="1")
     Group.objects.create(pk=1, name="Nobody yet")
+    Grant.objects.get_or_create(pk=1, defaults={"effect": Effect.ALLOW, "agents": "labs/*"})  # the key's own, perhaps
     Team.objects.create(pk=1, name="Lab")
     ToolRule.objects.create(pk=1, effect=Effect.DENY, pattern="delete_*")
     Override.objects.create(pk=1, effect=Effect.DENY, pattern="*", reason="r", expires_at=now() + timedelta(hours=1))
