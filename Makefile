@@ -19,7 +19,7 @@ run: $(RUNTIME)  ## install, set up on the first start, serve (GATEWAY_PORT, 800
 	@exec $(PYTHON) manage.py serve --bootstrap
 
 test: $(DEVELOPMENT)  ## install what tests need, run the whole suite (ARGS="-k name")
-	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 acceptance: $(DEVELOPMENT)  ## every feature of the Agents SDK, a module each (docs/compatibility.md)
 	@$(PYTHON) -m pytest tests/acceptance $(ARGS)

@@ -18,11 +18,6 @@ from tests.harness.asking import Ask, ask_streamed, ask_whole
 FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that talk to servers take long, and come first: the processes of a parallel run then end together."""
-    items.sort(key=lambda item: item.path.parent.name not in ("v1", "admin_api", "acceptance"))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _quick_passwords() -> Iterator[None]:
     """A million rounds of hashing for every user that a test makes cost more than the tests of the console."""

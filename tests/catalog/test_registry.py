@@ -77,7 +77,8 @@ def test_several_agents_of_one_folder_share_its_modules(catalog: DiscoveryFolder
     catalog.write("Desk", "from agents import Agent\none = Agent(name='1')")
     assert registry.refresh() == Changes(loaded=("default/desk",), gone=("default/desk.one", "default/desk.two"))
     packages = {name.split(".")[1] for name in modules()}
-    assert {name for name in packages if "desk" in name} == {generation("default/desk").package.split(".")[1]}
+    of_desk = {name for name in packages if name.startswith("default__desk__")}
+    assert of_desk == {generation("default/desk").package.split(".")[1]}
 
 
 # --- resolve ---------------------------------------------------------------------------------------------------------

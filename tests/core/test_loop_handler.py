@@ -107,6 +107,7 @@ def _close_connection() -> None:
 
 
 def _prepare(agents: Path) -> None:
+    live_config.forget()  # of another test's rows, whose versions may have been the same
     write_source(agents / "Plain", AGENT)
     ApiKeyFactory(credential=KEY)
     UpstreamFactory(slug="demo", kind=Kind.DEMO, base_url="", is_default=True)

@@ -14,7 +14,7 @@ from tests.harness.asking import ask_whole
 from tests.v1.test_mcp import STDIO, call, returned, server_processes, version_of
 
 WARM = 30  # reloads until caches and pools have their size
-RELOADS = 70
+RELOADS = 100
 MOST_GROWTH = 3 * 1024  # KiB of resident memory between the two; an agent that stayed would be about 40 a reload
 
 # Written by hand, for the SDK's own server takes longer to start than all the rest of a reload.
