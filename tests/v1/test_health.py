@@ -18,7 +18,7 @@ def test_ready_says_that_the_worker_serves(gateway: GatewayServer) -> None:
 def test_health_checks_are_not_logged(gateway: GatewayServer) -> None:
     gateway.request("GET", "/health")
     gateway.request("GET", "/ready")
-    gateway.request("GET", "/v1/models", headers={"x-request-id": "after-health"})
+    gateway.with_key("GET", "/v1/models", x_request_id="after-health")
 
     gateway.wait_for_log(event="request_finished", request_id="after-health")
     assert [*gateway.log(path="/health"), *gateway.log(path="/ready")] == []

@@ -88,6 +88,10 @@ def test_many_reloads_leave_nothing_behind(start_gateway: Callable[..., GatewayS
     for number in range(WARM, RELOADS):
         reload(gateway, number)
 
-    eventually(lambda: census(gateway)["counts"], before["counts"])
+    def grown() -> dict[str, int]:
+        """What there is more of; there may be fewer connections than at that moment."""
+        return {name: n for name, n in census(gateway)["counts"].items() if n > before["counts"][name]}
+
+    eventually(grown, {})
     assert len(server_processes(gateway)) == 1
     assert census(gateway)["resident"] - before["resident"] < MOST_GROWTH
