@@ -1,14 +1,19 @@
 """What discovery found (DropIn, Diagnostic, AgentVersion, ServingWorker: state, written by the workers) and what
-operators set (AgentSettings, PinnedVersion, ModuleRule, ModulePolicy, ApprovedVersion)."""
+operators set (AgentSettings, Namespace, DeclaredAgent, PinnedVersion, ModuleRule, ModulePolicy, ApprovedVersion)."""
 
 from django.conf import settings
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F
 
 from apps.core.audit import audited
 from apps.core.models import ConfigModel, ConfigRow
+from apps.upstreams.models import Upstream
 
 SHORT = 12  # hexadecimal digits of a digest that people are shown
+
+# Of agent ids: as scan.agent_id makes them of folders.
+_WORD = RegexValidator(r"^[a-z0-9][a-z0-9._-]*$", "Lower-case letters, digits, dots, dashes; no spaces.")
 
 
 class State(models.TextChoices):
@@ -46,8 +51,128 @@ class DropIn(models.Model):
         return self.agent_id
 
 
+class RunSettings(models.Model):
+    """How an agent is run, whoever wrote it."""
+
+    class Disconnect(models.TextChoices):
+        CANCEL = "cancel", "Stop the run"
+        DRAIN = "drain", "Let the run finish"
+
+    upstream = models.ForeignKey(
+        Upstream,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="Empty: whichever has the model.",
+    )
+    model = models.CharField(
+        max_length=200, blank=True, help_text="A model, or a name that a route is for. Empty: what is the default."
+    )
+    parameters = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Parameters of the model, unless a request says otherwise: {"temperature": 0.2, "max_tokens": 800}',
+    )
+    max_turns = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Model calls of a run at most. Empty: GATEWAY_MAX_TURNS.",
+    )
+    run_timeout = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Seconds for a whole run. Empty: GATEWAY_RUN_TIMEOUT.",
+    )
+    on_disconnect = models.CharField(
+        "when the client leaves", max_length=6, choices=Disconnect, default=Disconnect.CANCEL
+    )
+    listed = models.BooleanField(
+        default=True, help_text="Off: not among the models that chat UIs show, but answers to who knows its name."
+    )
+
+    class Meta:
+        abstract = True
+
+
 @audited()
-class AgentSettings(ConfigModel):
+class Namespace(ConfigModel):
+    """The first part of agents' ids, and what answers for its agents that name no model which an upstream has."""
+
+    name = models.CharField(max_length=100, unique=True, validators=[_WORD])
+    description = models.CharField(max_length=300, blank=True)
+    upstream = models.ForeignKey(
+        Upstream, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", verbose_name="default upstream"
+    )
+    model = models.CharField("default model", max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@audited(without=["created_at", "changed_at"])
+class DeclaredAgent(RunSettings, ConfigModel):
+    """An agent that an operator defines, with no code: instructions, a model, tools of the gateway."""
+
+    class Stage(models.TextChoices):
+        DRAFT = "draft", "Draft"  # to be tried from its page
+        LIVE = "live", "Live"
+        DISABLED = "disabled", "Disabled"
+
+    class ToolChoice(models.TextChoices):
+        AUTO = "auto", "The model chooses"
+        REQUIRED = "required", "At least one, before the first answer"
+        NONE = "none", "No tools"
+
+    namespace = models.CharField(
+        max_length=100, default="default", validators=[_WORD], help_text="The first part of its id."
+    )
+    name = models.CharField(max_length=80, validators=[_WORD], help_text="The second part of its id: default/helpdesk.")
+    title = models.CharField(max_length=200, blank=True, help_text="What chat UIs show. Empty: the name.")
+    description = models.TextField(blank=True)
+    instructions = models.TextField(
+        blank=True,
+        help_text="The system message. {{date}}, {{time}}, {{weekday}}, {{user}}, {{user_email}} and {{agent}} are "
+        "filled in.",
+    )
+    tools = models.JSONField(
+        default=list, blank=True, help_text='Names of tools, or globs over them: ["search", "github_*"].'
+    )
+    tool_choice = models.CharField(
+        max_length=64, default=ToolChoice.AUTO, help_text="auto, required, none, or the name of one of its tools."
+    )
+    parallel_tool_calls = models.BooleanField(null=True, blank=True, help_text="Unknown: as the server does.")
+    response_format = models.JSONField(
+        null=True, blank=True, help_text="As OpenAI has it: a JSON schema that every answer follows."
+    )
+    greeting = models.TextField(blank=True, help_text="Shown by chat UIs that show one, before the first message.")
+    icon = models.CharField(max_length=500, blank=True, help_text="An emoji, or the URL of a picture.")
+    tags = models.JSONField(default=list, blank=True)
+    aliases = models.JSONField(default=list, blank=True, help_text="Further model names it answers to.")
+    stage = models.CharField(max_length=8, choices=Stage, default=Stage.DRAFT)
+    created_at = models.DateTimeField(auto_now_add=True)
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["namespace", "name"]
+        verbose_name = "declared agent"
+        constraints = [models.UniqueConstraint(fields=["namespace", "name"], name="one_declared_agent_per_id")]
+
+    def __str__(self) -> str:
+        return self.agent_id
+
+    @property
+    def agent_id(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@audited()
+class AgentSettings(RunSettings, ConfigModel):
     """What operators decide about an agent without touching its code."""
 
     drop_in = models.OneToOneField(DropIn, on_delete=models.CASCADE, related_name="settings")

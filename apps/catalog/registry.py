@@ -18,14 +18,19 @@ from django.conf import settings
 from django.db import connection
 
 from apps.catalog import answering, modules, recording, scan, watch
+from apps.catalog.declared import Declared, declared_agents
 from apps.catalog.diagnostics import Problem
 from apps.catalog.generations import Changes, Found, Generation, Generations, Serving
-from apps.catalog.models import AgentSettings, State
+from apps.catalog.models import AgentSettings, DeclaredAgent, State
 from apps.catalog.options import DEFAULT, LoadOptions
+from apps.catalog.pass_through import PassThrough, offered
 from apps.catalog.pinned_folders import pinned_folders
+from apps.catalog.run_options import DEFAULT as DEFAULT_OPTIONS
+from apps.catalog.run_options import RunOptions, run_options
 from apps.catalog.watch import Mode
 from apps.core import live_config
 from apps.core.errors import ModelNotFound
+from apps.upstreams.models import Upstream
 from apps.upstreams.routing import Table, upstreams
 
 __all__ = [
@@ -63,7 +68,13 @@ class Entry:
     enabled: bool
     aliases: tuple[str, ...]
     problems: tuple[Problem, ...]
-    generation: Generation | None  # None when no version loads
+    serves: Generation | Declared | PassThrough | None  # None when no version of a module loads
+    options: RunOptions = DEFAULT_OPTIONS
+
+    @property
+    def generation(self) -> Generation | None:
+        """Of a drop-in that loads."""
+        return self.serves if isinstance(self.serves, Generation) else None
 
 
 # --- the operators' settings -----------------------------------------------------------------------------------------
@@ -74,44 +85,64 @@ class _Setting:
     enabled: bool = True
     aliases: tuple[str, ...] = ()
     load: LoadOptions = DEFAULT
+    run: RunOptions = DEFAULT_OPTIONS
 
 
 def _load_settings() -> Mapping[str, _Setting]:
-    rows = AgentSettings.objects.select_related("drop_in")
+    rows = AgentSettings.objects.select_related("drop_in", "upstream")
     return MappingProxyType({one.drop_in.agent_id: _setting(one) for one in rows})
 
 
 def _setting(row: AgentSettings) -> _Setting:
     options = LoadOptions(dry_run=row.dry_run, build_per_run=row.build_per_run, own_client=row.own_client)
-    return _Setting(row.enabled, _texts(row.aliases), options)
+    return _Setting(row.enabled, _texts(row.aliases), options, run_options(row))
 
 
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(one for one in value if isinstance(one, str) and one) if isinstance(value, list) else ()
 
 
-SETTINGS = live_config.section("catalog.settings", _load_settings, reads=[AgentSettings])
+SETTINGS = live_config.section("catalog.settings", _load_settings, reads=[AgentSettings, Upstream])
 
 
 # --- the catalog -----------------------------------------------------------------------------------------------------
 
 
-class _Catalog:
-    """What discovery found, joined with the upstreams and the settings."""
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """What the catalog is made of; each is replaced whole when it changes."""
 
-    def __init__(self, found: Found, settings_by_id: Mapping[str, _Setting], table: Table) -> None:
-        before = _catalog
-        self.found = found
-        self.settings = settings_by_id
-        self.table = table
-        same = before and before.found is found and before.table == table  # most changes of configuration are others
-        self.joined: Found = before.joined if before and same else answering.joined(found, table)
-        self.entries: Mapping[str, Entry] = MappingProxyType(
-            {id: _entry(serving, settings_by_id.get(id, _Setting())) for id, serving in self.joined.agents.items()}
+    found: Found
+    settings: Mapping[str, _Setting]
+    declared: Mapping[str, Declared]
+    table: Table
+
+    def are(self, other: "_Sources") -> bool:
+        return (
+            self.found is other.found
+            and self.settings is other.settings
+            and self.declared is other.declared
+            and self.table is other.table
         )
 
-    def is_of(self, found: Found, settings_by_id: Mapping[str, _Setting], table: Table) -> bool:
-        return self.found is found and self.settings is settings_by_id and self.table is table
+
+class _Catalog:
+    """What discovery found, joined with the upstreams and the settings; declared agents; models of upstreams."""
+
+    def __init__(self, sources: _Sources) -> None:
+        before = _catalog
+        self.sources = sources
+        self.found, self.table = sources.found, sources.table
+        found, settings_by_id, table = sources.found, sources.settings, sources.table
+        same = before and before.found is found and before.table == table  # most changes of configuration are others
+        self.joined: Found = before.joined if before and same else answering.joined(found, table)
+        drop_ins = {
+            id: _entry(serving, settings_by_id.get(id, _Setting())) for id, serving in self.joined.agents.items()
+        }
+        # Of the same id a folder serves before a declared agent, and either before an upstream's model.
+        others = (*map(_declared_entry, sources.declared.values()), *map(_model_entry, offered(table)))
+        entries = {**{one.agent_id: one for one in reversed(others)}, **drop_ins}
+        self.entries: Mapping[str, Entry] = MappingProxyType(dict(sorted(entries.items())))
 
     @cached_property
     def names(self) -> tuple[Mapping[str, frozenset[str]], ...]:
@@ -119,7 +150,7 @@ class _Catalog:
         values = self.entries.values()
         ids = _index((one.agent_id, one.agent_id) for one in values)
         aliases = _index((alias, one.agent_id) for one in values for alias in one.aliases)
-        names = _index((name, one.agent_id) for one in values for name in _own_names(one, self.found))
+        names = _index((name, one.agent_id) for one in values for name in _own_names(one, self.found) if name)
         return ids, aliases, names
 
 
@@ -137,13 +168,49 @@ def _entry(serving: Serving, setting: _Setting) -> Entry:
         enabled=setting.enabled,
         aliases=setting.aliases,
         problems=serving.problems,
-        generation=generation if serves else None,
+        serves=generation if serves else None,
+        options=setting.run,
+    )
+
+
+def _declared_entry(one: Declared) -> Entry:
+    return Entry(
+        agent_id=one.agent_id,
+        name=one.name,
+        description=one.description,
+        digest=one.digest,
+        created=one.created,
+        state=State.LIVE,
+        enabled=one.stage == DeclaredAgent.Stage.LIVE,
+        aliases=one.aliases,
+        problems=(),
+        serves=one,
+        options=one.options,
+    )
+
+
+def _model_entry(one: PassThrough) -> Entry:
+    return Entry(
+        agent_id=one.agent_id,
+        name=one.agent_id,
+        description=f"The model {one.model} of {one.upstream}, as it is.",
+        digest="",
+        created=0,
+        state=State.LIVE,
+        enabled=True,
+        aliases=(),
+        problems=(),
+        serves=one,
     )
 
 
 def _own_names(entry: Entry, found: Found) -> Iterator[str]:
+    if isinstance(entry.serves, PassThrough):  # its own name would shadow agents that are called alike
+        return
     yield entry.agent_id.rpartition("/")[2]
     yield entry.name
+    if entry.agent_id not in found.agents:
+        return
     folder = found.agents[entry.agent_id].folder.name
     if "." not in entry.agent_id.rpartition("/")[2] or "." in folder:  # one of several does not answer to the folder
         yield folder
@@ -162,11 +229,15 @@ _catalog: _Catalog | None = None
 
 def _current() -> _Catalog:
     global _catalog  # noqa: PLW0603  # the one reference that is swapped; readers take it once
-    found, settings_by_id, table = _found, SETTINGS.current(), upstreams.current()
+    sources = _sources(_found)
     catalog = _catalog
-    if catalog is None or not catalog.is_of(found, settings_by_id, table):
-        catalog = _catalog = _Catalog(found, settings_by_id, table)
+    if catalog is None or not catalog.sources.are(sources):
+        catalog = _catalog = _Catalog(sources)
     return catalog
+
+
+def _sources(found: Found) -> _Sources:
+    return _Sources(found, SETTINGS.current(), declared_agents(), upstreams.current())
 
 
 def entries() -> Mapping[str, Entry]:
@@ -279,7 +350,7 @@ def _take(seen: scan.Scan) -> Changes:
 def _publish(found: Found) -> None:
     """Joined with the settings and indexed before it is swapped in: no request waits for that on the event loop."""
     global _found, _catalog  # swapped whole
-    catalog = _Catalog(found, SETTINGS.current(), upstreams.current())
+    catalog = _Catalog(_sources(found))
     _ = catalog.names
     _catalog, _found = catalog, found
 

@@ -1,7 +1,9 @@
 """Secrets at rest: encrypted under a key derived from the installation's secret key."""
 
 import base64
+import json
 from functools import lru_cache
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -32,3 +34,12 @@ def decrypt(ciphertext: str) -> str:
             "A stored secret cannot be read: it was encrypted under another secret key. "
             "Restore the file `secret_key` of the data folder (or GATEWAY_SECRET_KEY), or enter the secret again."
         ) from error
+
+
+def encrypt_json(value: Any) -> str:
+    return encrypt(json.dumps(value))
+
+
+def decrypt_json(ciphertext: str) -> Any:
+    """Raises SecretUnreadable."""
+    return json.loads(decrypt(ciphertext))

@@ -15,13 +15,13 @@ from apps.execution import mcp_servers
 from apps.execution.approvals import ask, asker, resumed
 from apps.execution.events import RunEvent
 from apps.execution.guardrails import watched
-from apps.execution.order import Order
+from apps.execution.order import ModuleOrder
 from apps.execution.sdk_runner import RUNNER, run_config
 from apps.execution.timing import Deadline, when_under_way
 from apps.execution.transcript import Events, Transcript, told_by
 
 
-async def run_built_agent(order: Order) -> AsyncGenerator[RunEvent, None]:
+async def run_built_agent(order: ModuleOrder) -> AsyncGenerator[RunEvent, None]:
     """An agent that its factory builds for this run, with MCP servers that are this run's alone."""
     agent = await _built(order.generation.export)
     async with mcp_servers.of_run(agent, order.generation), aclosing(run_agent(order, agent)) as events:
@@ -29,7 +29,7 @@ async def run_built_agent(order: Order) -> AsyncGenerator[RunEvent, None]:
             yield event
 
 
-async def run_agent(order: Order, agent: Agent[Any]) -> AsyncGenerator[RunEvent, None]:
+async def run_agent(order: ModuleOrder, agent: Agent[Any]) -> AsyncGenerator[RunEvent, None]:
     """The events of the run; closing it cancels the run. Raises whatever the SDK and the module raise."""
     export = order.generation.export
     transcript = Transcript()
@@ -55,7 +55,7 @@ async def run_agent(order: Order, agent: Agent[Any]) -> AsyncGenerator[RunEvent,
             if last is not None:
                 yield last
         if result.interruptions:
-            whose = asker(order.subject, order.agent_id, order.generation.digest)
+            whose = asker(order.subject, order.agent_id, order.digest)
             yield await ask(result, whose, follows_text=transcript.has_told)
     finally:
         # Always first: leaving the loop alone would let the run and its upstream stream go on in the background.

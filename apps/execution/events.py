@@ -56,6 +56,23 @@ class HandedOff(RunEvent, frozen=True):
     target: str
 
 
+class ClientToolCall(RunEvent, frozen=True):
+    """A piece of a call of a tool that the client runs itself. `index` numbers the calls of the answer from 0; the id
+    and name come with the first piece, the arguments (JSON text) in as many as the server sent."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+class Forwarded(RunEvent, frozen=True, gc=False):
+    """What a server sent, as it came: a chunk of a stream, or with `is_whole` the whole answer. JSON."""
+
+    data: bytes
+    is_whole: bool = False
+
+
 class WantedCall(msgspec.Struct, frozen=True):
     """A tool call that waits for a person. `arguments` are JSON text as the model wrote them."""
 

@@ -6,16 +6,20 @@ from contextlib import aclosing
 import structlog
 from agents.exceptions import ModelBehaviorError
 
+from apps.catalog.run_options import namespace_default
 from apps.core.errors import GatewayError
 from apps.execution import callers, mcp_servers
 from apps.execution.agent_run import run_agent, run_built_agent
+from apps.execution.declared_run import run_declared
 from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, Usage
 from apps.execution.failures import judge
-from apps.execution.order import Order
+from apps.execution.order import DeclaredOrder, ModuleOrder, Order, PassOrder
+from apps.execution.pass_through import pass_through
 from apps.execution.sdk_runner import own_provider
 from apps.execution.transcript import BETWEEN_MESSAGES
 from apps.execution.workflow_run import run_workflow
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
+from apps.upstreams.routing import Preference, preference
 
 log = structlog.get_logger(__name__)
 
@@ -25,17 +29,30 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
 
     Raises GatewayError. The version that is loaded now serves to the end, whatever is edited meanwhile.
     """
+    # For the rest of the request's task.
+    current_calls.set(order.calls)
+    preference.set(Preference(instead=order.options.model, default=namespace_default(order.agent_id)))
+    match order:
+        case PassOrder():
+            return pass_through(order)
+        case DeclaredOrder():
+            return run_declared(order)
+        case ModuleOrder():
+            return _judged(order, _module_events(order))
+    raise TypeError(type(order).__name__)
+
+
+def _module_events(order: ModuleOrder) -> AsyncGenerator[RunEvent, None]:
     export = order.generation.export
     if export.workflow:
-        return _judged(order, run_workflow(order))
+        return run_workflow(order)
     if export.per_run or export.agent is None:
-        return _judged(order, run_built_agent(order))
-    return _judged(order, run_agent(order, export.agent))
+        return run_built_agent(order)
+    return run_agent(order, export.agent)
 
 
-async def _judged(order: Order, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
+async def _judged(order: ModuleOrder, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
     """The same events, with failures judged and the end told."""
-    current_calls.set(order.calls)
     own_provider.set(order.generation.model_provider)
     told_text = told_refusal = False
     package = order.generation.package

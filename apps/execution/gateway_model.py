@@ -5,7 +5,7 @@ each get what they need, wherever they come from.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from agents import ModelProvider, ModelResponse, OpenAIChatCompletionsModel, OpenAIResponsesModel
 from agents.models.fake_id import FAKE_RESPONSES_ID
@@ -13,7 +13,7 @@ from agents.models.fake_id import FAKE_RESPONSES_ID
 from apps.catalog.graph import responses_feature
 from apps.upstreams.chat_client import ChatClient
 from apps.upstreams.responses_client import ResponsesClient
-from apps.upstreams.routing import Route, Target, route
+from apps.upstreams.routing import Route, route
 
 # What the SDK can say in chat completions. The last two it refuses by name, because leaving them out would lose a
 # conversation without a word.
@@ -25,31 +25,15 @@ _CHAT_ITEMS: Final = frozenset(
 class GatewayModelProvider(ModelProvider):
     """Every model name of every agent, resolved against the upstreams in force."""
 
-    def __init__(self) -> None:
-        self._clients: dict[str, tuple[Target, ChatClient, ResponsesClient]] = {}
-
     def get_model(self, model_name: str | None) -> "GatewayModel":
-        return GatewayModel(self, model_name, route(model_name))
-
-    def chat_client(self, target: Target) -> Any:
-        return self._of(target)[1]
-
-    def responses_client(self, target: Target) -> Any:
-        return self._of(target)[2]
-
-    def _of(self, target: Target) -> tuple[Target, ChatClient, ResponsesClient]:
-        known = self._clients.get(target.slug)
-        if known is None or known[0] is not target:  # a new snapshot has new targets
-            known = self._clients[target.slug] = (target, ChatClient(target), ResponsesClient(target))
-        return known
+        return GatewayModel(model_name, route(model_name))
 
 
 class GatewayModel(OpenAIChatCompletionsModel):
     """A model name on its upstream. Raises Unavailable where a call needs the Responses API and no upstream has it."""
 
-    def __init__(self, provider: GatewayModelProvider, name: str | None, found: Route) -> None:
-        super().__init__(found.model, provider.chat_client(found.target))  # duck-typed: see ChatClient
-        self._provider = provider
+    def __init__(self, name: str | None, found: Route) -> None:
+        super().__init__(found.model, cast("Any", ChatClient(found)))  # duck-typed: see ChatClient
         self._name = name
         self._found = found
 
@@ -85,7 +69,7 @@ class GatewayModel(OpenAIChatCompletionsModel):
             found = self._found  # the history lies on the server; elsewhere the SDK warns that it is not used
         else:
             return None
-        client = self._provider.responses_client(found.target)  # duck-typed: see ResponsesClient
+        client = cast("Any", ResponsesClient(found))  # duck-typed: see ResponsesClient
         return OpenAIResponsesModel(found.model, client, model_is_explicit=bool(self._name))
 
 

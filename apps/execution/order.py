@@ -1,27 +1,59 @@
-"""What to run, in one value."""
+"""What to run, in one value: a module's agent, a declared agent, or a model as it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from apps.access.subject import Subject
+from apps.catalog.declared import Declared
 from apps.catalog.registry import Generation
+from apps.catalog.run_options import DEFAULT, RunOptions
 from apps.execution.approvals import Resumption
 from apps.upstreams.calls import CallLog
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to run. `input` is the SDK's (text or items); `prompt` is the last user text, all that a workflow takes.
+    """What every kind has. `digest` is the version's, `subject` None for a run without a gateway."""
+
+    agent_id: str
+    digest: str = ""
+    options: RunOptions = DEFAULT
+    resumption: Resumption | None = None  # the stored run to go on with
+    subject: Subject | None = None
+    calls: CallLog = field(default_factory=CallLog)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleOrder(Order):
+    """`input` is the SDK's (text or items); `prompt` is the last user text, all that a workflow takes.
 
     `model_settings` holds only what the request set; `extra_body` is what the SDK has no field for.
     """
 
-    agent_id: str
     generation: Generation
     input: str | list[Any]
     prompt: str
     model_settings: Mapping[str, Any] = field(default_factory=dict)
-    resumption: Resumption | None = None  # the stored run to go on with, instead of `input`
-    subject: Subject | None = None  # None for a run without a gateway, as of check_agent --chat
-    calls: CallLog = field(default_factory=CallLog)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredOrder(Order):
+    """`messages` and `parameters` are the client's, in OpenAI's words; `client_tools` are those that it runs itself."""
+
+    declared: Declared
+    messages: Sequence[Mapping[str, Any]]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    client_tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: Any = None  # the client's; None where it sent none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassOrder(Order):
+    """`body` is the client's own, which goes to `model` of `upstream` as it is; `path` such as /chat/completions."""
+
+    upstream: str
+    model: str
+    path: str
+    body: Mapping[str, Any]
+    streamed: bool

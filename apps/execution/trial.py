@@ -12,11 +12,11 @@ from apps.core.errors import Unavailable
 from apps.execution import mcp_servers
 from apps.execution.events import RefusalDelta, TextDelta
 from apps.execution.execute import execute
-from apps.execution.order import Order
+from apps.execution.order import ModuleOrder
 from apps.upstreams import demo
 from apps.upstreams.chat_client import ChatClient
 from apps.upstreams.models import Kind
-from apps.upstreams.routing import Target
+from apps.upstreams.routing import Route, Target
 
 _DEMO: Final = Target(
     slug="demo",
@@ -41,7 +41,7 @@ class DemoProvider(ModelProvider):
     """The demo for every name of a model."""
 
     def get_model(self, model_name: str | None) -> Model:
-        client = cast("Any", ChatClient(_DEMO))  # duck-typed: see ChatClient
+        client = cast("Any", ChatClient(Route(_DEMO, model_name or demo.MODEL)))  # duck-typed: see ChatClient
         return OpenAIChatCompletionsModel(model_name or demo.MODEL, client)
 
 
@@ -51,7 +51,7 @@ async def answer(generation: Generation, text: str) -> AsyncIterator[str]:
     Raises GatewayError, also for a run that would wait for a person: there is no database that could keep it.
     """
     generation.model_provider = DemoProvider()
-    order = Order(agent_id=generation.agent_id, generation=generation, input=text, prompt=text)
+    order = ModuleOrder(agent_id=generation.agent_id, generation=generation, input=text, prompt=text)
     try:
         async with aclosing(_texts(order)) as texts:
             async for one in texts:
@@ -64,7 +64,7 @@ async def answer(generation: Generation, text: str) -> AsyncIterator[str]:
         await mcp_servers.close()
 
 
-async def _texts(order: Order) -> AsyncGenerator[str, None]:
+async def _texts(order: ModuleOrder) -> AsyncGenerator[str, None]:
     async with aclosing(execute(order)) as events:
         async for event in events:
             if isinstance(event, TextDelta | RefusalDelta):

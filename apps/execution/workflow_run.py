@@ -9,12 +9,12 @@ from agents import RunResultStreaming
 
 from apps.execution.events import RunEvent, UnderWay
 from apps.execution.forwarding import ForwardedEvent, Forwarding, forwarding
-from apps.execution.order import Order
+from apps.execution.order import ModuleOrder
 from apps.execution.timing import Deadline, when_under_way
 from apps.execution.transcript import Events, Transcript, told_by
 
 
-async def run_workflow(order: Order) -> AsyncGenerator[RunEvent, None]:
+async def run_workflow(order: ModuleOrder) -> AsyncGenerator[RunEvent, None]:
     """The events of the runs that it starts, then what it returned. Closing it cancels the function."""
     queue: asyncio.Queue[ForwardedEvent | UnderWay | None] = asyncio.Queue()
     order.calls.backlog = queue.qsize
@@ -51,7 +51,7 @@ async def _until_none(queue: asyncio.Queue[ForwardedEvent | UnderWay | None]) ->
         yield event
 
 
-async def _call_workflow(order: Order, forward: Forwarding) -> Any:
+async def _call_workflow(order: ModuleOrder, forward: Forwarding) -> Any:
     export = order.generation.export
     assert export.workflow is not None
     argument = export.workflow_input(input_as_text=order.prompt) if export.workflow_input else order.prompt

@@ -55,8 +55,8 @@ def model_list(subject: Subject) -> bytes:
 
 
 def is_listed(entry: Entry) -> bool:
-    """Agents that are enabled and have a version that serves."""
-    return entry.enabled and entry.generation is not None
+    """Agents that are enabled, have a version that serves, and are not kept out of lists by their settings."""
+    return entry.enabled and entry.serves is not None and entry.options.listed
 
 
 def model_object(entry: Entry) -> dict[str, Any]:

@@ -17,21 +17,21 @@ from apps.access.limiting import Admission, admit
 from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import Subject
 from apps.catalog import registry
+from apps.catalog.declared import Declared
+from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
 from apps.core.errors import AgentUnavailable, GatewayError
 from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
-from apps.execution.approvals import asker, take
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import execute, usage_of
 from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.recording import runs
 from apps.observability.requests import request_id
-from apps.openai_api.approvals import decision_in
-from apps.openai_api.conversation import last_user_text, run_input
-from apps.openai_api.parameters import ignored, model_settings, refuse_what_cannot_be_honoured
+from apps.openai_api.orders import order_for
+from apps.openai_api.parameters import ignored, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
 from apps.openai_api.wire import ChunkWriter, Fold
 from apps.upstreams.prices import cost
@@ -41,14 +41,15 @@ log = structlog.get_logger(__name__)
 
 async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionRequest) -> HttpResponseBase:
     """Answer a chat completion. Raises GatewayError for whatever fails before the first event."""
-    refuse_what_cannot_be_honoured(body)
     entry = resolve(subject, body.model)
     authorise(subject, Action.CHAT, Target(entry.agent_id))
-    generation = serving(entry)
+    serves = serving(entry)
+    if isinstance(serves, Generation):
+        refuse_what_cannot_be_honoured(body)
     admission = await admit(subject, entry.agent_id)
     request.answer_headers = admission.headers
     try:
-        order = await _order(subject, entry, generation, body)
+        order = await order_for(entry, serves, subject, body, request.body)
     except BaseException:
         await admission.settle()  # there is no run that would
         raise
@@ -57,7 +58,7 @@ async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionReque
     events = record(execute(order), order, run, admission)
     answer = stream if body.stream else whole
     response = await answer(events, run.id, entry.agent_id, body)
-    if names := ignored(body):
+    if isinstance(serves, Generation) and (names := ignored(body)):
         response.headers["x-gateway-ignored"] = ", ".join(names)
     return response
 
@@ -70,34 +71,18 @@ def resolve(subject: Subject, model: str) -> Entry:
     )
 
 
-def serving(entry: Entry) -> Generation:
-    """The version that answers. Raises AgentUnavailable for an agent that is disabled or does not load."""
+def serving(entry: Entry) -> Generation | Declared | PassThrough:
+    """What answers. Raises AgentUnavailable for an agent that is disabled, a draft, or does not load."""
     if not entry.enabled:
         raise AgentUnavailable(f"The agent '{entry.agent_id}' is disabled.", param="model", code="agent_disabled")
-    if entry.generation is None:
+    if entry.serves is None:
         reason = next((one.reason for one in entry.problems if one.is_error), "no version of it loads.")
         raise AgentUnavailable(
             f"The agent '{entry.agent_id}' is broken: {reason} The admin says how to mend it.",
             param="model",
             code="agent_broken",
         )
-    return entry.generation
-
-
-async def _order(subject: Subject, entry: Entry, generation: Generation, body: ChatCompletionRequest) -> Order:
-    """Raises ApprovalClosed when the last message decides about a run that waits no longer."""
-    resumption = None
-    if decision := decision_in(body.messages):
-        resumption = await take(decision, asker(subject, entry.agent_id, generation.digest))
-    return Order(
-        agent_id=entry.agent_id,
-        generation=generation,
-        input=run_input(body.messages),
-        prompt=last_user_text(body.messages),
-        model_settings=model_settings(body),
-        resumption=resumption,
-        subject=subject,
-    )
+    return entry.serves
 
 
 def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
@@ -105,7 +90,7 @@ def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
         id=new_id("chatcmpl-"),
         request_id=request_id.get(),
         agent_id=order.agent_id,
-        agent_digest=order.generation.digest,
+        agent_digest=order.digest,
         key_id=subject.key.id,
         key_name=subject.key.name,
         user_id=subject.user.id if subject.user else "",

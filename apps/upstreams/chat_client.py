@@ -1,260 +1,30 @@
 """A chat client for the SDK's OpenAIChatCompletionsModel, at a quarter of the stock openai client's cost.
 
-It has the few members that the model uses (`base_url`, `chat.completions.create`) and yields msgspec structs with the
-attribute names of the stock client's pydantic chunks, whose building takes 70 % of the stock client's time. Here, too,
-is what every model call of a run passes: the server's dialect, sound tool-call ids, usage, the true finish reason.
+It has the few members that the model uses (`base_url`, `chat.completions.create`).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
-import httpx2
-import msgspec
 from openai import Omit
-from openai.types.chat import ChatCompletion, chat_completion_chunk
-from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
+from openai.types.chat import ChatCompletion
 
-from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
-from apps.upstreams import transport
-from apps.upstreams.calls import CallLog, ModelCall, current_calls, text_may_join
-from apps.upstreams.dialect import adapt
-from apps.upstreams.routing import Target
-from apps.upstreams.stock_client import DEMO_URL, as_openai, begin, module_headers
+from apps.core.errors import GatewayError
+from apps.upstreams import road
+from apps.upstreams.calls import current_calls
+from apps.upstreams.chat_stream import ChunkStream, ToolCall
+from apps.upstreams.routing import Route
+from apps.upstreams.stock_client import as_openai, base_url, module_headers
 
-_NOT_SENT = frozenset({"extra_headers", "extra_query", "extra_body", "timeout", "stream", "stream_options"})
-
-
-class Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class ToolCall(msgspec.Struct):
-    index: int | None = None
-    id: str | None = None
-    function: Function | None = None
-    type: str | None = None
-
-
-class Delta(msgspec.Struct):
-    role: str | None = None
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    annotations: Any = None
-    thinking_blocks: Any = None
-
-
-class Choice(msgspec.Struct):
-    delta: Delta | None = None
-    message: Delta | None = None  # of a server that answers whole although a stream was asked for
-    finish_reason: str | None = None
-    index: int = 0
-    logprobs: Any = None
-
-
-class Chunk(msgspec.Struct):
-    choices: list[Choice] | None = None
-    usage: Any = None  # a dict as it comes, a CompletionUsage as it is handed on
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(Chunk).decode
-
-
-class ChunkStream:
-    """What `create(stream=True)` returns: an async iterator of chunks with `aclose()`."""
-
-    def __init__(self, target: Target, call: ModelCall, log: CallLog | None, source: Any, body: dict[str, Any]) -> None:
-        self._target = target
-        self._call = call
-        self._log = log
-        self._source = source
-        self._body = body
-        self._tool_calls = _ToolCallIds(body["messages"])
-        self._reported: dict[str, Any] | None = None  # usage
-        self._received = 0
-        self._joins_text = log is not None and text_may_join.get()
-        self._generator = self._chunks()
-
-    def __aiter__(self) -> AsyncIterator[Chunk]:
-        return self._generator
-
-    async def aclose(self) -> None:
-        """Ends the connection, whether or not the iteration has begun."""
-        try:
-            await self._generator.aclose()
-        finally:
-            await self._source.aclose()
-
-    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
-        try:
-            async for events in self._source:
-                chunks = self._read(events)
-                if self._log is not None:
-                    await self._log.wait_for_reader()
-                if self._joins_text and len(events) > 1:
-                    # Whoever reads a run joins what waits (told_by): the SDK need not carry each piece by itself.
-                    chunks = joined(chunks)
-                for chunk in chunks:
-                    yield chunk
-            if self._call.finish_reason is None and not self._source.is_complete:
-                raise UpstreamUnreachable(
-                    f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
-                )
-            if self._reported:
-                yield Chunk(choices=[], usage=_usage(self._reported))
-        except GatewayError as error:
-            raise as_openai(error, self._target) from error
-        finally:
-            self._count(_usage(self._reported) if self._reported else None)
-
-    def _read(self, events: list[bytes]) -> Iterator[Chunk]:
-        """The chunks that are handed on; usage comes on the last one, or with running totals on every one."""
-        for data in events:
-            chunk = self._parse(data)
-            if isinstance(chunk.usage, dict):
-                self._reported, chunk.usage = chunk.usage, None
-            if chunk.choices:
-                self._mend(chunk.choices[0])
-                self._received += 1
-                yield chunk
-
-    def _parse(self, data: bytes) -> Chunk:
-        try:
-            chunk = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamError(
-                f"Upstream '{self._target.slug}' sent something that is not a chat completion chunk: {data[:80]!r}",
-                code="upstream_garbage",
-            ) from error
-        if chunk.error:
-            said = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
-            raise UpstreamError(f"Upstream '{self._target.slug}' failed in the middle of its answer: {said}")
-        return chunk
-
-    def _mend(self, choice: Choice) -> None:
-        choice.delta = choice.delta or choice.message
-        if choice.finish_reason:
-            self._call.finish_reason = choice.finish_reason
-        if choice.logprobs is not None:
-            choice.logprobs = chat_completion_chunk.ChoiceLogprobs.construct(**choice.logprobs)
-        if choice.delta is not None and choice.delta.tool_calls:
-            self._tool_calls.mend(choice.delta.tool_calls)
-
-    def _count(self, usage: CompletionUsage | None) -> None:
-        call = self._call
-        if usage:
-            call.estimated = False
-            call.prompt_tokens, call.completion_tokens = usage.prompt_tokens, usage.completion_tokens
-            call.cached_tokens = usage.prompt_tokens_details.cached_tokens or 0 if usage.prompt_tokens_details else 0
-            details = usage.completion_tokens_details
-            call.reasoning_tokens = details.reasoning_tokens or 0 if details else 0
-        else:
-            call.estimate(self._body["messages"], self._received)
-
-
-def joined(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """The same chunks, but of neighbours that bring nothing but text one. An error comes after the text before it."""
-    text: list[str] = []
-    try:
-        for chunk in chunks:
-            if said := _text_alone(chunk):
-                text.append(said)
-                continue
-            if text:
-                yield _chunk_of(text)
-                text = []
-            yield chunk
-    except GatewayError:
-        if text:
-            yield _chunk_of(text)
-        raise
-    if text:
-        yield _chunk_of(text)
-
-
-def _text_alone(chunk: Chunk) -> str | None:
-    """The text of a chunk that has nothing else to say; the role, which some servers repeat, says nothing new."""
-    delta = chunk.choices[0].delta if chunk.choices else None
-    if delta is None or chunk != Chunk([Choice(Delta(delta.role, delta.content))]):
-        return None
-    return delta.content
-
-
-def _chunk_of(text: list[str]) -> Chunk:
-    return Chunk([Choice(Delta(content="".join(text)))])
-
-
-class _ToolCallIds:
-    """Ids and indexes for tool calls: some servers leave them out, some use the same ones in every answer.
-
-    The SDK tells calls apart by id over the whole conversation: a repeated one overwrites history, an empty one fails.
-    """
-
-    def __init__(self, messages: list[dict[str, Any]]) -> None:
-        self._messages = messages
-        self._taken: set[str] | None = None
-        self._ids: dict[int, str] = {}
-        self._last = -1
-
-    def mend(self, deltas: list[ToolCall]) -> None:
-        for delta in deltas:
-            if delta.index is None:
-                begins = bool(delta.id) or bool(delta.function and delta.function.name)
-                delta.index = self._last + 1 if begins or self._last < 0 else self._last
-            self._last = max(self._last, delta.index)
-            if delta.index in self._ids:
-                delta.id = None  # told once; a second telling would be a second id
-            else:
-                delta.id = self._ids[delta.index] = self._unique(delta.id)
-
-    def _unique(self, given: str | None) -> str:
-        if self._taken is None:
-            self._taken = {
-                call["id"] for message in self._messages for call in message.get("tool_calls") or () if call.get("id")
-            }
-        if not given or given in self._taken:
-            given = f"call_{uuid4().hex}"
-        self._taken.add(given)
-        return given
-
-
-def _usage(reported: dict[str, Any]) -> CompletionUsage:
-    """Servers leave members out or say null; the SDK wants numbers."""
-    prompt, completion = _number(reported.get("prompt_tokens")), _number(reported.get("completion_tokens"))
-    prompt_details, completion_details = (
-        reported.get("prompt_tokens_details"),
-        reported.get("completion_tokens_details"),
-    )
-    return CompletionUsage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=_number(reported.get("total_tokens")) or prompt + completion,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=_number(_member(prompt_details, "cached_tokens"))),
-        completion_tokens_details=CompletionTokensDetails(
-            reasoning_tokens=_number(_member(completion_details, "reasoning_tokens"))
-        ),
-    )
-
-
-def _number(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0
-
-
-def _member(details: Any, name: str) -> Any:
-    return details.get(name) if isinstance(details, dict) else None
+_NOT_SENT = frozenset({"extra_headers", "extra_query", "extra_body", "timeout", "stream", "stream_options", "model"})
 
 
 class Completions:
     """The client's `chat.completions`."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, route: Route) -> None:
+        self._route = route
 
     async def create(self, **kwargs: Any) -> Any:
         """As the stock client's: a ChunkStream when `stream` is True, else a ChatCompletion.
@@ -262,26 +32,26 @@ class Completions:
         Whole answers are folded from the stream too: one road, one set of time-outs, and a cancelled run ends at once.
         Raises openai.APIStatusError, APIConnectionError or APITimeoutError, with the GatewayError as their cause.
         """
-        target, log = self._target, current_calls.get()
-        body = adapt(_body(kwargs), target)
-        call = ModelCall(target.slug, body["model"])
         headers, query = module_headers(kwargs), kwargs.get("extra_query") or {}
-        source = await begin(call, target, transport.open_chat(target, body, headers=headers, query=query))
-        stream = ChunkStream(target, call, log, source, body)
+        try:
+            opened = await road.open_chat(self._route, _body(kwargs), headers=headers, query=query)
+        except GatewayError as error:
+            raise as_openai(error, self._route.target) from error
+        stream = ChunkStream(opened, current_calls.get(), error_of=as_openai)
         if kwargs.get("stream") is True:
             return stream
         try:
-            return await _fold(stream, body["model"])
+            return await _fold(stream, opened.call.model)
         finally:
             await stream.aclose()
 
 
 class ChatClient:
-    """Duck-typed `openai.AsyncOpenAI` for one upstream."""
+    """Duck-typed `openai.AsyncOpenAI` for one route."""
 
-    def __init__(self, target: Target) -> None:
-        self.base_url = httpx2.URL(target.base_url or DEMO_URL)
-        self.chat = SimpleNamespace(completions=Completions(target))
+    def __init__(self, route: Route) -> None:
+        self.base_url = base_url(route.target.base_url)
+        self.chat = SimpleNamespace(completions=Completions(route))
 
 
 def _body(kwargs: dict[str, Any]) -> dict[str, Any]:

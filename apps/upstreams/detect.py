@@ -36,6 +36,7 @@ PRESETS: Mapping[Kind, Mapping[str, bool]] = MappingProxyType(
         Kind.OLLAMA: _LOCAL_MODEL,
         Kind.LM_STUDIO: _LOCAL_MODEL,
         Kind.VLLM: _LOCAL_MODEL,
+        Kind.LLAMA_CPP: _LOCAL_MODEL,
         Kind.OTHER: _LOCAL_MODEL,
         Kind.DEMO: MappingProxyType({**_EVERYTHING, "speaks_responses": False}),
     }

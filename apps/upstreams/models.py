@@ -22,6 +22,7 @@ class Kind(models.TextChoices):
     OLLAMA = "ollama", "Ollama"
     LM_STUDIO = "lm_studio", "LM Studio"
     VLLM = "vllm", "vLLM"
+    LLAMA_CPP = "llama_cpp", "llama.cpp server"
     OTHER = "other", "Other OpenAI-compatible server"
     DEMO = "demo", "Built-in demo (no LLM)"
 
@@ -74,6 +75,29 @@ class Upstream(ConfigModel):
     takes_parallel_tool_calls = models.BooleanField("takes parallel_tool_calls", default=True)
     takes_developer_role = models.BooleanField("takes the developer role", default=True)
     takes_several_system_messages = models.BooleanField("takes several system messages", default=True)
+
+    exposes_models = models.BooleanField(
+        "offers its models to clients",
+        default=False,
+        help_text="Its models appear in /v1/models as name/model, for the keys whose grants cover them.",
+    )
+    max_concurrency = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)], help_text="Calls at once in one worker. Empty: any."
+    )
+    queue_size = models.PositiveIntegerField(
+        default=100, help_text="Calls that may wait for their turn; further ones are refused with 429."
+    )
+    queue_timeout = models.FloatField(
+        default=30, validators=[MinValueValidator(0)], help_text="Seconds that a call waits for its turn at most."
+    )
+    retries = models.PositiveIntegerField(
+        default=1, help_text="Further attempts here after a failure, where nothing has been answered yet."
+    )
+    cooldown = models.FloatField(
+        default=15,
+        validators=[MinValueValidator(0)],
+        help_text="Seconds for which it is passed over after repeated failures, if another one can answer.",
+    )
 
     models_read_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_error = models.TextField(blank=True, editable=False)
@@ -158,3 +182,45 @@ class UpstreamModel(ConfigModel):
 
     def __str__(self) -> str:
         return f"{self.upstream.slug}/{self.name}"
+
+
+@audited()
+class ModelRoute(ConfigModel):
+    """Which models of which upstreams answer for a model name, and in what order."""
+
+    pattern = models.CharField(
+        "model",
+        max_length=200,
+        unique=True,
+        help_text="A name that agents ask for, or a glob: gpt-4o, gpt-5*. An exact name beats a glob, a longer one "
+        "a shorter.",
+    )
+    enabled = models.BooleanField(default=True)
+    note = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["pattern"]
+        verbose_name = "model route"
+
+    def __str__(self) -> str:
+        return self.pattern
+
+
+@audited()
+class RouteTarget(ConfigModel):
+    """One choice of a route. All of an order come before those of the next; among them the weights draw lots."""
+
+    route = models.ForeignKey(ModelRoute, on_delete=models.CASCADE, related_name="targets")
+    upstream = models.ForeignKey(Upstream, on_delete=models.CASCADE, related_name="+")
+    model = models.CharField(
+        max_length=200, blank=True, help_text="Of the upstream. Empty: the name that was asked for."
+    )
+    order = models.PositiveIntegerField(default=1, help_text="1 is tried first.")
+    weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1)])
+
+    class Meta:
+        ordering = ["order", "pk"]
+        verbose_name = "choice"
+
+    def __str__(self) -> str:
+        return f"{self.upstream.slug}/{self.model or self.route.pattern}"

@@ -10,17 +10,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import NoneType
 from typing import Any, Final, Literal, NoReturn, get_args, get_origin
 
-import httpx2
 import msgspec
 from openai import BaseModel, NotGiven, Omit
 from openai.types.responses import Response, ResponseOutputItem, ResponseStreamEvent
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
-from apps.upstreams import transport
-from apps.upstreams.calls import CallLog, ModelCall, current_calls
-from apps.upstreams.dialect import adapt_responses
-from apps.upstreams.routing import Target
-from apps.upstreams.stock_client import DEMO_URL, as_openai, begin, module_headers
+from apps.upstreams import road, transport
+from apps.upstreams.calls import CallLog, current_calls
+from apps.upstreams.road import Opened
+from apps.upstreams.routing import Route
+from apps.upstreams.stock_client import as_openai, base_url, module_headers
 
 _NOT_SENT = frozenset({"extra_headers", "extra_query", "extra_body", "timeout", "stream"})
 _CHAT_ONLY = frozenset({"stop", "seed", "logit_bias", "response_format"})  # of what a client may ask for
@@ -53,14 +52,12 @@ _ITEMS: Final = frozenset(_by_type(ResponseOutputItem))
 class ResponseEvents:
     """What `create(stream=True)` returns: an async iterator of events with `aclose()`."""
 
-    def __init__(
-        self, target: Target, call: ModelCall, log: CallLog | None, source: transport.AnswerStream, body: dict[str, Any]
-    ) -> None:
-        self._target = target
-        self._call = call
+    def __init__(self, opened: Opened, log: CallLog | None) -> None:
+        self._target = opened.target
+        self._call = opened.call
         self._log = log
-        self._source = source
-        self._body = body
+        self._source = opened.source
+        self._body = opened.body
         self._generator = self._events()
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -150,8 +147,8 @@ def _number(counts: Any, name: str) -> int:
 class Responses:
     """The client's `responses`."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, route: Route) -> None:
+        self._route = route
 
     async def create(self, **kwargs: Any) -> Any:
         """As the stock client's: ResponseEvents when `stream` is True, else a Response.
@@ -159,12 +156,12 @@ class Responses:
         Whole answers are read from the stream too: one road, one set of time-outs, and a cancelled run ends at once.
         Raises openai.APIStatusError, APIConnectionError or APITimeoutError, with the GatewayError as their cause.
         """
-        target, log = self._target, current_calls.get()
-        body = adapt_responses(_body(kwargs), target)
-        call = ModelCall(target.slug, body.get("model") or "")
         headers, query = module_headers(kwargs), kwargs.get("extra_query") or {}
-        source = await begin(call, target, transport.open_responses(target, body, headers=headers, query=query))
-        events = ResponseEvents(target, call, log, source, body)
+        try:
+            opened = await road.open_responses(self._route, _body(kwargs), headers=headers, query=query)
+        except GatewayError as error:
+            raise as_openai(error, self._route.target) from error
+        events = ResponseEvents(opened, current_calls.get())
         if kwargs.get("stream") is True:
             return events
         try:
@@ -174,11 +171,11 @@ class Responses:
 
 
 class ResponsesClient:
-    """Duck-typed `openai.AsyncOpenAI` for one upstream."""
+    """Duck-typed `openai.AsyncOpenAI` for one route."""
 
-    def __init__(self, target: Target) -> None:
-        self.base_url = httpx2.URL(target.base_url or DEMO_URL)
-        self.responses = Responses(target)
+    def __init__(self, route: Route) -> None:
+        self.base_url = base_url(route.target.base_url)
+        self.responses = Responses(route)
 
 
 async def _last(events: ResponseEvents) -> Response:

@@ -1,15 +1,16 @@
 """From a model name to the upstream that serves it, in memory."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 
 import structlog
 from django.conf import settings
 
-from apps.core import live_config
+from apps.core import globs, live_config
 from apps.core.errors import Unavailable
 from apps.core.secrets import SecretUnreadable
-from apps.upstreams.models import Upstream, UpstreamModel
+from apps.upstreams.models import ModelRoute, RouteTarget, Upstream, UpstreamModel
 
 log = structlog.get_logger(__name__)
 
@@ -34,36 +35,108 @@ class Target:
     takes_developer_role: bool
     takes_several_system_messages: bool
     speaks_responses: bool = False
+    exposes_models: bool = False
+    max_concurrency: int | None = None
+    queue_size: int = 100
+    queue_timeout: float = 30.0
+    retries: int = 1
+    cooldown: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One choice of a route. Those of the lowest order come first; among them weights draw lots."""
+
+    target: Target
+    model: str
+    order: int = 1
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`is_substitute` when the module asked for a model by name and gets another one."""
+    """Where a name leads: to `model` of `target`, else to the `others`, which only a ModelRoute brings.
+
+    `is_substitute` when the module asked for a model by name and gets another one.
+    """
 
     target: Target
     model: str
     is_substitute: bool = False
+    others: tuple[Candidate, ...] = ()
+    first: Candidate | None = None  # the order and weight of `target`, where a ModelRoute gives them
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        return (self.first or Candidate(self.target, self.model), *self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model as an operator chooses it: of one upstream (its default model when `model` is empty), or by name."""
+
+    upstream: str
+    model: str
+
+    def __bool__(self) -> bool:
+        return bool(self.upstream or self.model)
+
+
+_NO_MODEL = ModelRef("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What operators chose for an agent: a model `instead` of whatever it names, and one where it names none that an
+    upstream has (its namespace's)."""
+
+    instead: ModelRef = _NO_MODEL
+    default: ModelRef = _NO_MODEL
+
+
+NO_PREFERENCE = Preference()
+
+# Of the agent that runs; set by execute(), seen by every model call of the run.
+preference: ContextVar[Preference] = ContextVar("preference", default=NO_PREFERENCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A ModelRoute: `choices` have an empty model where the name that was asked for is meant."""
+
+    pattern: str
+    choices: tuple[Candidate, ...]
+
+    def fitting(self, name: str) -> tuple[Candidate, ...]:
+        return tuple(replace(one, model=one.model or name) for one in self.choices)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All enabled upstreams; `default` serves what no other is known to have."""
+    """All enabled upstreams; `default` serves what no other is known to have. `rules`: the most specific one first."""
 
     targets: Mapping[str, Target]
     default: Target | None
     by_model: Mapping[str, tuple[Target, ...]]  # all that list it, the preferred one first
+    rules: tuple[Rule, ...] = ()
 
-    def route(self, model: str | None, *, responses: bool = False) -> Route:
+    def route(self, model: str | None, *, responses: bool = False, prefer: Preference = NO_PREFERENCE) -> Route:
         """The upstream and model for a name that a module gave, or for None when it gave none.
 
-        A name that an upstream listed goes there; `upstream/model` says it outright; anything else gets the default
-        upstream's default model, so that a module written for another provider still answers. With `responses` the
-        upstream has to have the Responses API; where the default one has not, the first that has it substitutes. Raises
-        Unavailable when there is no upstream to ask, or no model to ask for.
+        An operator's choice for the agent replaces the name. A route for exactly that name comes first; a name that an
+        upstream listed goes there; `upstream/model` says it outright; then routes with a glob. Anything else gets the
+        namespace's default, else the default upstream's default model, so that a module written for another provider
+        still answers. With `responses` the upstream has to have the Responses API; where the default one has not, the
+        first that has it substitutes. Raises Unavailable when there is no upstream to ask, or no model to ask for.
         """
-        found = self._named(model, responses) if model else None
+        if prefer.instead:
+            found = self._chosen(prefer.instead, responses)
+        else:
+            found = self._named(model, responses) if model else None
+            if found is None and prefer.default and (chosen := self._chosen(prefer.default, responses)):
+                found = replace(chosen, is_substitute=bool(model))
         if found is None:
-            return Route(*self._substitute(responses), is_substitute=bool(model))
+            return Route(*self._substitute(responses), is_substitute=bool(model or prefer.instead.model))
         if responses and not found.target.speaks_responses:
             raise Unavailable(
                 f"The upstream '{found.target.slug}' is not marked as having the Responses API. Mark it in the admin "
@@ -72,12 +145,37 @@ class Table:
             )
         return found
 
+    def _chosen(self, ref: ModelRef, responses: bool) -> Route | None:
+        """None where the upstream is switched off, or nothing has a model of that name."""
+        if not ref.upstream:
+            return self._named(ref.model, responses)
+        target = self.targets.get(ref.upstream)
+        model = ref.model or (target.default_model if target else "")
+        return Route(target, model) if target and model else None
+
     def _named(self, model: str, responses: bool) -> Route | None:
+        for rule in self.rules:
+            if rule.pattern == model and (found := self._ruled(rule, model, responses)):
+                return found
         if listing := self.by_model.get(model):
             capable = (target for target in listing if target.speaks_responses)
             return Route(next(capable, listing[0]) if responses else listing[0], model)
         slug, _, rest = model.partition("/")
-        return Route(self.targets[slug], rest) if rest and slug in self.targets else None
+        if rest and slug in self.targets:
+            return Route(self.targets[slug], rest)
+        for rule in self.rules:
+            if globs.fits(model, rule.pattern) and (found := self._ruled(rule, model, responses)):
+                return found
+        return None
+
+    def _ruled(self, rule: Rule, model: str, responses: bool) -> Route | None:
+        choices = rule.fitting(model)
+        if responses:
+            choices = tuple(one for one in choices if one.target.speaks_responses) or choices
+        if not choices:  # all of its upstreams are switched off
+            return None
+        first, *others = choices
+        return Route(first.target, first.model, others=tuple(others), first=first)
 
     def _substitute(self, responses: bool) -> tuple[Target, str]:
         chosen: str = settings.GATEWAY_DEFAULT_MODEL
@@ -128,6 +226,12 @@ def _target(upstream: Upstream) -> Target:
         takes_developer_role=upstream.takes_developer_role,
         takes_several_system_messages=upstream.takes_several_system_messages,
         speaks_responses=upstream.speaks_responses,
+        exposes_models=upstream.exposes_models,
+        max_concurrency=upstream.max_concurrency,
+        queue_size=upstream.queue_size,
+        queue_timeout=upstream.queue_timeout,
+        retries=upstream.retries,
+        cooldown=upstream.cooldown,
     )
 
 
@@ -148,12 +252,23 @@ def _load() -> Table:
     for target in sorted(targets.values(), key=lambda target: target is not default):
         for name in target.models:
             by_model[name] = (*by_model.get(name, ()), target)
-    return Table(targets, default, by_model)
+    return Table(targets, default, by_model, tuple(_rules(targets)))
 
 
-upstreams = live_config.section("upstreams.table", _load, reads=[Upstream, UpstreamModel])
+def _rules(targets: Mapping[str, Target]) -> Iterable[Rule]:
+    rows = ModelRoute.objects.filter(enabled=True).prefetch_related("targets__upstream")
+    for row in sorted(rows, key=lambda row: globs.specificity(row.pattern), reverse=True):
+        choices = [
+            Candidate(targets[one.upstream.slug], one.model, one.order, one.weight)
+            for one in row.targets.all()
+            if one.upstream.slug in targets
+        ]
+        yield Rule(row.pattern, tuple(sorted(choices, key=lambda one: one.order)))
+
+
+upstreams = live_config.section("upstreams.table", _load, reads=[Upstream, UpstreamModel, ModelRoute, RouteTarget])
 
 
 def route(model: str | None, *, responses: bool = False) -> Route:
-    """See Table.route."""
-    return upstreams.current().route(model, responses=responses)
+    """See Table.route; with the preference of the agent that runs here."""
+    return upstreams.current().route(model, responses=responses, prefer=preference.get())

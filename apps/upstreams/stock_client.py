@@ -1,13 +1,13 @@
 """What our clients and the stock openai client have in common, so that the SDK and modules can tell no difference."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import httpx2
 import openai
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from apps.upstreams.calls import ModelCall, current_calls
 from apps.upstreams.routing import Target
 
 # https://github.com/openai/openai-python#handling-errors
@@ -24,24 +24,16 @@ _KINDS = {
 DEMO_URL = "http://demo.invalid/v1"  # the built-in demo has no address
 
 
+@lru_cache(maxsize=256)
+def base_url(target_url: str) -> httpx2.URL:
+    """As the stock client has it."""
+    return httpx2.URL(target_url or DEMO_URL)
+
+
 def module_headers(kwargs: Mapping[str, Any]) -> dict[str, str]:
     """The module's own headers among the arguments of `create`; the SDK's user agent is not one."""
     given = kwargs.get("extra_headers") or {}
     return {name: value for name, value in given.items() if isinstance(value, str) and name.lower() != "user-agent"}
-
-
-async def begin(call: ModelCall, target: Target, opening: Awaitable[Any]) -> Any:
-    """What the server's acceptance of a call gives; the call is counted among the run's from now on.
-
-    Raises what the stock client raises, with the GatewayError as its cause.
-    """
-    if (log := current_calls.get()) is not None:
-        log.calls.append(call)
-    try:
-        return await opening
-    except GatewayError as error:
-        call.estimated = False  # nothing was generated, so nothing was used
-        raise as_openai(error, target) from error
 
 
 def as_openai(error: GatewayError, target: Target) -> openai.APIError:

@@ -26,7 +26,7 @@ from openai import AsyncOpenAI  # noqa: E402
 from apps.upstreams import transport  # noqa: E402
 from apps.upstreams.calls import CallLog, current_calls  # noqa: E402
 from apps.upstreams.chat_client import ChatClient  # noqa: E402
-from apps.upstreams.routing import Target  # noqa: E402
+from apps.upstreams.routing import Route, Target  # noqa: E402
 from tests.bench.agents.Bench.agent import agent  # noqa: E402
 from tests.bench.clock import batch  # noqa: E402
 
@@ -53,7 +53,7 @@ def _client(name: str, upstream: str) -> Any:
         takes_developer_role=False,
         takes_several_system_messages=False,
     )
-    return ChatClient(target)
+    return ChatClient(Route(target, MODEL))
 
 
 async def _one(order: dict[str, Any], config: RunConfig) -> str:

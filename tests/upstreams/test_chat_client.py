@@ -9,7 +9,9 @@ import openai
 import pytest
 
 from apps.upstreams.calls import CallLog, ModelCall
-from apps.upstreams.chat_client import Chunk, ChunkStream
+from apps.upstreams.chat_stream import Chunk, ChunkStream
+from apps.upstreams.road import Opened
+from apps.upstreams.stock_client import as_openai
 from tests.upstreams.test_routing import LOCAL
 
 TEXT = {"content": "a"}
@@ -38,7 +40,7 @@ def event(*deltas: dict[str, Any], **choice: Any) -> bytes:
 
 def stream(*reads: list[bytes], log: CallLog | None, call: ModelCall | None = None) -> ChunkStream:
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
-    return ChunkStream(LOCAL, call or ModelCall("local", "llama"), log, Reads(*reads), body)
+    return ChunkStream(Opened(LOCAL, call or ModelCall("local", "llama"), Reads(*reads), body), log, error_of=as_openai)
 
 
 def texts(chunks: list[Chunk]) -> list[str | None]:

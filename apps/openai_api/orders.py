@@ -1,0 +1,48 @@
+"""A request → what is to be run for it: an order for a module's agent, a declared agent, or a model as it is."""
+
+from apps.access.subject import Subject
+from apps.catalog.declared import Declared
+from apps.catalog.pass_through import PassThrough
+from apps.catalog.registry import Entry, Generation
+from apps.core.errors import AgentUnavailable
+from apps.execution.approvals import Resumption, asker, take
+from apps.execution.order import ModuleOrder, Order
+from apps.openai_api.approvals import decision_in
+from apps.openai_api.conversation import last_user_text, run_input
+from apps.openai_api.parameters import model_settings
+from apps.openai_api.schemas import ChatCompletionRequest
+
+
+async def order_for(
+    entry: Entry,
+    serves: Generation | Declared | PassThrough,
+    subject: Subject,
+    request: ChatCompletionRequest,
+    body: bytes,  # noqa: ARG001  # the request as it came, for who hands it on
+) -> Order:
+    """Raises InvalidRequest, and ApprovalClosed when the last message decides about a run that waits no longer."""
+    if isinstance(serves, Generation):
+        return await _module_order(entry, serves, subject, request)
+    raise AgentUnavailable(f"'{entry.agent_id}' cannot be run yet.")
+
+
+async def _module_order(
+    entry: Entry, generation: Generation, subject: Subject, request: ChatCompletionRequest
+) -> ModuleOrder:
+    return ModuleOrder(
+        agent_id=entry.agent_id,
+        digest=generation.digest,
+        options=entry.options,
+        generation=generation,
+        input=run_input(request.messages),
+        prompt=last_user_text(request.messages),
+        model_settings=model_settings(request),
+        resumption=await _resumption(entry, generation.digest, subject, request),
+        subject=subject,
+    )
+
+
+async def _resumption(entry: Entry, digest: str, subject: Subject, request: ChatCompletionRequest) -> Resumption | None:
+    if decision := decision_in(request.messages):
+        return await take(decision, asker(subject, entry.agent_id, digest))
+    return None

@@ -1,0 +1,11 @@
+from django.apps import AppConfig
+
+
+class ToolsConfig(AppConfig):
+    name = "apps.tools"
+    label = "tools"
+    verbose_name = "Tools"
+
+    def ready(self) -> None:
+        # Its section of the configuration has to be declared before a process loads its first snapshot.
+        from apps.tools import in_force  # noqa: F401
