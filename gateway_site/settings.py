@@ -156,6 +156,7 @@ INSTALLED_APPS = [
     "apps.tools",
     "apps.catalog",
     "apps.execution",
+    "apps.config_files",
     "apps.openai_api",
     "apps.admin_api",
     "apps.console",

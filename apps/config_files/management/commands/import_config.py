@@ -1,0 +1,54 @@
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from apps.config_files.applying import Applied, Change, apply
+from apps.config_files.reading import WrongFiles, documents
+
+_SIGNS = {"added": "+", "changed": "~", "removed": "-"}
+
+
+class Command(BaseCommand):
+    help = "Makes the configuration what YAML files say (docs/config-files.md): all of it, or nothing."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files, or a folder with them")
+        parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+        parser.add_argument("--prune", action="store_true", help="remove what the sections of the files do not mention")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        try:
+            applied = apply(documents(options["paths"]), prune=options["prune"], dry_run=options["dry_run"])
+        except WrongFiles as wrong:
+            raise CommandError(f"{wrong}\nNothing was changed. Mend this and try again.") from wrong
+        for change in applied.changes:
+            self.stdout.write(_told(change))
+        for remark in applied.remarks:
+            self.stderr.write(remark)
+        self.stdout.write(_summary(applied, dry_run=options["dry_run"]))
+
+
+def _told(change: Change) -> str:
+    head = f"{_SIGNS[change.kind]} {change.section}: {change.name}"
+    if change.kind != "changed":
+        return head
+    return "\n".join(
+        [head, *(f"    {name}: {_short(before)} → {_short(after)}" for name, before, after in change.members)]
+    )
+
+
+def _short(value: Any) -> str:
+    if value in (None, ""):
+        return "(empty)"
+    text = value if isinstance(value, str) else repr(value)
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:79]}…"
+
+
+def _summary(applied: Applied, *, dry_run: bool) -> str:
+    if not applied.changes:
+        return "Nothing to change: the configuration is as the files say."
+    counts = {kind: sum(one.kind == kind for one in applied.changes) for kind in _SIGNS}
+    told = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
+    return f"Would change, without --dry-run: {told}." if dry_run else f"Done: {told}."
