@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from typing import Any
 
 import openai
 
+from tests.harness import forked
 from tests.harness.operators import Operator
 from tests.harness.polling import SOON, eventually
 from tests.harness.processes import ROOT, ServerProcess, clean_environment
@@ -67,15 +67,7 @@ def gateway_environment(folder: Path, **extra: str) -> dict[str, str]:
 
 
 def run_manage(environment: dict[str, str], *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = forked.run(["manage.py", *arguments], folder=ROOT, environment=environment, timeout=100)
     if check and done.returncode:
         raise AssertionError(f"manage.py {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
     return done
@@ -95,7 +87,7 @@ class GatewayServer(ServerProcess):
         environment = gateway_environment(folder, GATEWAY_AGENT_DISCOVERY_PATH=str(agents), **settings)
         super().__init__(["manage.py", "serve", "--bootstrap", "--port", "0"], environment)
         self.operator = Operator(environment)
-        self._clients: list[openai.OpenAI] = []
+        self._clients: dict[tuple[str, int, str], openai.OpenAI] = {}
 
     @property
     def base_url(self) -> str:
@@ -111,7 +103,7 @@ class GatewayServer(ServerProcess):
 
     def stop(self, *args: Any) -> int:
         code = super().stop(*args)
-        for client in self._clients:
+        for client in self._clients.values():
             client.close()
         self._clients.clear()
         self.operator._stop()
@@ -122,11 +114,16 @@ class GatewayServer(ServerProcess):
         return run_manage(self._environment, *arguments, check=check)
 
     def openai(self, key: str | None = None, **options: Any) -> openai.OpenAI:
-        """The official client."""
-        options = {"max_retries": 0, "timeout": 30, **options}
-        client = openai.OpenAI(base_url=self.base_url, api_key=self.key if key is None else key, **options)
-        self._clients.append(client)
-        return client
+        """The official client: one for each key and options, which keeps its connection.
+
+        Of several workers each connection reaches one, so there every call has a client of its own.
+        """
+        options = {"max_retries": 0, "timeout": 30, "api_key": self.key if key is None else key, **options}
+        number = len(self._clients) if "GATEWAY_WORKERS" in self._environment else 0
+        asked = self.base_url, number, repr(sorted(options.items()))
+        if asked not in self._clients:
+            self._clients[asked] = openai.OpenAI(base_url=self.base_url, **options)
+        return self._clients[asked]
 
     def request(
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None

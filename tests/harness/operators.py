@@ -4,13 +4,11 @@ One process for many verbs, because a `manage.py` for each would cost two second
 """
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from tests.harness.forked import Forked
 from tests.harness.processes import ROOT
 
 
@@ -19,7 +17,7 @@ class Operator:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Forked | None = None
         self._lock = threading.Lock()
 
     def __getattr__(self, verb: str) -> Any:
@@ -30,8 +28,6 @@ class Operator:
     def _call(self, verb: str, args: list[Any], given: dict[str, Any]) -> Any:
         with self._lock:
             process = self._process = self._process or self._start()
-            assert process.stdin is not None
-            assert process.stdout is not None
             process.stdin.write(json.dumps({"verb": verb, "args": args, "given": given}) + "\n")
             process.stdin.flush()
             answer = json.loads(process.stdout.readline() or '{"error": "the operator\'s process ended"}')
@@ -39,18 +35,17 @@ class Operator:
             raise AssertionError(f"{verb} failed:\n{answer['error']}")
         return answer["value"]
 
-    def _start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("operations.py"))],
-            cwd=ROOT,
-            env={**self._environment, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
+    def _start(self) -> Forked:
+        return Forked(
+            ["-m", "tests.harness.operations"],
+            folder=ROOT,
+            environment=self._environment,
+            stdin=True,
+            shows_errors=True,
         )
 
     def _stop(self) -> None:
         if self._process:
-            self._process.communicate(timeout=10)
+            self._process.close()  # which ends its input
+            self._process.wait(10)
             self._process = None

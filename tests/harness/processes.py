@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
+
+from tests.harness.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 START_PATIENCE = 60.0  # seconds; a start takes 4 to 6 on a quiet machine
@@ -28,9 +29,9 @@ class ServerProcess:
     announcement = ""
 
     def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
-        self._arguments = [sys.executable, *arguments]
+        self._arguments = arguments
         self._environment = dict(environment)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Forked | None = None
         self._listening = threading.Event()
         self._readers: list[threading.Thread] = []
         self.output: list[str] = []  # lines of stdout
@@ -59,17 +60,8 @@ class ServerProcess:
 
     def start(self) -> None:
         self._listening.clear()
-        self._process = subprocess.Popen(
-            self._arguments,
-            cwd=ROOT,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
-        streams: Any = ((self._process.stdout, self.output), (self._process.stderr, self.errors))
+        self._process = Forked(self._arguments, folder=ROOT, environment=self._environment)
+        streams = ((self._process.stdout, self.output), (self._process.stderr, self.errors))
         self._readers = [
             threading.Thread(target=self._read, args=(stream, lines), daemon=True) for stream, lines in streams
         ]

@@ -97,8 +97,8 @@ def listed(gateway: GatewayServer) -> set[tuple[str, ...]]:
     """The lists of models that several connections get."""
     found = set()
     for _ in range(6):
-        with gateway.openai() as client:
-            found.add(tuple(sorted(one.id for one in client.models.list())))
+        client = gateway.openai(default_headers={"Connection": "close"})
+        found.add(tuple(sorted(one.id for one in client.models.list())))
     return found
 
 

@@ -1,0 +1,116 @@
+"""A process that has imported the large packages, and forks: what it starts is as `python <arguments>` would be,
+without the two seconds of CPU that importing the SDK costs. Nothing of the gateway's own code is imported here.
+
+Reads requests from the socket whose number is its argument: JSON with `arguments`, `environment` and `folder`, and
+three descriptors for stdin, stdout and stderr. Answers lines of JSON: `{"pid": n}` for each, `{"pid": n, "status": s}`
+when one has ended.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import threading
+
+PRELOADED = (
+    "agents",
+    "agents.mcp",
+    "aiohttp",
+    "django.core.management",
+    "httptools",
+    "mcp",
+    "openai",
+    "uvicorn",
+    "uvloop",
+)
+DESCRIPTORS = 3
+LARGEST = 1024 * 1024  # bytes of a request
+
+
+def serve(channel: socket.socket) -> "list[str] | None":
+    """Forks for every request. Returns None when the tests have ended, in a child the arguments that it is to run."""
+    wakeup, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end this process
+    while True:
+        ready, _, _ = select.select([channel, wakeup], [], [])
+        if wakeup in ready:
+            os.read(wakeup, 4096)
+            _tell_of_ended(channel)
+        if channel in ready:
+            message, descriptors, _, _ = socket.recv_fds(channel, LARGEST, DESCRIPTORS)
+            if not message:
+                return None
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                for descriptor in (wakeup, written, channel.detach()):
+                    os.close(descriptor)
+                return _become(json.loads(message), descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            _tell(channel, pid=pid)
+
+
+def _tell_of_ended(channel: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _tell(channel, pid=pid, status=os.waitstatus_to_exitcode(status))
+
+
+def _tell(channel: socket.socket, **answer: int) -> None:
+    channel.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _become(asked: "dict[str, object]", descriptors: "list[int]") -> "list[str]":
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(asked["environment"])  # type: ignore[call-overload]
+    os.chdir(str(asked["folder"]))
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        number = ("stdin", "stdout", "stderr").index(name)
+        stream = open(number, mode, encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    arguments: list[str] = asked["arguments"]  # type: ignore[assignment]
+    return arguments
+
+
+def run(arguments: "list[str]") -> None:
+    """As `python <arguments>` in the working folder."""
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        sys.path.insert(0, os.path.dirname(os.path.abspath(arguments[0])))  # noqa: PTH100, PTH120
+        sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # this folder, whose modules would hide packages
+    for name in PRELOADED:
+        importlib.import_module(name)
+    assert threading.active_count() == 1, "a fork copies only the thread that calls it"
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page
+    if child := serve(socket.socket(fileno=int(sys.argv[1]))):
+        run(child)
