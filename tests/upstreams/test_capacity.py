@@ -53,7 +53,7 @@ async def test_full_queue_refuses_with_the_time_to_come_again() -> None:
 
     assert (caught.value.status, caught.value.code, caught.value.type) == (429, "upstream_busy", "rate_limit_error")
     assert caught.value.message == (
-        "Upstream 'narrow' is busy: 2 calls run there and 2 wait. Try again later, or let it take more calls at once "
+        "Upstream 'narrow' is busy: 2 running and 2 waiting. Try again later, or let it take more calls at once "
         "in the admin."
     )
     assert 1 <= (caught.value.retry_after or 0) <= 60

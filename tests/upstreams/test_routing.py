@@ -90,7 +90,7 @@ def test_nobody_to_ask_says_what_to_do(
     assert "admin under Upstreams" in caught.value.message
 
 
-# --- model routes and operators' choices -------------------------------------------------------------------------------
+# --- model routes and operators' choices ----------------------------------------------------------------------------
 
 SPARE = target("spare", "spare-model", default_model="spare-model")
 
