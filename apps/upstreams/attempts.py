@@ -10,7 +10,7 @@ from random import random
 from typing import Final, TypeVar
 
 from apps.core import clock
-from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamUnreachable
+from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
 from apps.upstreams import capacity, health
 from apps.upstreams.capacity import Place
 from apps.upstreams.routing import Candidate, Target
@@ -103,7 +103,7 @@ async def _at(
 
 def _is_safe_to_retry(error: UpstreamError, has_others: bool) -> bool:
     """Nothing of an answer came, and the next attempt may go better."""
-    if error.retry_after is not None:
+    if error.retry_after is not None or isinstance(error, UpstreamTimeout):
         return False
     if not error.reached:
         return not has_others
