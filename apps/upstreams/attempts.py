@@ -60,7 +60,7 @@ def in_turn(candidates: Sequence[Candidate], draw: Callable[[], float] = random)
     passed_over = []
     # Of keys random ** (1 / weight), the greatest is each one's with the probability of its share of the weights
     # (Efraimidis and Spirakis, 2006).
-    for candidate in sorted(candidates, key=lambda one: (one.order, -(draw() ** (1 / one.weight)))):
+    for candidate in sorted(candidates, key=lambda one: (one.order, -(draw() ** (1 / max(one.weight, 1))))):
         if health.record(candidate.target.slug).passes_over(clock.now()):
             passed_over.append(candidate)
         else:
