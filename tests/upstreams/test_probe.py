@@ -447,12 +447,12 @@ class TestDetectUpstreams:
 class TestCandidates:
     def test_local_servers_in_order(self, settings: Any) -> None:
         settings.GATEWAY_PORT = 9999
-        assert [place.slug for place in candidates_of({})] == ["vllm", "lmstudio", "ollama"]
+        assert [place.slug for place in candidates_of({})] == ["vllm", "lmstudio", "ollama", "llamacpp"]
 
     def test_own_port_is_never_asked(self, settings: Any) -> None:
         settings.GATEWAY_PORT = 8000
         places = candidates_of({"OPENAI_BASE_URL": "http://localhost:8000/v1"})
-        assert [place.slug for place in places] == ["lmstudio", "ollama"]
+        assert [place.slug for place in places] == ["lmstudio", "ollama", "llamacpp"]
 
     @pytest.mark.parametrize(
         ("environ", "kind", "base_url"),
@@ -468,7 +468,7 @@ class TestCandidates:
     def test_one_server_is_asked_once(self, settings: Any) -> None:
         settings.GATEWAY_PORT = 9999
         places = candidates_of({"OPENAI_BASE_URL": "http://localhost:11434/v1"})
-        assert [place.slug for place in places] == ["openai", "vllm", "lmstudio"]
+        assert [place.slug for place in places] == ["openai", "vllm", "lmstudio", "llamacpp"]
 
     def test_openai_alone_has_the_responses_api_from_the_start(self) -> None:
         assert [kind for kind, preset in PRESETS.items() if preset["speaks_responses"]] == [Kind.OPENAI]
