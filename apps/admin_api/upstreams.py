@@ -1,5 +1,6 @@
 """/upstreams: the LLM servers, how they fare, and their models read anew."""
 
+from dataclasses import asdict
 from datetime import datetime
 
 from django.db.models import Count
@@ -32,6 +33,8 @@ class WorkerView(Schema):
     state: State
     reason: str
     since: datetime
+    running: int = Field(description="Its calls there a few seconds ago; 0 where their number is not limited.")
+    waiting: int = Field(description="Its calls that waited for a place there.")
 
 
 class UpstreamShown(Schema):
@@ -69,7 +72,7 @@ class Upstreams(Schema):
                             "models": 1,
                             "models_read_at": "2026-11-20T09:25:00Z",
                             **_DOWN,
-                            "workers": [{"worker": "gateway-1:12", **_DOWN}],
+                            "workers": [{"worker": "gateway-1:12", **_DOWN, "running": 0, "waiting": 0}],
                         }
                     ]
                 }
@@ -168,7 +171,5 @@ def _shown(row: Upstream, fare: Fare) -> UpstreamShown:
         state=fare.state,
         reason=fare.reason,
         since=fare.since,
-        workers=[
-            WorkerView(worker=one.worker, state=one.state, reason=one.reason, since=one.since) for one in fare.views
-        ],
+        workers=[WorkerView(**asdict(view)) for view in fare.views],
     )

@@ -12,7 +12,7 @@ from django.db import Error, connection
 
 from apps.core import clock
 from apps.core.periodic import Periodic
-from apps.upstreams import health
+from apps.upstreams import capacity, health
 from apps.upstreams.health import Standing, State
 from apps.upstreams.models import Upstream, UpstreamHealth
 
@@ -23,6 +23,7 @@ DEAD_AFTER = timedelta(seconds=60)  # its rows are removed
 
 log = structlog.get_logger(__name__)
 Told = tuple[State, str, datetime | None]
+Load = tuple[int, int]  # calls that run there, and that wait for a place
 
 
 class HealthRows:
@@ -31,12 +32,13 @@ class HealthRows:
     def __init__(self) -> None:
         self._worker = ""
         self._told: dict[str, Told] = {}
+        self._loads: dict[str, Load] = {}
         self._beat_at = clock.now()
         self._thread = Periodic("upstream-health", self.tell, seconds=LOOK_SECONDS)
 
     def start(self) -> None:
         self._worker = f"{socket.gethostname()[:200]}:{os.getpid()}"
-        self._told, self._beat_at = {}, clock.now() - HEARTBEAT
+        self._told, self._loads, self._beat_at = {}, {}, clock.now() - HEARTBEAT
         self._thread.start()
 
     def stop(self) -> None:
@@ -56,11 +58,18 @@ class HealthRows:
         if known != self._told:
             self._write(known, now)
         if now >= self._beat_at + HEARTBEAT:
-            seen = UpstreamHealth.objects.filter(worker=self._worker).update(seen_at=now)
-            if seen < len(self._told):  # another worker held this one for dead
-                self._told = {}
-            UpstreamHealth.objects.filter(seen_at__lt=now - DEAD_AFTER).delete()
-            self._beat_at = now
+            self._beat(now)
+
+    def _beat(self, now: datetime) -> None:
+        mine = UpstreamHealth.objects.filter(worker=self._worker)
+        if mine.update(seen_at=now) < len(self._told):  # another worker held this one for dead
+            self._told = {}
+        loads = {slug: (capacity.running_at(slug), capacity.waiting_at(slug)) for slug in self._told}
+        for slug, (running, waiting) in loads.items():
+            if (running, waiting) != self._loads.get(slug, (0, 0)):
+                mine.filter(upstream__slug=slug).update(running=running, waiting=waiting)
+        UpstreamHealth.objects.filter(seen_at__lt=now - DEAD_AFTER).delete()
+        self._loads, self._beat_at = loads, now
 
     def _write(self, known: dict[str, Told], now: datetime) -> None:
         ids = dict(Upstream.objects.filter(slug__in=known).values_list("slug", "pk"))
@@ -86,12 +95,17 @@ health_rows = HealthRows()
 
 @dataclass(frozen=True, slots=True)
 class WorkersView:
-    """How an upstream fares for one worker. `worker` is its host and process."""
+    """How an upstream fares for one worker. `worker` is its host and process.
+
+    `running` and `waiting` are its calls of a few seconds ago, counted where the upstream takes only so many at once.
+    """
 
     worker: str
     state: State
     reason: str
     since: datetime
+    running: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +123,7 @@ def fares(upstreams: Sequence[Upstream]) -> Mapping[int, Fare]:
     rows = UpstreamHealth.objects.filter(upstream__in=upstreams, seen_at__gte=clock.now() - SILENT_AFTER)
     views: dict[int, list[WorkersView]] = {}
     for row in rows:
-        view = WorkersView(row.worker, State(row.state), row.reason, row.since)
+        view = WorkersView(row.worker, State(row.state), row.reason, row.since, row.running, row.waiting)
         views.setdefault(row.upstream_id, []).append(view)
     return {one.pk: _together(views[one.pk]) if one.pk in views else _unserved(one) for one in upstreams}
 

@@ -158,6 +158,9 @@ class UpstreamHealth(models.Model):
     reason = models.TextField(blank=True)
     since = models.DateTimeField()
     seen_at = models.DateTimeField(help_text="The worker's last sign of life.")
+    # Where it may do so many calls at once and no more, as of the last sign of life.
+    running = models.PositiveIntegerField(default=0)
+    waiting = models.PositiveIntegerField(default=0)
 
     class Meta:
         ordering = ["worker"]

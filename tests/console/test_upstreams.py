@@ -39,6 +39,10 @@ def form(**fields: Any) -> dict[str, Any]:
         "connect_timeout": "5",
         "first_event_timeout": "120",
         "silence_timeout": "60",
+        "queue_size": "100",
+        "queue_timeout": "30",
+        "retries": "1",
+        "cooldown": "15",
         "models-TOTAL_FORMS": "0",
         "models-INITIAL_FORMS": "0",
         **fields,
@@ -95,7 +99,15 @@ class TestAdding:
             ({"slug": "Has Space"}, "slug"),
             ({"secret": "a\nb"}, "secret"),
             ({"secret": "sk-…"}, "secret"),
+            ({"base_url": "http://ann:s3cret@box/v1"}, "base_url"),
             ({"connect_timeout": "0"}, "connect_timeout"),
+            ({"max_concurrency": "0"}, "max_concurrency"),
+            ({"max_concurrency": "-1"}, "max_concurrency"),
+            ({"queue_size": "-1"}, "queue_size"),
+            ({"queue_timeout": "-1"}, "queue_timeout"),
+            ({"retries": "-1"}, "retries"),
+            ({"retries": "many"}, "retries"),
+            ({"cooldown": "-0.5"}, "cooldown"),
         ],
     )
     def test_bad_input_names_its_field(self, admin_client: Client, fields: dict[str, str], field: str) -> None:
@@ -206,7 +218,7 @@ class TestList:
     ) -> None:
         for number in range(rows):
             UpstreamModel(upstream=upstream(f"box-{number}"), name="m").save()
-        assert count_queries(lambda: admin_client.get(LIST)) == 5
+        assert count_queries(lambda: admin_client.get(LIST)) == 6
 
     def test_shows_states_in_words(self, admin_client: Client) -> None:
         upstream("dead", last_error="x")
@@ -214,7 +226,7 @@ class TestList:
         upstream("off", enabled=False)
         upstream("demo", kind=Kind.DEMO)
         page = admin_client.get(LIST).content.decode()
-        for word in ("Error", "Not tried yet", "Disabled", "Demo, no LLM"):
+        for word in ("Down", "Not tried yet", "Disabled", "Demo, no LLM"):
             assert word in page
 
     def test_models_are_suggested_and_listed(self, admin_client: Client) -> None:

@@ -400,6 +400,9 @@ class TestDetectUpstreams:
             "takes_developer_role": False,
             "takes_several_system_messages": False,
             "speaks_responses": False,
+            "retries": 1,
+            "cooldown": 15,
+            "first_event_timeout": 120,
         }
         assert found.lines == (f"vllm: found at {fake.base_url}, 1 model",)
 

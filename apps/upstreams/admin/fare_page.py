@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils.timesince import timesince
 
 from apps.upstreams.health import State
-from apps.upstreams.health_rows import Fare, fares
+from apps.upstreams.health_rows import Fare, WorkersView, fares
 from apps.upstreams.models import Kind, Upstream
 
 Label = tuple[str, str | None]  # words, and the colour of unfold's labels
@@ -25,6 +25,7 @@ class WorkerRow:
     label: Label
     reason: str
     since: str  # for how long
+    load: str  # empty where calls are not counted, or there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,17 @@ def label(upstream: Upstream, fare: Fare) -> Label:
 def fare_page(upstream: Upstream) -> FarePage:
     """One query."""
     fare = fares([upstream])[upstream.pk]
-    rows = tuple(WorkerRow(one.worker, _LABELS[one.state], one.reason, timesince(one.since)) for one in fare.views)
+    rows = tuple(map(_row, fare.views))
     is_on = upstream.enabled
     reason, since = (fare.reason, fare.since) if is_on else ("", None)
     return FarePage(
         label(upstream, fare), reason, timesince(since) if since else "", remedy(upstream, fare) if is_on else "", rows
     )
+
+
+def _row(view: WorkersView) -> WorkerRow:
+    load = f"{view.running} running, {view.waiting} waiting" if view.running or view.waiting else ""
+    return WorkerRow(view.worker, _LABELS[view.state], view.reason, timesince(view.since), load)
 
 
 def remedy(upstream: Upstream, fare: Fare) -> str:
