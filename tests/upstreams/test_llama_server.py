@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import write_agent
 from tests.harness import GatewayServer, Template, eventually
-from tests.harness.asking import Ask, ask_whole, read_stream
+from tests.harness.asking import Ask, ask_whole
 
 pytest.importorskip("xllamacpp", reason="needs llama.cpp's server: make llm")
 pytest.importorskip("gguf", reason="writes a model for llama.cpp's server: make llm")
@@ -77,13 +77,6 @@ def test_answer_is_what_the_model_says(server: GatewayServer, ask: Ask) -> None:
     # Every byte of the prompt is a token, and so is the beginning of a text; a space is written as ▁.
     prompt = len(" system: Answer.user: Hello?".replace(" ", "▁").encode()) + 1
     assert (told.content.strip(), told.finish_reason, told.usage) == (SENTENCE, "stop", (prompt, SENTENCE_TOKENS))
-
-
-def test_stream_streams_word_by_word(server: GatewayServer) -> None:
-    chunks = read_stream(server.openai(), "default/weather", "Hello?")
-
-    words = [choice.delta.content for one in chunks for choice in one.choices if choice.delta.content]
-    assert len(words) == SENTENCE_TOKENS - 1
 
 
 def test_answer_that_is_cut_says_so(server: GatewayServer, ask: Ask) -> None:
