@@ -196,7 +196,7 @@ def end_trial(slug: str) -> None:
 
 def forget_changed(fingerprints: Mapping[str, int]) -> None:
     """Keep what is known of these upstreams alone, and of those whose fingerprint is another nothing but the counts."""
-    for slug in _records.keys() - fingerprints.keys():
+    for slug in set(_records) - fingerprints.keys():
         del _records[slug]
     for slug, fingerprint in fingerprints.items():
         known = record(slug)
