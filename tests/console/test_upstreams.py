@@ -1,11 +1,14 @@
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils.html import escape
 
+from apps.core import clock
 from apps.core.models import ConfigVersion
-from apps.upstreams.models import Kind, Upstream, UpstreamModel
+from apps.upstreams.models import Kind, Upstream, UpstreamHealth, UpstreamModel
 
 LIST = "/admin/upstreams/upstream/"
 ADD = f"{LIST}add/"
@@ -235,3 +238,65 @@ class TestList:
         page = admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
         assert '<option value="qwen&lt;3&gt;">' in page
         assert "qwen<3>" not in page
+
+
+class TestHealth:
+    def test_page_says_how_it_fares_and_what_to_do(self, admin_client: Client) -> None:
+        row = upstream()
+        since = clock.now() - timedelta(minutes=5)
+        for worker, state, reason in (("a:1", "down", "It <hangs>."), ("b:1", "healthy", "")):
+            UpstreamHealth.objects.create(
+                upstream=row, worker=worker, state=state, reason=reason, since=since, seen_at=clock.now(), waiting=3
+            )
+
+        response = admin_client.get(f"{LIST}{row.pk}/change/")
+
+        fare, page = response.context["fare"], response.content.decode()
+        assert (fare.label, fare.reason) == (("Degraded", "warning"), "Down for 1 of 2 workers: It <hangs>.")
+        assert "5\xa0minutes" in fare.since
+        assert [(one.worker, one.label[0], one.load) for one in fare.workers] == [
+            ("a:1", "Down", "0 running, 3 waiting"),
+            ("b:1", "Healthy", "0 running, 3 waiting"),
+        ]
+        assert "It &lt;hangs&gt;." in page
+        assert escape(fare.remedy) in page
+
+    @pytest.mark.parametrize(
+        ("fields", "words", "remedy"),
+        [
+            ({}, "Not tried yet", "Press Test: it reads the models and asks one of them for a word."),
+            ({"last_error": "Off.", "last_error_code": "upstream_unreachable"}, "Down", "Mend it there."),
+            ({"last_error": "401.", "last_error_code": "upstream_unauthorised"}, "Down", "Enter its API key again"),
+            ({"enabled": False, "last_error": "Off."}, "Disabled", ""),
+            ({"models_read_at": clock.now()}, "Healthy", ""),
+        ],
+    )
+    def test_remedy_stands_beside_the_problem(
+        self, admin_client: Client, fields: dict[str, Any], words: str, remedy: str
+    ) -> None:
+        row = upstream(**fields)
+
+        fare = admin_client.get(f"{LIST}{row.pk}/change/").context["fare"]
+
+        assert (fare.label[0], fare.remedy.startswith(remedy), bool(fare.remedy)) == (words, True, bool(remedy))
+
+    def test_list_tells_the_problem_and_since_when(self, admin_client: Client) -> None:
+        upstream(last_error="It is off.", answered_at=clock.now() - timedelta(hours=2))
+        assert "For 2\xa0hours: It is off." in admin_client.get(LIST).content.decode()
+
+    def test_dashboard_leads_to_what_is_down_or_degraded(self, admin_client: Client) -> None:
+        down, shaky, off = upstream("one", last_error="Off."), upstream("two"), upstream("three", enabled=False)
+        for row in (shaky, off):
+            UpstreamHealth.objects.create(
+                upstream=row, worker="a:1", state="degraded", reason="Slow.", since=clock.now(), seen_at=clock.now()
+            )
+
+        context = admin_client.get("/admin/").context
+
+        found = [(one.title, one.link, one.is_urgent) for one in context["matters"] if LIST in one.link]
+        assert found[:2] == [
+            ("one is down: Off.", f"{LIST}{down.pk}/change/", True),
+            ("two is degraded: Slow.", f"{LIST}{shaky.pk}/change/", False),
+        ]
+        (card,) = [card for card in context["cards"] if card.title == "Upstreams"]
+        assert (card.number, card.text) == (3, "default: none, 2 failing")
