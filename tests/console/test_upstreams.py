@@ -209,6 +209,13 @@ class TestButtons:
         admin_client.post(f"{LIST}{row.pk}/read_models/", CONFIRM)
         assert list(UpstreamModel.objects.values_list("name", flat=True)) == ["demo"]
 
+    def test_those_chosen_in_the_list_are_read_together(self, admin_client: Client, demo_url: str) -> None:
+        rows = [upstream("alive", base_url=demo_url), upstream("dead")]
+        chosen = {"action": "read_chosen", "_selected_action": [row.pk for row in rows]}
+        page = admin_client.post(LIST, chosen, follow=True).content.decode()
+        assert "The models of 1 server read." in page
+        assert "dead: Nothing listens at" in page
+
     @pytest.mark.parametrize("button", ["test", "read_models", "make_default"])
     def test_unknown_row_is_not_found(self, admin_client: Client, button: str) -> None:
         assert admin_client.post(f"{LIST}9999/{button}/", CONFIRM).status_code in {403, 404}

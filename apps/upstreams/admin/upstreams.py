@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -25,6 +25,7 @@ from apps.upstreams.admin.upstream_form import UpstreamForm
 from apps.upstreams.asking import shown_url
 from apps.upstreams.health_rows import fares
 from apps.upstreams.models import Upstream, UpstreamModel
+from apps.upstreams.refreshing import refresh
 
 _SWITCHES = [
     ("takes_reasoning_effort", "takes_verbosity", "takes_strict"),
@@ -55,6 +56,7 @@ class UpstreamAdmin(ModelAdmin):
     list_filter = ["kind", "enabled"]
     list_filter_sheet = False
     search_fields = ["slug", "base_url", "default_model"]
+    actions = ["read_chosen"]
     actions_detail = ["test", "read_models", "make_default"]
     inlines = [ModelsInline]
     readonly_fields = ["last_error", "models_shown"]
@@ -178,6 +180,16 @@ class UpstreamAdmin(ModelAdmin):
             return
         chosen = f" Agents use {upstream.default_model} by default." if upstream.default_model else ""
         messages.success(request, f"{len(names)} {'model' if len(names) == 1 else 'models'} read.{chosen}")
+
+    @admin.action(description="Read their models", permissions=["change"])
+    def read_chosen(self, request: HttpRequest, queryset: QuerySet[Upstream]) -> None:
+        outcomes = refresh(list(queryset))
+        for one in outcomes:
+            if one.error:
+                messages.warning(request, f"{one.upstream.slug}: {one.error.message}")
+        answered = sum(1 for one in outcomes if not one.error)
+        if answered:
+            messages.success(request, f"The models of {answered} {'server' if answered == 1 else 'servers'} read.")
 
     # --- buttons of the detail page ----------------------------------------------------------------------------------
 
