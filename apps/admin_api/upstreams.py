@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import datetime
+from typing import Annotated
 
 from django.db.models import Count
 from django.http import HttpRequest
@@ -19,6 +20,10 @@ from apps.upstreams.models import Kind, Upstream
 
 router = Router()
 
+# Written out in place: schemas share one space of names in the description, and a Kind and a State are there already.
+KindShown = Annotated[str, Field(json_schema_extra={"enum": list(Kind.values)})]
+StateShown = Annotated[str, Field(json_schema_extra={"enum": [str(state) for state in State]})]
+
 _DOWN = {
     "state": "down",
     "reason": "Nothing listens at http://10.0.0.7:8080/v1; is the server started?",
@@ -30,7 +35,7 @@ class WorkerView(Schema):
     """How it fares for one worker: by the answers that this worker got from it."""
 
     worker: str = Field(description="Its host and process.")
-    state: State
+    state: StateShown
     reason: str
     since: datetime
     running: int = Field(description="Its calls there a few seconds ago; 0 where their number is not limited.")
@@ -41,7 +46,7 @@ class UpstreamShown(Schema):
     """An LLM server. Nothing of it is a secret."""
 
     name: str
-    kind: Kind
+    kind: KindShown
     base_url: str = Field(description="Without a user name, password or query.")
     enabled: bool
     default: bool
@@ -49,7 +54,7 @@ class UpstreamShown(Schema):
     exposes_models: bool = Field(description="Whether clients see its models as name/model.")
     models: int = Field(description="That it listed when it was read last.")
     models_read_at: datetime | None
-    state: State = Field(description="For all workers together; degraded where they disagree.")
+    state: StateShown = Field(description="For all workers together; degraded where they disagree.")
     reason: str = Field(description="One sentence; empty while all is well.")
     since: datetime | None
     workers: list[WorkerView] = Field(description="Of the workers that answer and know something of it.")
@@ -160,7 +165,7 @@ def _wanted(name: str | None) -> list[Upstream]:
 def _shown(row: Upstream, fare: Fare) -> UpstreamShown:
     return UpstreamShown(
         name=row.slug,
-        kind=Kind(row.kind),
+        kind=row.kind,
         base_url=shown_url(row.base_url),
         enabled=row.enabled,
         default=row.is_default,
