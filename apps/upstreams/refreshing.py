@@ -95,7 +95,7 @@ class Refresher:
         self._thread.start()
 
     def stop(self) -> None:
-        self._thread.stop()
+        self._thread.stop(patience=1.0)  # a server that hangs does not keep the process from ending
 
     def look(self) -> None:
         """Hear what was said to others, and ask what is due. Raises DatabaseError."""

@@ -129,6 +129,7 @@ class TestAdding:
         page = admin_client.get(ADD).content.decode()
         assert "data-presets" in page
         assert "/static/console/upstream.js" in page
+        assert "Nothing is known of it" not in page
 
 
 class TestSecret:
@@ -286,6 +287,18 @@ class TestHealth:
         fare = admin_client.get(f"{LIST}{row.pk}/change/").context["fare"]
 
         assert (fare.label[0], fare.remedy.startswith(remedy), bool(fare.remedy)) == (words, True, bool(remedy))
+
+    def test_open_page_is_told_what_changes(self, admin_client: Client) -> None:
+        row = upstream()
+        url = f"{LIST}{row.pk}/fare/"
+        assert f'hx-get="{url}"' in admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
+        upstream_seen = {"since": clock.now(), "seen_at": clock.now()}
+        UpstreamHealth.objects.create(upstream=row, worker="a:1", state="down", reason="It hangs.", **upstream_seen)
+
+        part = admin_client.get(url).content.decode()
+
+        assert ("It hangs." in part, "<html" in part) == (True, False)
+        assert admin_client.get(f"{LIST}999/fare/").status_code == 404
 
     def test_list_tells_the_problem_and_since_when(self, admin_client: Client) -> None:
         upstream(last_error="It is off.", answered_at=clock.now() - timedelta(hours=2))

@@ -7,13 +7,16 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
+from django.views.decorators.http import require_GET
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 from unfold.utils import display_for_label
@@ -60,7 +63,7 @@ class UpstreamAdmin(ModelAdmin):
     actions_detail = ["test", "read_models", "make_default"]
     inlines = [ModelsInline]
     readonly_fields = ["last_error", "models_shown"]
-    change_form_outer_before_template = "admin/upstreams/upstream/fare.html"
+    change_form_outer_before_template = "admin/upstreams/upstream/page.html"
     empty_title = "No LLM server"
     empty_text = (
         "Agents have no model to think with. Add OpenAI, Ollama, LM Studio, vLLM or any OpenAI-compatible server."
@@ -105,11 +108,27 @@ class UpstreamAdmin(ModelAdmin):
     class Media:
         js = ["console/upstream.js"]
 
+    def get_urls(self) -> list[Any]:
+        return [
+            path("<int:pk>/fare/", require_GET(self.fare_view), name="upstreams_upstream_fare"),
+            *super().get_urls(),
+        ]
+
+    def fare_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """How it fares, by itself: the open page asks for it again and again.
+
+        Whose session has ended is refused, not led to the login page: that would appear in the middle of the old one.
+        """
+        upstream = get_object_or_404(Upstream, pk=pk)
+        if not (self.admin_site.has_permission(request) and self.has_view_permission(request, upstream)):
+            raise PermissionDenied
+        return TemplateResponse(request, "admin/upstreams/upstream/fare.html", {"fare": fare_page(upstream)})
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         upstream = self.get_object(request, object_id)
-        more = {"fare": fare_page(upstream)} if upstream else {}
+        more = {"upstream": upstream, "fare": fare_page(upstream)} if upstream else {}
         shown: HttpResponse = super().change_view(request, object_id, form_url, more | (extra_context or {}))
         return shown
 
