@@ -400,6 +400,29 @@ async def test_place_is_free_again_when_the_call_is_cancelled(servers: Servers, 
     assert capacity.running_at("one") == 0
 
 
+async def test_reader_that_takes_its_time_makes_no_silence(servers: Servers) -> None:
+    one = await servers.add("one", silence_timeout=0.1)
+
+    opened = await road.open_chat(route((one, "flood")), STREAMED)  # more than is read ahead
+    reads = 0
+    async for _ in opened.source:
+        reads += 1
+        if reads <= 2:
+            await asyncio.sleep(0.25)
+    await opened.source.aclose()
+
+    assert opened.source.is_complete
+
+
+async def test_connections_serve_again(servers: Servers) -> None:
+    one = await servers.add("one")
+
+    for ask in [say, say_whole] * 10:
+        await ask(route((one, "ok")))
+
+    assert (servers.asked(), servers.by_slug["one"].stats.connections) == ({"one": 20}, 1)
+
+
 async def test_many_calls_share_a_few_places(servers: Servers) -> None:
     one = await servers.add("one", max_concurrency=3, queue_size=100)
 
