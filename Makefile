@@ -5,10 +5,11 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 RUNTIME := $(VENV)/.installed-run
 DEVELOPMENT := $(VENV)/.installed-dev
+LLM := $(VENV)/.installed-llm
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 CODE := apps gateway_site tests manage.py
 
-.PHONY: help install run test acceptance check fmt lint coverage smoke bench lock clean
+.PHONY: help install run test llm acceptance check fmt lint coverage smoke bench lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +21,9 @@ run: $(RUNTIME)  ## install, set up on the first start, serve (GATEWAY_PORT, 800
 
 test: $(DEVELOPMENT)  ## install what tests need, run the whole suite (ARGS="-k name")
 	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+llm: $(LLM)  ## install llama.cpp's server, a real LLM server that `make test` then tests with too
+	@$(PYTHON) -c 'import gguf, xllamacpp' && echo "llama.cpp's server is installed."
 
 acceptance: $(DEVELOPMENT)  ## every feature of the Agents SDK, a module each (docs/compatibility.md)
 	@$(PYTHON) -m pytest tests/acceptance $(ARGS)
@@ -54,6 +58,8 @@ lock:  ## write the lock files anew from pyproject.toml (needs uv)
 	    pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
 	    -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
+	    -c requirements.lock -c requirements-dev.lock --group llm -o requirements-llm.lock
 
 clean:  ## remove .venv and caches; the data folder stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov
@@ -67,6 +73,12 @@ $(RUNTIME): requirements.lock | $(PYTHON)
 $(DEVELOPMENT): requirements-dev.lock | $(PYTHON)
 	@cmp -s requirements-dev.lock $@ || { echo "Installing into $(VENV) ..."; $(PIP) -r requirements-dev.lock; }
 	@cp requirements-dev.lock $@
+
+# Built wheels alone: from source, llama.cpp takes a C++ compiler and a quarter of an hour.
+$(LLM): requirements-llm.lock $(DEVELOPMENT)
+	@cmp -s requirements-llm.lock $@ || { echo "Installing into $(VENV) ..."; \
+	    $(PIP) --only-binary :all: -r requirements-llm.lock; }
+	@cp requirements-llm.lock $@
 
 $(PYTHON):
 	@rm -rf $(VENV); \

@@ -126,6 +126,7 @@ GATEWAY_AGENT_DRY_RUN = env.bool("GATEWAY_AGENT_DRY_RUN", default=False)  # as e
 GATEWAY_ACCESS_MAX_AGE = env.float("GATEWAY_ACCESS_MAX_AGE", default=30.0)  # seconds without word from the database
 GATEWAY_DEFAULT_UPSTREAM = env.str("GATEWAY_DEFAULT_UPSTREAM", default="")
 GATEWAY_DEFAULT_MODEL = env.str("GATEWAY_DEFAULT_MODEL", default="")
+GATEWAY_UPSTREAM_REFRESH = env.float("GATEWAY_UPSTREAM_REFRESH", default=300.0)  # seconds; 0: nobody is asked
 GATEWAY_MAX_BODY_BYTES = env.int("GATEWAY_MAX_BODY_BYTES", default=16 * 1024 * 1024)
 GATEWAY_MAX_TURNS = env.int("GATEWAY_MAX_TURNS", default=10)  # as the SDK's own
 GATEWAY_APPROVAL_TTL = env.float("GATEWAY_APPROVAL_TTL", default=86_400.0)  # seconds that a run waits for a person

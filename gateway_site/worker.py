@@ -17,6 +17,8 @@ from apps.execution.past_use import past_use
 from apps.execution.recording import runs
 from apps.observability import error_ring
 from apps.upstreams import transport
+from apps.upstreams.health_rows import health_rows
+from apps.upstreams.refreshing import refresher
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,8 @@ class Worker:
             runs.start()
             key_uses.start()
             error_ring.start()
+            health_rows.start()
+            refresher.start()
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -76,6 +80,8 @@ class Worker:
             return
         self.is_running = False
         await asyncio.to_thread(self._discovery.stop)
+        await asyncio.to_thread(refresher.stop)
+        await asyncio.to_thread(health_rows.stop)
         await mcp_servers.close()
         await keeper.stop()
         await asyncio.to_thread(this_worker.leave)

@@ -21,7 +21,7 @@ from apps.access.policy import Effect
 from apps.catalog.models import ApprovedVersion, ModuleRule
 from apps.core import live_config
 from apps.core.clock import now
-from apps.upstreams.models import ModelPrice
+from apps.upstreams.models import ModelPrice, ModelRoute
 from tests.factories import ApiKeyFactory, DropInFactory, RunFactory, UpstreamFactory
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +50,8 @@ API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
     "security/refresh": ("POST", None, (401, 403, 200, 403)),
     "security/decisions": ("GET", None, (401, 403, 200, 403)),
     "security/changes": ("GET", None, (401, 403, 200, 403)),
+    "upstreams": ("GET", None, (401, 403, 200, 403)),
+    "upstreams/refresh": ("POST", {"name": "none"}, (401, 403, 404, 403)),
 }
 
 # Pages of the console that answer otherwise than "log in" to strangers, and than "forbidden" to staff.
@@ -57,6 +59,7 @@ OPEN_TO_STRANGERS = {
     "admin/login/": 200,
     "admin/logout/": 302,  # to the dashboard, and from there to the login
     "admin/catalog/dropin/<int:pk>/serving/": 403,  # a part of a page, which must not become the login page
+    "admin/upstreams/upstream/<int:pk>/fare/": 403,  # the same
 }
 OPEN_TO_STAFF = {
     "admin/": 200,
@@ -98,6 +101,7 @@ def _rows() -> None:
     Override.objects.create(pk=1, effect=Effect.DENY, pattern="*", reason="r", expires_at=now() + timedelta(hours=1))
     Limit.objects.create(pk=1, requests_per_minute=60)
     ModelPrice.objects.create(pk=1, model="*", prompt_usd=1, completion_usd=1)
+    ModelRoute.objects.create(pk=1, pattern="gpt-*")
     ModuleRule.objects.create(pk=1, pattern="labs/*")
     ApprovedVersion.objects.create(pk=1, folder_id="labs/planner", digest="0" * 64)
     User.objects.create_user("somebody", pk=1)

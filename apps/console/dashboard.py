@@ -18,10 +18,14 @@ from apps.console.matter import Matter
 from apps.core import clock
 from apps.execution.admin import OUTCOME_COLOURS, time_shown
 from apps.execution.models import Outcome, Run
+from apps.upstreams.admin.fare_page import remedy as what_to_do
+from apps.upstreams.health import State as Health
+from apps.upstreams.health_rows import Fare, fares
 from apps.upstreams.models import Kind, Upstream
 
 EXPIRES_SOON = timedelta(days=14)
 DAY = timedelta(hours=24)
+_FAILING = (Health.DOWN, Health.DEGRADED)
 SHOWN = 8  # matters of each kind; the lists have the rest
 
 
@@ -50,19 +54,22 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if not (may_see_all or request.user.has_perms(_NEEDED)):
         return context
     base_url = request.build_absolute_uri("/")[:-1]
+    found = fares(upstreams)
+    faring = [(upstream, found[upstream.pk]) for upstream in upstreams]
     return context | {
-        "cards": list(_cards(upstreams, now)),
-        "matters": list(_matters(upstreams, now)),
+        "cards": list(_cards(faring, now)),
+        "matters": list(_matters(faring, now)),
         "recent_runs": [*map(_recent, Run.objects.order_by("-started_at")[:10])],
         "runs_link": reverse("admin:execution_run_changelist"),
         "first_chat": _first_chat(base_url),
     }
 
 
+Faring = list[tuple[Upstream, Fare]]
 _NEEDED = ["catalog.view_dropin", "upstreams.view_upstream", "access.view_apikey", "execution.view_run"]
 
 
-def _cards(upstreams: list[Upstream], now: datetime) -> Iterator[Card]:
+def _cards(faring: Faring, now: datetime) -> Iterator[Card]:
     agents = DropIn.objects.aggregate(
         live=Count("pk", filter=Q(state__in=[State.LIVE, State.STALE])),
         broken=Count("pk", filter=Q(state__in=[State.BROKEN, State.STALE])),
@@ -70,13 +77,13 @@ def _cards(upstreams: list[Upstream], now: datetime) -> Iterator[Card]:
     runs = Run.objects.filter(started_at__gte=now - DAY).aggregate(
         all=Count("pk"), failed=Count("pk", filter=Q(outcome=Outcome.FAILED))
     )
-    failing = sum(1 for upstream in upstreams if upstream.enabled and upstream.last_error)
-    default = next((upstream.slug for upstream in upstreams if upstream.is_default), "none")
+    failing = sum(1 for upstream, fare in faring if upstream.enabled and fare.state in _FAILING)
+    default = next((upstream.slug for upstream, _ in faring if upstream.is_default), "none")
     keys = ApiKey.objects.in_force(now).count()
     yield Card("Agents", agents["live"], _or_all_well(agents["broken"], "with a problem"), _url("catalog_dropin"),
                bool(agents["broken"]))  # fmt: skip
     yield _workers_card(now)
-    yield Card("Upstreams", len(upstreams), f"default: {default}" + (f", {failing} failing" if failing else ""),
+    yield Card("Upstreams", len(faring), f"default: {default}" + (f", {failing} failing" if failing else ""),
                _url("upstreams_upstream"), bool(failing))  # fmt: skip
     yield Card("API keys", keys, "in force", _url("access_apikey"))
     yield Card("Runs in 24 h", runs["all"], _or_all_well(runs["failed"], "failed"), _url("execution_run"),
@@ -99,12 +106,12 @@ def _or_all_well(count: int, what: str) -> str:
     return f"{count} {what}" if count else f"none {what}"
 
 
-def _matters(upstreams: list[Upstream], now: datetime) -> Iterator[Matter]:
+def _matters(faring: Faring, now: datetime) -> Iterator[Matter]:
     if keeper.outage:
         remedy = f"Start it; it is tried again every second. It said: {keeper.outage}"
         yield Matter(NOT_ENFORCED, remedy, _url("access_limit"))
     yield from _agent_matters()
-    yield from _upstream_matters(upstreams)
+    yield from _upstream_matters(faring)
     yield from access_matters(now)
     soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")
     for key in soon[:SHOWN]:
@@ -125,12 +132,13 @@ def _agent_matters() -> Iterator[Matter]:
         yield Matter(f"{one.agent_id}: {one.reason}", one.remedy, link, is_urgent=one.severity == "error")
 
 
-def _upstream_matters(upstreams: list[Upstream]) -> Iterator[Matter]:
-    enabled = [upstream for upstream in upstreams if upstream.enabled]
-    for upstream in enabled:
-        if upstream.last_error:
-            link = _url("upstreams_upstream", upstream.pk)
-            yield Matter(f"{upstream}: {upstream.last_error}", "Mend it, then press Test.", link)
+def _upstream_matters(faring: Faring) -> Iterator[Matter]:
+    enabled = [upstream for upstream, _ in faring if upstream.enabled]
+    for upstream, fare in faring:
+        if upstream.enabled and fare.state in _FAILING:
+            title = f"{upstream} is {fare.state}: {fare.reason}"
+            link, is_down = _url("upstreams_upstream", upstream.pk), fare.state is Health.DOWN
+            yield Matter(title, what_to_do(upstream, fare), link, is_urgent=is_down)
     if all(upstream.kind == Kind.DEMO for upstream in enabled):
         yield Matter(
             "Only the built-in demo answers: no real model does.",

@@ -12,6 +12,7 @@ from django.db import transaction
 
 from apps.core.errors import UpstreamError
 from apps.upstreams import probe
+from apps.upstreams.asking import shown_url
 from apps.upstreams.models import Kind, Upstream
 
 LOCAL_TIMEOUT = 1.0  # seconds: a server on this machine that is there answers at once
@@ -28,30 +29,39 @@ _LOCAL_MODEL = MappingProxyType(
     }
 )
 _EVERYTHING: Mapping[str, bool] = MappingProxyType(dict.fromkeys(_LOCAL_MODEL, True))
+# A provider's passing failures are many and short. A server on the desk reads a large model from disk before its first
+# word, and is back as soon as its owner has started it again.
+_PROVIDER: Mapping[str, float] = MappingProxyType({"retries": 2, "cooldown": 15, "first_event_timeout": 120})
+_DESK: Mapping[str, float] = MappingProxyType({"retries": 1, "cooldown": 5, "first_event_timeout": 300})
+_OTHER: Mapping[str, float] = MappingProxyType({"retries": 1, "cooldown": 15, "first_event_timeout": 120})
 
-# What a new upstream of each kind is sent. Each switch that is off was seen to make such a server refuse requests.
-PRESETS: Mapping[Kind, Mapping[str, bool]] = MappingProxyType(
+# How a new upstream of each kind is treated. Each switch that is off was seen to make such a server refuse requests.
+PRESETS: Mapping[Kind, Mapping[str, bool | float]] = MappingProxyType(
     {
-        Kind.OPENAI: _EVERYTHING,
-        Kind.OLLAMA: _LOCAL_MODEL,
-        Kind.LM_STUDIO: _LOCAL_MODEL,
-        Kind.VLLM: _LOCAL_MODEL,
-        Kind.LLAMA_CPP: _LOCAL_MODEL,
-        Kind.OTHER: _LOCAL_MODEL,
-        Kind.DEMO: MappingProxyType({**_EVERYTHING, "speaks_responses": False}),
+        Kind.OPENAI: {**_EVERYTHING, **_PROVIDER},
+        Kind.OLLAMA: {**_LOCAL_MODEL, **_DESK},
+        Kind.LM_STUDIO: {**_LOCAL_MODEL, **_DESK},
+        Kind.VLLM: {**_LOCAL_MODEL, **_OTHER},
+        Kind.LLAMA_CPP: {**_LOCAL_MODEL, **_DESK},
+        Kind.OTHER: {**_LOCAL_MODEL, **_OTHER},
+        Kind.DEMO: {**_EVERYTHING, **_OTHER, "speaks_responses": False},
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A place where an LLM server may be. `named` by the operator's environment: kept even when it does not answer."""
+    """A place where an LLM server may be. `named` by the operator's environment: kept even when it does not answer.
+
+    `owner`: who its models have to be owned by, where other servers like to listen on that port too.
+    """
 
     slug: str
     kind: Kind
     base_url: str
     secret: str = ""
     named: bool = False
+    owner: str = ""
 
     @property
     def timeout(self) -> float:
@@ -107,6 +117,7 @@ def candidates_of(environ: Mapping[str, str]) -> list[Candidate]:
         Candidate("vllm", Kind.VLLM, "http://127.0.0.1:8000/v1"),
         Candidate("lmstudio", Kind.LM_STUDIO, "http://127.0.0.1:1234/v1"),
         Candidate("ollama", Kind.OLLAMA, "http://127.0.0.1:11434/v1"),
+        Candidate("llamacpp", Kind.LLAMA_CPP, "http://127.0.0.1:8080/v1", owner="llamacpp"),
     ]
     named = _named(environ)
     seen = {("127.0.0.1", settings.GATEWAY_PORT)}  # never ourselves: the gateway would answer itself in a circle
@@ -156,10 +167,12 @@ async def _ask_all(candidates: Sequence[Candidate]) -> list[Finding]:
 
 async def _ask(candidate: Candidate) -> Finding:
     try:
-        names = await probe.read_models(base_url=candidate.base_url, secret=candidate.secret, timeout=candidate.timeout)
+        found = await probe.read_list(base_url=candidate.base_url, secret=candidate.secret, timeout=candidate.timeout)
     except UpstreamError as error:
         return Finding(candidate, problem=error.message)
-    return Finding(candidate, models=tuple(names))
+    if candidate.owner and candidate.owner not in found.owners:
+        return Finding(candidate, problem=f"What answers at {candidate.base_url} is another server.")
+    return Finding(candidate, models=tuple(found.names))
 
 
 def _store(finding: Finding) -> Upstream:
@@ -191,8 +204,8 @@ def _line(finding: Finding) -> str:
         return f"{candidate.slug}: {finding.problem}"
     count = len(finding.models)
     if not count:
-        return f"{candidate.slug}: found at {candidate.base_url}, but it has no models yet"
-    return f"{candidate.slug}: found at {candidate.base_url}, {count} {'model' if count == 1 else 'models'}"
+        return f"{candidate.slug}: found at {shown_url(candidate.base_url)}, but it has no models yet"
+    return f"{candidate.slug}: found at {shown_url(candidate.base_url)}, {count} {'model' if count == 1 else 'models'}"
 
 
 def _remarks(default: Upstream) -> list[str]:

@@ -27,7 +27,9 @@ class Kind(models.TextChoices):
     DEMO = "demo", "Built-in demo (no LLM)"
 
 
-@audited(without=["models_read_at", "last_error"], secret=["encrypted_secret"])
+@audited(
+    without=["models_read_at", "last_error", "last_error_code", "asked_at", "answered_at"], secret=["encrypted_secret"]
+)
 class Upstream(ConfigModel):
     """An LLM server that speaks OpenAI's chat completions, and perhaps its Responses API."""
 
@@ -76,6 +78,12 @@ class Upstream(ConfigModel):
     takes_developer_role = models.BooleanField("takes the developer role", default=True)
     takes_several_system_messages = models.BooleanField("takes several system messages", default=True)
 
+    lists_models = models.BooleanField(
+        "lists its models",
+        default=True,
+        help_text="Off for servers without GET /models, such as transformers serve: then any answer of theirs counts "
+        "as a sign of life, and the default model is yours to name.",
+    )
     exposes_models = models.BooleanField(
         "offers its models to clients",
         default=False,
@@ -99,8 +107,13 @@ class Upstream(ConfigModel):
         help_text="Seconds for which it is passed over after repeated failures, if another one can answer.",
     )
 
+    # What was observed of it, by whichever process asked last. `asked_at` is set before the question, so that of
+    # several workers one asks; `answered_at` and the last error are what came of it.
     models_read_at = models.DateTimeField(null=True, blank=True, editable=False)
+    asked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    answered_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_error = models.TextField(blank=True, editable=False)
+    last_error_code = models.CharField(max_length=40, blank=True, editable=False)
 
     class Meta:
         ordering = ["slug"]
@@ -134,6 +147,27 @@ class Upstream(ConfigModel):
                 former.save(update_fields=["is_default"])
             self.is_default = True
             self.save()
+
+
+class UpstreamHealth(models.Model):
+    """How an upstream does in the eyes of one worker, which writes it down for the others (health_rows.py)."""
+
+    worker = models.CharField(max_length=240, help_text="Its host and process.")
+    upstream = models.ForeignKey(Upstream, on_delete=models.CASCADE, related_name="health")
+    state = models.CharField(max_length=10)
+    reason = models.TextField(blank=True)
+    since = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="The worker's last sign of life.")
+    # Where it may do so many calls at once and no more, as of the last sign of life.
+    running = models.PositiveIntegerField(default=0)
+    waiting = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["worker"]
+        constraints = [models.UniqueConstraint(fields=["worker", "upstream"], name="one_row_per_worker_and_upstream")]
+
+    def __str__(self) -> str:
+        return f"{self.upstream_id} is {self.state} for {self.worker}"
 
 
 @audited()

@@ -5,33 +5,25 @@ Whatever goes wrong becomes one sentence that says what is wrong and what to do 
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-import aiohttp
-import msgspec
 from django.db import transaction
-from yarl import URL
 
 from apps.core import clock
-from apps.core.errors import (
-    InvalidModelOutput,
-    UpstreamError,
-    UpstreamRejected,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-)
+from apps.core.errors import InvalidModelOutput, UpstreamError, UpstreamRejected, UpstreamUnreachable
 from apps.core.secrets import SecretUnreadable
+from apps.upstreams.asking import ask_json
 from apps.upstreams.models import Kind, Upstream, UpstreamModel
 
 DEMO_MODELS = ["demo"]
-LARGEST_ANSWER = 16 * 1024 * 1024  # bytes; the longest public list, a router's with its prices, is 1 MB
 LONGEST_NAME = 200  # of a model, as UpstreamModel stores it
 MODELS_TIMEOUT = 10.0  # seconds
 CHAT_TIMEOUT = 45.0  # seconds: a local server may have to load the model first
 RESPONSES_TIMEOUT = 5.0  # seconds: no model is asked
+_NO_LIST = (400, 404, 405, 422, 500, 501)  # how servers without a list of models answer
 
 # Models that no chat can use, by the words in their names.
 _NO_CHAT = re.compile(
@@ -65,13 +57,38 @@ class Report:
         return all(step.passed for step in self.steps)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """What a server lists. `owners` are its words: llamacpp, vllm, library (Ollama), a company."""
+
+    names: list[str]
+    owners: frozenset[str] = frozenset()
+
+
 async def read_models(*, base_url: str, secret: str, timeout: float) -> list[str]:  # noqa: ASYNC109  # aiohttp's own, over all
     """The names of the server's models, in its order. `timeout` is in seconds, for everything.
 
     Takes OpenAI's shape, a bare list, and Ollama's (`{"models": [{"name": ...}]}`). Raises UpstreamError.
     """
-    answer = await _ask("GET", base_url, "/models", secret=secret, timeout=timeout)
-    return _model_names(answer, base_url)
+    return (await read_list(base_url=base_url, secret=secret, timeout=timeout)).names
+
+
+async def read_list(*, base_url: str, secret: str, timeout: float) -> ModelList:  # noqa: ASYNC109  # as above
+    """The same, and whom the server says its models are owned by. Raises UpstreamError."""
+    answer = await ask_json("GET", base_url, "/models", secret=secret, timeout=timeout)
+    return ModelList(_model_names(answer, base_url), _owners(answer))
+
+
+async def ask_models(upstream: Upstream, *, timeout: float = MODELS_TIMEOUT) -> list[str]:  # noqa: ASYNC109
+    """The models of this upstream; none of one that is marked as listing none. No database. Raises UpstreamError."""
+    if upstream.kind == Kind.DEMO:
+        return DEMO_MODELS
+    try:
+        return await read_models(base_url=upstream.base_url, secret=_secret_of(upstream), timeout=timeout)
+    except UpstreamError as error:
+        if not upstream.lists_models and error.answered in _NO_LIST:
+            return []
+        raise
 
 
 def refresh_models(upstream: Upstream, *, timeout: float = MODELS_TIMEOUT) -> list[str]:
@@ -80,11 +97,25 @@ def refresh_models(upstream: Upstream, *, timeout: float = MODELS_TIMEOUT) -> li
     Fills in a default model when there is none. Raises UpstreamError, with its message stored as the row's last error.
     """
     try:
-        names = _read(upstream, timeout)
+        names = asyncio.run(ask_models(upstream, timeout=timeout))
     except UpstreamError as error:
-        _note(upstream, last_error=error.message)
+        note_failure(upstream, error)
         raise
     return store_models(upstream, names)
+
+
+def note_failure(upstream: Upstream, error: UpstreamError) -> None:
+    """Store why it did not answer. The list of its models stays as it was."""
+    _note(upstream, last_error=error.message, last_error_code=error.code, answered_at=clock.now())
+
+
+def last_failure(upstream: Upstream) -> UpstreamError | None:
+    """What `note_failure` stored, perhaps in another process; None where all was well."""
+    if not upstream.last_error:
+        return None
+    error = UpstreamError(upstream.last_error, code=upstream.last_error_code or None)
+    error.reached = error.code != UpstreamUnreachable.code
+    return error
 
 
 def store_models(upstream: Upstream, names: Sequence[str]) -> list[str]:
@@ -101,7 +132,8 @@ def store_models(upstream: Upstream, names: Sequence[str]) -> list[str]:
         if not upstream.default_model and (chosen := first_chat_model(wanted)):
             upstream.default_model = chosen
             upstream.save(update_fields=["default_model"])
-        _note(upstream, last_error="", models_read_at=clock.now())
+        now = clock.now()
+        _note(upstream, last_error="", last_error_code="", models_read_at=now, answered_at=now, asked_at=now)
     return wanted
 
 
@@ -117,7 +149,7 @@ def test_upstream(upstream: Upstream) -> Report:
         names = refresh_models(upstream)
     except UpstreamError as error:
         return Report(0, None, (Step("models", False, error.message),))
-    listed = Step("models", bool(names), _counted(names))
+    listed = Step("models", bool(names) or not upstream.lists_models, _counted(upstream, names))
     if not upstream.default_model:
         remedy = "No default model is set: choose one of its models, so that agents without a model of their own run."
         return Report(len(names), None, (listed, Step("chat", False, remedy)))
@@ -131,12 +163,6 @@ def first_chat_model(names: Sequence[str]) -> str:
     return next((name for name in _PREFERRED if name in usable), usable[0] if usable else "")
 
 
-def _read(upstream: Upstream, timeout: float) -> list[str]:
-    if upstream.kind == Kind.DEMO:
-        return DEMO_MODELS
-    return asyncio.run(read_models(base_url=upstream.base_url, secret=_secret_of(upstream), timeout=timeout))
-
-
 def _note(upstream: Upstream, **fields: Any) -> None:
     """Store what was observed of the server. It is no configuration, so it wakes nobody."""
     for name, value in fields.items():
@@ -144,7 +170,9 @@ def _note(upstream: Upstream, **fields: Any) -> None:
     Upstream.objects.filter(pk=upstream.pk).unpublished().update(**fields)
 
 
-def _counted(names: Sequence[str]) -> str:
+def _counted(upstream: Upstream, names: Sequence[str]) -> str:
+    if not names and not upstream.lists_models:
+        return "The server answers; it is marked as listing no models."
     if not names:
         return "The server answers, and lists no models: load or pull one there."
     few = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
@@ -155,7 +183,7 @@ def _try_chat(upstream: Upstream) -> tuple[Step, float | None]:
     started = perf_counter()
     try:
         answer = asyncio.run(
-            _ask(
+            ask_json(
                 "POST",
                 upstream.base_url,
                 "/chat/completions",
@@ -165,7 +193,7 @@ def _try_chat(upstream: Upstream) -> tuple[Step, float | None]:
             )
         )
     except UpstreamError as error:
-        _note(upstream, last_error=error.message)
+        note_failure(upstream, error)
         return Step("chat", False, error.message), None
     latency_ms = (perf_counter() - started) * 1000
     if not (isinstance(answer, dict) and answer.get("choices")):
@@ -190,7 +218,7 @@ def _try_responses(upstream: Upstream) -> list[Step]:
 def _has_responses(upstream: Upstream) -> bool:
     """Asked with an empty body, which runs no model: who has the API misses something, others know no such path."""
     secret = _secret_of(upstream)
-    question = _ask("POST", upstream.base_url, "/responses", secret=secret, timeout=RESPONSES_TIMEOUT, body={})
+    question = ask_json("POST", upstream.base_url, "/responses", secret=secret, timeout=RESPONSES_TIMEOUT, body={})
     try:
         asyncio.run(question)
     except UpstreamRejected as refusal:
@@ -215,125 +243,6 @@ def _secret_of(upstream: Upstream) -> str:
         raise UpstreamRejected(str(error), status=401) from error
 
 
-async def _ask(
-    method: str,
-    base_url: str,
-    path: str,
-    *,
-    secret: str,
-    timeout: float,  # noqa: ASYNC109  # aiohttp's own, over all
-    body: Mapping[str, Any] | None = None,
-) -> Any:
-    """One request, one JSON value. Raises UpstreamError; nothing of aiohttp leaves here."""
-    url = base_url.rstrip("/") + path
-    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {secret}"} if secret else {})
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout)) as session,
-            session.request(method, url, headers=headers, json=body, allow_redirects=False) as response,
-        ):
-            content = await _content(response)
-            _refuse_status(response, content, base_url)
-            return _json(response, content, base_url)
-    except TimeoutError as error:
-        raise UpstreamTimeout(
-            f"{base_url} did not answer within {timeout:g} s. Is the server busy loading a model, or behind a firewall?"
-        ) from error
-    except (aiohttp.ClientError, ValueError, OSError) as error:  # ValueError: a URL or a secret that HTTP cannot carry
-        raise UpstreamUnreachable(_why_unreachable(error, base_url)) from error
-
-
-async def _content(response: aiohttp.ClientResponse) -> bytes:
-    content = bytearray()
-    async for part in response.content.iter_any():
-        content += part
-        if len(content) > LARGEST_ANSWER:
-            raise InvalidModelOutput(f"{response.url} sends more than 16 MB. Is this the address of an LLM server?")
-    return bytes(content)
-
-
-def _why_unreachable(error: Exception, base_url: str) -> str:
-    match error:
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            text = f"{base_url} is not a usable address. It should look like http://127.0.0.1:11434/v1."
-        case aiohttp.ClientConnectorDNSError():
-            text = f"The host name of {base_url} is not known here. Check its spelling, and this machine's DNS."
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            text = f"No secure connection to {base_url}: {error}. Should it begin with http://, or is its CA unknown?"
-        case aiohttp.ClientConnectorError() if _is_refusal(error):
-            text = f"Nothing listens at {base_url}; is the server started?{_container_hint(base_url)}"
-        case aiohttp.ClientConnectorError():
-            text = f"{base_url} cannot be reached ({error.strerror or error}). Check the address and the network."
-        case aiohttp.ClientError() | OSError():
-            text = f"{base_url} closed the connection without an answer ({error}). Is it an HTTP server?"
-        case _:
-            text = f"The request to {base_url} cannot be sent: {error}. Check the base URL and the secret."
-    return text
-
-
-def _is_refusal(error: aiohttp.ClientConnectorError) -> bool:
-    return isinstance(error.os_error, ConnectionRefusedError) or "refused" in str(error).lower()
-
-
-def _container_hint(base_url: str) -> str:
-    if URL(base_url).host in {"localhost", "127.0.0.1", "::1"}:
-        return " (Inside a container, 127.0.0.1 is the container: use host.docker.internal or the service's name.)"
-    return ""
-
-
-def _refuse_status(response: aiohttp.ClientResponse, content: bytes, base_url: str) -> None:
-    status = response.status
-    if status < 300:
-        return
-    said = _said(content)
-    if status < 400:
-        to = response.headers.get("Location", "elsewhere")
-        raise UpstreamRejected(f"{base_url} redirects to {to}: enter the address that it redirects to as base URL.")
-    if status == 401:
-        carried = "Authorization" in response.request_info.headers
-        remedy = "The secret is wrong or expired" if carried else "It wants a secret, and none is set"
-        raise UpstreamRejected(f"{base_url} answered 401. {remedy}: enter the server's API key.{said}", status=401)
-    if status == 403:
-        raise UpstreamRejected(f"{base_url} answered 403: its API key may not do this.{said}", status=403)
-    if status == 404:
-        remedy = "Does the base URL lack its /v1?" if _lacks_version(base_url) else "Check the base URL and the model."
-        raise UpstreamRejected(f"{response.url} does not exist (404). {remedy}{said}", status=404)
-    if status == 429:
-        raise UpstreamRejected(f"{base_url} answered 429: too many requests, or no credit left.{said}", status=429)
-    if status < 500:
-        raise UpstreamRejected(f"{base_url} refused the request with {status}.{said}", status=status)
-    raise UpstreamError(f"{base_url} failed with {status}. Look into that server's log.{said}")
-
-
-def _json(response: aiohttp.ClientResponse, content: bytes, base_url: str) -> Any:
-    try:
-        return msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        if b"<html" in content[:1000].lower() or response.content_type == "text/html":
-            reason = "answers with a web page"
-        else:
-            reason = "does not answer with JSON"
-        remedy = "The base URL probably lacks /v1." if _lacks_version(base_url) else "Is this an LLM server's address?"
-        raise InvalidModelOutput(f"{base_url} {reason}. {remedy}") from error
-
-
-def _lacks_version(base_url: str) -> bool:
-    return not re.search(r"/v\d+\w*(/|$)", base_url)
-
-
-def _said(content: bytes) -> str:
-    """The server's own words, from whichever shape its errors have; empty when they are none for people."""
-    try:
-        value = msgspec.json.decode(content)
-    except msgspec.DecodeError:
-        return ""
-    for name in ("error", "message", "detail"):
-        if isinstance(value, dict) and value.get(name):
-            value = value[name]
-    text = " ".join(value.split()) if isinstance(value, str) else ""
-    return f" It says: {text[:300]}" if text else ""
-
-
 def _model_names(answer: Any, base_url: str) -> list[str]:
     listed = answer
     if isinstance(answer, dict):
@@ -350,3 +259,10 @@ def _model_name(entry: Any) -> str:
     if isinstance(entry, dict):
         entry = entry.get("id") or entry.get("name") or entry.get("model")
     return entry.strip() if isinstance(entry, str) else ""
+
+
+def _owners(answer: Any) -> frozenset[str]:
+    listed = answer.get("data") if isinstance(answer, dict) else answer
+    entries = listed if isinstance(listed, list) else []
+    owners = (entry.get("owned_by") for entry in entries if isinstance(entry, dict))
+    return frozenset(owner for owner in owners if isinstance(owner, str))

@@ -1,4 +1,4 @@
-// On the form for a new upstream, the kind chooses the switches and suggests the base URL. An existing upstream keeps
+// On the form for a new upstream, the kind chooses switches and numbers and suggests the base URL. An existing upstream keeps
 // what its operator set.
 document.addEventListener("DOMContentLoaded", () => {
   const kind = document.getElementById("id_kind");
@@ -12,7 +12,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const suggest = () => {
     for (const [name, value] of Object.entries(presets[kind.value] ?? {})) {
       const field = document.getElementById(`id_${name}`);
-      if (field) field.checked = value;
+      if (field?.type === "checkbox") field.checked = value;
+      else if (field) field.value = value;
     }
     const next = { url: urls[kind.value] ?? "", slug: kind.value === "other" ? "" : kind.value.replace("_", "") };
     if (baseUrl.value === suggested.url) baseUrl.value = next.url;

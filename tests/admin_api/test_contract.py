@@ -115,8 +115,10 @@ def test_admin_key_meets_no_failure_and_only_what_is_described(server: GatewaySe
         ("GET", "/security/changes"),
         ("GET", "/security/decisions"),
         ("GET", "/security/overrides"),
+        ("GET", "/upstreams"),
         ("POST", "/security/override"),
         ("POST", "/security/refresh"),
+        ("POST", "/upstreams/refresh"),
     }
 
 

@@ -47,7 +47,7 @@ def test_every_command_works_as_pasted(server: GatewayServer) -> None:
     for block in blocks:
         run(block, **server.environment, GATEWAY_URL=server.url, GATEWAY_ADMIN_KEY=key)
 
-    assert len(blocks) == 8
+    assert len(blocks) == 9
 
 
 def test_table_names_every_operation_with_its_permission() -> None:

@@ -50,7 +50,7 @@ def test_what_needs_attention_is_named_with_its_page(admin_client: Client) -> No
     shown = {matter.title: matter.link for matter in admin_client.get("/admin/").context["matters"]}
     assert list(shown) == [
         "default/bad: No module named 'requests'",
-        "box: Nothing listens there.",
+        "box is down: Nothing listens there.",
         "No enabled upstream is the default.",
         "The key “soon” expires in 2 days.",
     ]
@@ -151,7 +151,7 @@ def test_costs_the_same_for_any_number_of_rows(
         run(number)
         Team.objects.create(name=f"team {number}", suspended=True)
         GrantFactory(agents=f"labs/{number}")
-    assert count_queries(lambda: admin_client.get("/admin/")) == 17
+    assert count_queries(lambda: admin_client.get("/admin/")) == 18
 
 
 def test_access_is_in_the_sidebar(admin_client: Client) -> None:

@@ -1,11 +1,14 @@
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils.html import escape
 
+from apps.core import clock
 from apps.core.models import ConfigVersion
-from apps.upstreams.models import Kind, Upstream, UpstreamModel
+from apps.upstreams.models import Kind, Upstream, UpstreamHealth, UpstreamModel
 
 LIST = "/admin/upstreams/upstream/"
 ADD = f"{LIST}add/"
@@ -39,6 +42,10 @@ def form(**fields: Any) -> dict[str, Any]:
         "connect_timeout": "5",
         "first_event_timeout": "120",
         "silence_timeout": "60",
+        "queue_size": "100",
+        "queue_timeout": "30",
+        "retries": "1",
+        "cooldown": "15",
         "models-TOTAL_FORMS": "0",
         "models-INITIAL_FORMS": "0",
         **fields,
@@ -95,7 +102,15 @@ class TestAdding:
             ({"slug": "Has Space"}, "slug"),
             ({"secret": "a\nb"}, "secret"),
             ({"secret": "sk-…"}, "secret"),
+            ({"base_url": "http://ann:s3cret@box/v1"}, "base_url"),
             ({"connect_timeout": "0"}, "connect_timeout"),
+            ({"max_concurrency": "0"}, "max_concurrency"),
+            ({"max_concurrency": "-1"}, "max_concurrency"),
+            ({"queue_size": "-1"}, "queue_size"),
+            ({"queue_timeout": "-1"}, "queue_timeout"),
+            ({"retries": "-1"}, "retries"),
+            ({"retries": "many"}, "retries"),
+            ({"cooldown": "-0.5"}, "cooldown"),
         ],
     )
     def test_bad_input_names_its_field(self, admin_client: Client, fields: dict[str, str], field: str) -> None:
@@ -114,6 +129,7 @@ class TestAdding:
         page = admin_client.get(ADD).content.decode()
         assert "data-presets" in page
         assert "/static/console/upstream.js" in page
+        assert "Nothing is known of it" not in page
 
 
 class TestSecret:
@@ -194,6 +210,13 @@ class TestButtons:
         admin_client.post(f"{LIST}{row.pk}/read_models/", CONFIRM)
         assert list(UpstreamModel.objects.values_list("name", flat=True)) == ["demo"]
 
+    def test_those_chosen_in_the_list_are_read_together(self, admin_client: Client, demo_url: str) -> None:
+        rows = [upstream("alive", base_url=demo_url), upstream("dead")]
+        chosen = {"action": "read_chosen", "_selected_action": [row.pk for row in rows]}
+        page = admin_client.post(LIST, chosen, follow=True).content.decode()
+        assert "The models of 1 server read." in page
+        assert "dead: Nothing listens at" in page
+
     @pytest.mark.parametrize("button", ["test", "read_models", "make_default"])
     def test_unknown_row_is_not_found(self, admin_client: Client, button: str) -> None:
         assert admin_client.post(f"{LIST}9999/{button}/", CONFIRM).status_code in {403, 404}
@@ -206,7 +229,7 @@ class TestList:
     ) -> None:
         for number in range(rows):
             UpstreamModel(upstream=upstream(f"box-{number}"), name="m").save()
-        assert count_queries(lambda: admin_client.get(LIST)) == 5
+        assert count_queries(lambda: admin_client.get(LIST)) == 6
 
     def test_shows_states_in_words(self, admin_client: Client) -> None:
         upstream("dead", last_error="x")
@@ -214,7 +237,7 @@ class TestList:
         upstream("off", enabled=False)
         upstream("demo", kind=Kind.DEMO)
         page = admin_client.get(LIST).content.decode()
-        for word in ("Error", "Not tried yet", "Disabled", "Demo, no LLM"):
+        for word in ("Down", "Not tried yet", "Disabled", "Demo, no LLM"):
             assert word in page
 
     def test_models_are_suggested_and_listed(self, admin_client: Client) -> None:
@@ -223,3 +246,77 @@ class TestList:
         page = admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
         assert '<option value="qwen&lt;3&gt;">' in page
         assert "qwen<3>" not in page
+
+
+class TestHealth:
+    def test_page_says_how_it_fares_and_what_to_do(self, admin_client: Client) -> None:
+        row = upstream()
+        since = clock.now() - timedelta(minutes=5)
+        for worker, state, reason in (("a:1", "down", "It <hangs>."), ("b:1", "healthy", "")):
+            UpstreamHealth.objects.create(
+                upstream=row, worker=worker, state=state, reason=reason, since=since, seen_at=clock.now(), waiting=3
+            )
+
+        response = admin_client.get(f"{LIST}{row.pk}/change/")
+
+        fare, page = response.context["fare"], response.content.decode()
+        assert (fare.label, fare.reason) == (("Degraded", "warning"), "Down for 1 of 2 workers: It <hangs>.")
+        assert "5\xa0minutes" in fare.since
+        assert [(one.worker, one.label[0], one.load) for one in fare.workers] == [
+            ("a:1", "Down", "0 running, 3 waiting"),
+            ("b:1", "Healthy", "0 running, 3 waiting"),
+        ]
+        assert "It &lt;hangs&gt;." in page
+        assert escape(fare.remedy) in page
+
+    @pytest.mark.parametrize(
+        ("fields", "words", "remedy"),
+        [
+            ({}, "Not tried yet", "Press Test: it reads the models and asks one of them for a word."),
+            ({"last_error": "Off.", "last_error_code": "upstream_unreachable"}, "Down", "Mend it there."),
+            ({"last_error": "401.", "last_error_code": "upstream_unauthorised"}, "Down", "Enter its API key again"),
+            ({"enabled": False, "last_error": "Off."}, "Disabled", ""),
+            ({"models_read_at": clock.now()}, "Healthy", ""),
+        ],
+    )
+    def test_remedy_stands_beside_the_problem(
+        self, admin_client: Client, fields: dict[str, Any], words: str, remedy: str
+    ) -> None:
+        row = upstream(**fields)
+
+        fare = admin_client.get(f"{LIST}{row.pk}/change/").context["fare"]
+
+        assert (fare.label[0], fare.remedy.startswith(remedy), bool(fare.remedy)) == (words, True, bool(remedy))
+
+    def test_open_page_is_told_what_changes(self, admin_client: Client) -> None:
+        row = upstream()
+        url = f"{LIST}{row.pk}/fare/"
+        assert f'hx-get="{url}"' in admin_client.get(f"{LIST}{row.pk}/change/").content.decode()
+        upstream_seen = {"since": clock.now(), "seen_at": clock.now()}
+        UpstreamHealth.objects.create(upstream=row, worker="a:1", state="down", reason="It hangs.", **upstream_seen)
+
+        part = admin_client.get(url).content.decode()
+
+        assert ("It hangs." in part, "<html" in part) == (True, False)
+        assert admin_client.get(f"{LIST}999/fare/").status_code == 404
+
+    def test_list_tells_the_problem_and_since_when(self, admin_client: Client) -> None:
+        upstream(last_error="It is off.", answered_at=clock.now() - timedelta(hours=2))
+        assert "For 2\xa0hours: It is off." in admin_client.get(LIST).content.decode()
+
+    def test_dashboard_leads_to_what_is_down_or_degraded(self, admin_client: Client) -> None:
+        down, shaky, off = upstream("one", last_error="Off."), upstream("two"), upstream("three", enabled=False)
+        for row in (shaky, off):
+            UpstreamHealth.objects.create(
+                upstream=row, worker="a:1", state="degraded", reason="Slow.", since=clock.now(), seen_at=clock.now()
+            )
+
+        context = admin_client.get("/admin/").context
+
+        found = [(one.title, one.link, one.is_urgent) for one in context["matters"] if LIST in one.link]
+        assert found[:2] == [
+            ("one is down: Off.", f"{LIST}{down.pk}/change/", True),
+            ("two is degraded: Slow.", f"{LIST}{shaky.pk}/change/", False),
+        ]
+        (card,) = [card for card in context["cards"] if card.title == "Upstreams"]
+        assert (card.number, card.text) == (3, "default: none, 2 failing")

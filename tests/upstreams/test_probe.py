@@ -139,6 +139,7 @@ class TestReadModels:
             ({"object": "list", "data": [{"id": "a"}, {"id": "b"}]}, ["a", "b"]),
             ([{"id": "a"}, "b"], ["a", "b"]),
             ({"models": [{"name": "a"}, {"model": "b"}]}, ["a", "b"]),
+            ({"models": [{"name": "a", "model": "a"}], "object": "list", "data": [{"id": "a"}]}, ["a"]),  # llama.cpp
             ({"data": [{"id": " a "}, {"id": None}, 7, {}]}, ["a"]),
             ({"data": None}, []),
             ({"data": []}, []),
@@ -190,6 +191,14 @@ class TestReadModels:
             (429, {}, "", UpstreamRejected, "too many requests"),
             (422, {"detail": "what"}, "", UpstreamRejected, "refused the request with 422. It says: what"),
             (500, {"error": "boom"}, "", UpstreamError, r"failed with 500.*It says: boom"),
+            # As llama.cpp says it.
+            (
+                503,
+                {"error": {"code": 503, "message": "Loading model"}},
+                "",
+                UpstreamError,
+                r"still loads.*Loading model",
+            ),
         ],
     )
     async def test_error_status_gives_a_remedy(
@@ -198,6 +207,11 @@ class TestReadModels:
         fake.answers["/v1/models"] = _json(body, status)
         with pytest.raises(error, match=message):
             await read(fake.base_url, secret=secret)
+
+    async def test_password_in_the_address_is_told_to_nobody(self, closed_port: int) -> None:
+        with pytest.raises(UpstreamUnreachable) as caught:
+            await read(f"http://ann:s3cret@127.0.0.1:{closed_port}/v1?key=s3cret")
+        assert caught.value.message.startswith(f"Nothing listens at http://127.0.0.1:{closed_port}/v1;")
 
     async def test_redirect_names_the_address_to_enter(self, fake: Fake) -> None:
         fake.answers["/v1/models"] = (308, "text/plain", b"")
@@ -369,6 +383,14 @@ class TestTestUpstream:
         assert [(step.name, step.passed) for step in told] == [("responses", passed) for passed, _ in words]
         assert all(step.text.startswith(text) for step, (_, text) in zip(told, words, strict=True))
 
+    def test_server_without_a_list_passes_by_its_chat(self, fake: Fake) -> None:
+        fake.answers["/v1/models"] = (500, "text/plain", b"Internal Server Error")  # transformers serve
+        fake.chats()
+        row = upstream(fake.base_url, lists_models=False, default_model="qwen")
+        report = probe.test_upstream(row)
+        assert [(step.name, step.passed) for step in report.steps] == [("models", True), ("chat", True)]
+        assert report.steps[0].text == "The server answers; it is marked as listing no models."
+
     def test_server_without_models_asks_for_one(self, fake: Fake) -> None:
         fake.lists()
         report = probe.test_upstream(upstream(fake.base_url))
@@ -400,6 +422,9 @@ class TestDetectUpstreams:
             "takes_developer_role": False,
             "takes_several_system_messages": False,
             "speaks_responses": False,
+            "retries": 1,
+            "cooldown": 15,
+            "first_event_timeout": 120,
         }
         assert found.lines == (f"vllm: found at {fake.base_url}, 1 model",)
 
@@ -432,6 +457,15 @@ class TestDetectUpstreams:
         assert (row.secret, row.is_default, row.last_error.startswith("Nothing listens")) == ("sk-x", False, True)
         assert Upstream.objects.get(is_default=True).slug == "demo"
 
+    @pytest.mark.parametrize(("owner", "kept"), [("llamacpp", ["demo", "llamacpp"]), ("somebody", ["demo"])])
+    def test_port_that_others_use_too_has_to_say_who_it_is(
+        self, fake: Fake, settings: Any, owner: str, kept: list[str]
+    ) -> None:
+        settings.GATEWAY_DEFAULT_UPSTREAM = "demo"
+        fake.answers["/v1/models"] = _json({"data": [{"id": "qwen", "owned_by": owner}]})
+        detect_upstreams([Candidate("llamacpp", Kind.LLAMA_CPP, fake.base_url, owner="llamacpp")])
+        assert list(Upstream.objects.values_list("slug", flat=True)) == kept
+
     def test_server_without_models_is_no_default(self, fake: Fake, settings: Any) -> None:
         settings.GATEWAY_DEFAULT_UPSTREAM = ""
         fake.lists()
@@ -447,12 +481,12 @@ class TestDetectUpstreams:
 class TestCandidates:
     def test_local_servers_in_order(self, settings: Any) -> None:
         settings.GATEWAY_PORT = 9999
-        assert [place.slug for place in candidates_of({})] == ["vllm", "lmstudio", "ollama"]
+        assert [place.slug for place in candidates_of({})] == ["vllm", "lmstudio", "ollama", "llamacpp"]
 
     def test_own_port_is_never_asked(self, settings: Any) -> None:
         settings.GATEWAY_PORT = 8000
         places = candidates_of({"OPENAI_BASE_URL": "http://localhost:8000/v1"})
-        assert [place.slug for place in places] == ["lmstudio", "ollama"]
+        assert [place.slug for place in places] == ["lmstudio", "ollama", "llamacpp"]
 
     @pytest.mark.parametrize(
         ("environ", "kind", "base_url"),
@@ -468,7 +502,7 @@ class TestCandidates:
     def test_one_server_is_asked_once(self, settings: Any) -> None:
         settings.GATEWAY_PORT = 9999
         places = candidates_of({"OPENAI_BASE_URL": "http://localhost:11434/v1"})
-        assert [place.slug for place in places] == ["openai", "vllm", "lmstudio"]
+        assert [place.slug for place in places] == ["openai", "vllm", "lmstudio", "llamacpp"]
 
     def test_openai_alone_has_the_responses_api_from_the_start(self) -> None:
         assert [kind for kind, preset in PRESETS.items() if preset["speaks_responses"]] == [Kind.OPENAI]

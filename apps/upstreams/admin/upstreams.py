@@ -1,103 +1,39 @@
-"""LLM servers in the console: add one, test it, choose the default."""
+"""LLM servers in the console: add one, see how it fares, test it, choose the default."""
 
-# mypy: disable-error-code="misc, untyped-decorator, type-arg"
-# django-unfold ships no types: its classes and decorators are Any to mypy. ModelForm takes no argument at run time.
+# mypy: disable-error-code="misc, untyped-decorator"
+# django-unfold ships no types: its classes and decorators are Any to mypy.
 
-import json
-import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.text import Truncator
 from django.utils.timesince import timesince
+from django.views.decorators.http import require_GET
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 from unfold.utils import display_for_label
-from unfold.widgets import (
-    UnfoldAdminPasswordToggleWidget,
-    UnfoldAdminSelectWidget,
-    UnfoldBooleanSwitchWidget,
-)
 
 from apps.core.errors import UpstreamError
-from apps.core.forms import SuggestingInput
-from apps.upstreams import price_admin, probe  # noqa: F401  # price_admin registers its page
-from apps.upstreams.detect import PRESETS
-from apps.upstreams.models import Kind, Upstream, UpstreamModel
+from apps.upstreams import probe
+from apps.upstreams.admin.fare_page import fare_page, label
+from apps.upstreams.admin.upstream_form import UpstreamForm
+from apps.upstreams.asking import shown_url
+from apps.upstreams.health_rows import fares
+from apps.upstreams.models import Upstream, UpstreamModel
+from apps.upstreams.refreshing import refresh
 
-USUAL_URLS = {
-    Kind.OPENAI: "https://api.openai.com/v1",
-    Kind.OLLAMA: "http://127.0.0.1:11434/v1",
-    Kind.LM_STUDIO: "http://127.0.0.1:1234/v1",
-    Kind.VLLM: "http://127.0.0.1:8000/v1",
-}
 _SWITCHES = [
     ("takes_reasoning_effort", "takes_verbosity", "takes_strict"),
     ("takes_parallel_tool_calls", "takes_developer_role", "takes_several_system_messages"),
 ]
-_STATE_COLOURS = {"ok": "success", "demo": "info", "unread": "warning", "error": "danger", "disabled": None}
-_SECRET = re.compile(r"[\x21-\x7e]*")  # what an HTTP header carries
-
-
-class UpstreamForm(forms.ModelForm):
-    secret = forms.CharField(
-        label="API key of the server",
-        required=False,
-        widget=UnfoldAdminPasswordToggleWidget(attrs={"autocomplete": "new-password"}),
-        help_text="Stored encrypted. Local servers want none.",
-    )
-    clear_secret = forms.BooleanField(
-        label="Remove the stored API key", required=False, widget=UnfoldBooleanSwitchWidget()
-    )
-
-    class Meta:
-        model = Upstream
-        exclude = ["encrypted_secret"]  # noqa: DJ006  # fieldsets choose; this one is behind `secret`
-        widgets = {
-            "default_model": SuggestingInput(),
-            "kind": UnfoldAdminSelectWidget(
-                attrs={"data-presets": json.dumps(PRESETS, default=dict), "data-usual-urls": json.dumps(USUAL_URLS)}
-            ),
-        }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        upstream: Upstream = self.instance
-        if upstream._state.adding:  # noqa: SLF001  # how Django names it
-            for switch, value in PRESETS[Kind.OTHER].items():
-                self.initial.setdefault(switch, value)
-            return
-        self.fields["default_model"].widget.suggestions = tuple(upstream.models.values_list("name", flat=True))
-        if upstream.encrypted_secret:
-            self.fields["secret"].help_text = "One is stored, encrypted. Leave this empty to keep it."
-        if upstream.is_default:
-            self.fields["is_default"].disabled = True
-            self.fields["is_default"].help_text = "To change it, make another upstream the default."
-
-    def clean_secret(self) -> str:
-        secret: str = self.cleaned_data["secret"].strip()
-        if not _SECRET.fullmatch(secret):
-            raise ValidationError("An API key has no spaces, line breaks or accents in it. Copy it again.")
-        return secret
-
-    def clean_base_url(self) -> str:
-        base_url: str = self.cleaned_data["base_url"].strip().rstrip("/")
-        if base_url and not _is_http_url(base_url):
-            raise ValidationError("This is no address of a web server; it looks like http://127.0.0.1:11434/v1.")
-        # The commonest slip: the address of one call instead of the address that all calls begin with.
-        return base_url.removesuffix("/chat/completions").removesuffix("/responses").removesuffix("/models")
-
-    def _get_validation_exclusions(self) -> set[str]:
-        # Saving as the default takes it from the one that was, so that there is no second one to refuse.
-        exclusions: set[str] = super()._get_validation_exclusions()
-        return exclusions | {"is_default"}
 
 
 class ModelsInline(TabularInline):
@@ -119,35 +55,90 @@ class ModelsInline(TabularInline):
 @admin.register(Upstream)
 class UpstreamAdmin(ModelAdmin):
     form = UpstreamForm
-    list_display = ["slug", "state", "kind", "base_url", "default_model", "models_shown", "default_shown"]
+    list_display = ["slug", "state", "problem", "kind", "address", "default_model", "models_shown", "default_shown"]
     list_filter = ["kind", "enabled"]
     list_filter_sheet = False
     search_fields = ["slug", "base_url", "default_model"]
+    actions = ["read_chosen"]
     actions_detail = ["test", "read_models", "make_default"]
     inlines = [ModelsInline]
-    readonly_fields = ["state", "last_error", "models_shown"]
+    readonly_fields = ["last_error", "models_shown"]
+    change_form_outer_before_template = "admin/upstreams/upstream/page.html"
     empty_title = "No LLM server"
     empty_text = (
         "Agents have no model to think with. Add OpenAI, Ollama, LM Studio, vLLM or any OpenAI-compatible server."
     )
     _server = ("slug", "kind"), "base_url", "secret"
     _rest = (
+        (
+            "Clients",
+            {
+                "fields": ["exposes_models"],
+                "description": "Agents use its models in any case. Switch this on to let clients ask for them by name.",
+            },
+        ),
+        (
+            "Capacity",
+            {
+                "fields": [("max_concurrency", "queue_size", "queue_timeout")],
+                "description": "In each worker. Calls beyond it wait for their turn, in the order of their coming.",
+            },
+        ),
+        (
+            "Failures",
+            {
+                "fields": [("retries", "cooldown")],
+                "description": "Only until an answer has begun. A route then goes on to its next choice.",
+            },
+        ),
         ("Time-outs", {"fields": [("connect_timeout", "first_event_timeout", "silence_timeout")]}),
         (
             "What the server takes",
             {"fields": _SWITCHES, "description": "Off: the gateway leaves it out, or says it in another way."},
         ),
-        ("What the server has", {"fields": ["speaks_responses"]}),
+        ("What the server has", {"fields": [("speaks_responses", "lists_models")]}),
     )
     add_fieldsets = [(None, {"fields": [*_server, "default_model", ("is_default", "enabled")]}), *_rest]
     fieldsets = [
-        ("State", {"fields": [("state", "models_shown"), "last_error"]}),
+        ("Its models", {"fields": [("models_shown", "last_error")]}),
         ("Server", {"fields": [*_server, "clear_secret", "default_model", ("is_default", "enabled")]}),
         *_rest,
     ]
 
     class Media:
         js = ["console/upstream.js"]
+
+    def get_urls(self) -> list[Any]:
+        return [
+            path("<int:pk>/fare/", require_GET(self.fare_view), name="upstreams_upstream_fare"),
+            *super().get_urls(),
+        ]
+
+    def fare_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """How it fares, by itself: the open page asks for it again and again.
+
+        Whose session has ended is refused, not led to the login page: that would appear in the middle of the old one.
+        """
+        upstream = get_object_or_404(Upstream, pk=pk)
+        if not (self.admin_site.has_permission(request) and self.has_view_permission(request, upstream)):
+            raise PermissionDenied
+        return TemplateResponse(request, "admin/upstreams/upstream/fare.html", {"fare": fare_page(upstream)})
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        upstream = self.get_object(request, object_id)
+        more = {"upstream": upstream, "fare": fare_page(upstream)} if upstream else {}
+        shown: HttpResponse = super().change_view(request, object_id, form_url, more | (extra_context or {}))
+        return shown
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The rows know how they fare."""
+        shown = super().get_changelist_instance(request)
+        found = fares(list(shown.result_list))
+        for upstream in shown.result_list:
+            upstream.fare = found[upstream.pk]
+        return shown
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).annotate(model_count=Count("models"))
@@ -165,8 +156,20 @@ class UpstreamAdmin(ModelAdmin):
         return self.inlines if obj else []
 
     @admin.display(description="State")
-    def state(self, upstream: Upstream) -> str:
-        return str(display_for_label(_state(upstream), "-", _STATE_COLOURS))
+    def state(self, upstream: Any) -> str:
+        words, colour = label(upstream, upstream.fare)
+        return str(display_for_label((words, words), "-", {words: colour}))
+
+    @admin.display(description="Problem", empty_value="-")
+    def problem(self, upstream: Any) -> str | None:
+        if not (upstream.enabled and upstream.fare.reason):
+            return None
+        age = f"For {timesince(upstream.fare.since, depth=1)}: " if upstream.fare.since else ""
+        return age + Truncator(upstream.fare.reason).chars(120)
+
+    @admin.display(description="Base URL", ordering="base_url")
+    def address(self, upstream: Upstream) -> str:
+        return shown_url(upstream.base_url)
 
     @admin.display(description="Models", ordering="model_count")
     def models_shown(self, upstream: Upstream) -> str:
@@ -196,6 +199,16 @@ class UpstreamAdmin(ModelAdmin):
             return
         chosen = f" Agents use {upstream.default_model} by default." if upstream.default_model else ""
         messages.success(request, f"{len(names)} {'model' if len(names) == 1 else 'models'} read.{chosen}")
+
+    @admin.action(description="Read their models", permissions=["change"])
+    def read_chosen(self, request: HttpRequest, queryset: QuerySet[Upstream]) -> None:
+        outcomes = refresh(list(queryset))
+        for one in outcomes:
+            if one.error:
+                messages.warning(request, f"{one.upstream.slug}: {one.error.message}")
+        answered = sum(1 for one in outcomes if not one.error)
+        if answered:
+            messages.success(request, f"The models of {answered} {'server' if answered == 1 else 'servers'} read.")
 
     # --- buttons of the detail page ----------------------------------------------------------------------------------
 
@@ -250,24 +263,6 @@ class UpstreamAdmin(ModelAdmin):
     def has_make_default_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         is_candidate = Upstream.objects.filter(pk=object_id, is_default=False, enabled=True).exists()
         return is_candidate and bool(self.has_change_permission(request))
-
-
-def _is_http_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in text
-    except ValueError:
-        return False
-
-
-def _state(upstream: Upstream) -> tuple[str, str]:
-    if not upstream.enabled:
-        return "disabled", "Disabled"
-    if upstream.last_error:
-        return "error", "Error"
-    if upstream.kind == Kind.DEMO:
-        return "demo", "Demo, no LLM"
-    return ("ok", "Answers") if upstream.models_read_at else ("unread", "Not tried yet")
 
 
 def _back_to(object_id: str) -> HttpResponse:
