@@ -274,7 +274,7 @@ class _Arguments:
 
     def _described(self, parameter: Json, schema: Json | None) -> Json:
         if schema is None:
-            content = next(iter((parameter.get("content") or {}).values()), {})
+            content: Json = next(iter((parameter.get("content") or {}).values()), {})
             schema = self.schema_of(parameter.get("schema") or content.get("schema", {}))
         about = str(parameter.get("description", "")).strip()
         return {**schema, "description": about} if about else schema

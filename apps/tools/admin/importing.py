@@ -24,7 +24,7 @@ from apps.tools.openapi import NotImportable, Operation
 from apps.tools.template import origin, problem_with_url
 from apps.tools.tool import CallFailed
 
-FIRST: Final = ("url", "file", "text", "base_url", "prefix", "allow_private_hosts")  # fields of the page that asks
+FIRST: Final = ("url", "file", "text", "base_url", "name_prefix", "allow_private_hosts")  # fields of the page that asks
 SECOND: Final = ("secret_headers", "existing")  # and of the one that lists the operations
 _FETCH_SECONDS: Final = 20.0
 
@@ -50,7 +50,7 @@ class DocumentForm(forms.Form):
         widget=UnfoldAdminTextInputWidget(),
         help_text="Where the API is, such as https://api.example.com/v1. Empty: what the document says.",
     )
-    prefix = forms.RegexField(
+    name_prefix = forms.RegexField(
         r"^[a-zA-Z0-9_-]{0,32}$",
         label="Prefix of the names",
         required=False,
@@ -107,10 +107,10 @@ class DocumentForm(forms.Form):
     def _operations(self, cleaned: dict[str, Any]) -> list[Operation]:
         base_url = cleaned["base_url"]
         try:
-            found = openapi.read(cleaned["text"], prefix=cleaned["prefix"], base_url=base_url)
+            found = openapi.read(cleaned["text"], prefix=cleaned["name_prefix"], base_url=base_url)
             if cleaned["url"] and not base_url and all(_lacks_host(one) for one in found):
                 # A relative address is relative to where the document lies: OpenAPI 3.1, 4.8.5.
-                return openapi.read(cleaned["text"], prefix=cleaned["prefix"], base_url=origin(cleaned["url"]))
+                return openapi.read(cleaned["text"], prefix=cleaned["name_prefix"], base_url=origin(cleaned["url"]))
         except NotImportable as error:
             raise ValidationError(str(error)) from error
         return found

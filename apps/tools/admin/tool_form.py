@@ -94,7 +94,8 @@ class ToolForm(forms.ModelForm):
                 self.fields["kind"].disabled = True
                 self.fields["kind"].help_text = "Stays: make a new tool for another kind."
         elif "kind" in self.fields:
-            self.fields["kind"].choices = [one for one in Kind.choices if one[0] != Kind.MCP]
+            kind: Any = self.fields["kind"]
+            kind.choices = [one for one in Kind.choices if one[0] != Kind.MCP]
         if self.instance.encrypted_headers and "secret_headers" in self.fields:
             self.fields["secret_headers"].help_text = f"{_stored(self.instance)} Leave this empty to keep it."
 

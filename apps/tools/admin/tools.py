@@ -187,7 +187,7 @@ class ToolAdmin(ModelAdmin):
 
     @action(description="Import OpenAPI", icon="upload", permissions=["import_openapi"])
     def import_openapi(self, request: HttpRequest) -> HttpResponse:
-        form = importing.DocumentForm(request.POST or None, request.FILES or None)
+        form = importing.DocumentForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
         operations = form.cleaned_data["operations"] if form.is_valid() else []
         if operations and "import" in request.POST:
             wanted = importing.chosen(operations, request.POST.getlist("operation"))
