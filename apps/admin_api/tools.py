@@ -1,6 +1,6 @@
 """/tools: which tools the gateway lends, and reading again what they are made of."""
 
-from typing import Any
+from typing import Any, Literal, cast
 
 from django.http import HttpRequest
 from ninja import Query, Router, Schema
@@ -11,10 +11,12 @@ from apps.admin_api.authentication import OperatorAuth
 from apps.core import globs
 from apps.tools import refresh
 from apps.tools.in_force import description_of
-from apps.tools.models import Kind, Tool
+from apps.tools.models import Tool
 from apps.tools.presentation import state_of
 
 router = Router()
+
+ToolKind = Literal["local", "http", "mcp"]  # an enumeration would share its name in /openapi.json with others
 
 
 class ToolShown(Schema):
@@ -43,7 +45,7 @@ class ToolShown(Schema):
     )
 
     name: str
-    kind: Kind
+    kind: ToolKind
     description: str = Field(description="What models are told.")
     source: str = Field(description="What rules about tools call its module: docs/tool-access.md.")
     parameters: dict[str, Any] = Field(description="JSON schema of its arguments.")
@@ -60,7 +62,7 @@ class ToolShown(Schema):
 
 
 class ToolFilter(Schema):
-    kind: Kind | None = None
+    kind: ToolKind | None = None
     name: Text = Field("", description="A glob over names, such as crm_*; all without it.")
 
 
@@ -118,7 +120,7 @@ def _shown(row: Tool) -> ToolShown:
     state = state_of(row)
     return ToolShown(
         name=row.name,
-        kind=Kind(row.kind),
+        kind=cast("ToolKind", row.kind),
         description=description_of(row),
         source=row.source(),
         parameters=row.parameters,

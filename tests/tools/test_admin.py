@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 def form(**fields: Any) -> dict[str, Any]:
     return {
         "name": "weather", "kind": "http", "description": "", "enabled": "on", "method": "GET",
-        "url": "https://api.example.com/{city}", "headers": "", "secret_headers": "", "body": "", "parameters": "",
+        "url": "https://api.example.com/{city}", "headers": "", "new_secret_headers": "", "body": "", "parameters": "",
         "extract": "", "function": "", "retries": "2", "cache_seconds": "0", "max_calls_per_run": "", "timeout": "30",
         "max_concurrency": "16", "max_output_bytes": "65536", **fields,
     }  # fmt: skip
@@ -52,6 +52,15 @@ def clerk() -> Client:
     """Staff who may change tools and is no superuser."""
     user = User.objects.create_user("clerk", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="tools", codename__endswith="_tool"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def viewer(*further: str) -> Client:
+    """Staff who may look, and what else is named."""
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_tool", *further]))
     client = Client()
     client.force_login(user)
     return client
@@ -100,8 +109,8 @@ class TestAdding:
             ({"parameters": '{"properties": 3}'}, "parameters", "This is no JSON schema, at $.properties: 3"),
             ({"kind": "local", "function": "os.system"}, "function", "The module os is not among those"),
             ({"kind": "mcp"}, "kind", "Select a valid choice."),
-            ({"secret_headers": "no colon"}, "secret_headers", "Write one header a line, as name and value"),
-            ({"secret_headers": "a b: c"}, "secret_headers", "“a b” is no name of a header"),
+            ({"new_secret_headers": "no colon"}, "new_secret_headers", "Write one header a line, as name and value"),
+            ({"new_secret_headers": "a b: c"}, "new_secret_headers", "“a b” is no name of a header"),
             ({"headers": '{"Authorization": "x"}'}, "headers", "Authorization belongs to the secret headers"),
         ],
     )
@@ -113,7 +122,7 @@ class TestAdding:
         assert {name: text[0][: len(beginning)] for name, text in errors(response).items()} == {field: beginning}
 
     def test_what_was_typed_stays_but_secrets_do_not(self, admin_client: Client) -> None:
-        page = admin_client.post(ADD, form(name="a b", body='{"x":', secret_headers="X-Key: hidden-value"))
+        page = admin_client.post(ADD, form(name="a b", body='{"x":', new_secret_headers="X-Key: hidden-value"))
 
         assert "{&quot;x&quot;:" in page.content.decode()
         assert "hidden-value" not in page.content.decode()
@@ -122,7 +131,7 @@ class TestAdding:
 class TestSecrets:
     @pytest.fixture
     def tool(self, admin_client: Client) -> Tool:
-        admin_client.post(ADD, form(secret_headers="Authorization: Bearer hidden-value\nX-Other: hidden-too"))
+        admin_client.post(ADD, form(new_secret_headers="Authorization: Bearer hidden-value\nX-Other: hidden-too"))
         return Tool.objects.get()
 
     def test_are_stored_encrypted_and_shown_by_name_alone(self, admin_client: Client, tool: Tool) -> None:
@@ -137,7 +146,7 @@ class TestSecrets:
         ("fields", "stored"),
         [
             ({}, {"Authorization": "Bearer hidden-value", "X-Other": "hidden-too"}),
-            ({"secret_headers": "X-New: 1"}, {"X-New": "1"}),
+            ({"new_secret_headers": "X-New: 1"}, {"X-New": "1"}),
             ({"clear_secret_headers": "on"}, {}),
         ],
     )
@@ -150,15 +159,21 @@ class TestSecrets:
         assert tool.secret_headers == stored
 
     def test_cannot_be_replaced_and_removed(self, admin_client: Client, tool: Tool) -> None:
-        response = change(admin_client, tool, secret_headers="X: 1", clear_secret_headers="on")
+        response = change(admin_client, tool, new_secret_headers="X: 1", clear_secret_headers="on")
 
-        assert list(errors(response)) == ["secret_headers"]
+        assert list(errors(response)) == ["new_secret_headers"]
 
     def test_that_cannot_be_read_are_said_to_be(self, admin_client: Client, tool: Tool, settings: Any) -> None:
         Tool.objects.update(encrypted_headers="another key's")
 
         for page in (f"{LIST}{tool.pk}/change/", f"{LIST}{tool.pk}/test_run/"):
             assert "A stored secret cannot be read" in admin_client.get(page).content.decode()
+
+    def test_are_not_shown_to_who_may_only_look(self, tool: Tool) -> None:
+        page = viewer().get(f"{LIST}{tool.pk}/change/")
+
+        assert page.status_code == 200
+        assert [one for one in ("hidden-value", "hidden-too", "secret") if one in page.content.decode()] == []
 
 
 class TestPages:
@@ -192,8 +207,8 @@ class TestPages:
     @pytest.mark.parametrize(
         ("kind", "shown", "hidden"),
         [
-            (Kind.LOCAL, ["function"], ["url", "method", "secret_headers", "extract"]),
-            (Kind.HTTP, ["url", "method", "secret_headers", "body", "parameters"], ["function"]),
+            (Kind.LOCAL, ["function"], ["url", "method", "new_secret_headers", "extract"]),
+            (Kind.HTTP, ["url", "method", "new_secret_headers", "body", "parameters"], ["function"]),
             (Kind.MCP, ["description", "needs_approval"], ["function", "url", "parameters"]),
         ],
     )
@@ -314,10 +329,7 @@ class TestTestRun:
         assert (wrong.context["tried"], list(wrong.context["form"].errors)) == (None, ["argument_0"])
 
     def test_only_who_may_change_tools_may_call_them(self, days: Tool) -> None:
-        client = Client()
-        user = User.objects.create_user("viewer", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename="view_tool"))
-        client.force_login(user)
+        client = viewer()
 
         assert client.get(f"{LIST}{days.pk}/change/").status_code == 200
         assert client.post(f"{LIST}{days.pk}/test_run/", {}).status_code == 403
@@ -371,12 +383,12 @@ class TestImporting:
             ("listPets", {"X-Key": "abc"}),
         ]
 
-    @pytest.mark.parametrize(("existing", "told_of"), [("skip", "skipped"), ("update", "unchanged"), ("", "skipped")])
-    def test_existing_tools_stay_unless_it_is_said(self, clerk: Client, existing: str, told_of: str) -> None:
+    @pytest.mark.parametrize(("update", "told_of"), [("", "skipped"), ("on", "unchanged")])
+    def test_existing_tools_stay_unless_it_is_said(self, clerk: Client, update: str, told_of: str) -> None:
         fields = {"text": PETS, "import": "yes", "operation": ["addPet"]}
         clerk.post(IMPORT, fields)
 
-        response = clerk.post(IMPORT, {**fields, "existing": existing})
+        response = clerk.post(IMPORT, {**fields, "update": update})
 
         assert told(response)[-1].startswith(f"1 {told_of}: addPet")
 
@@ -407,9 +419,4 @@ class TestImporting:
         assert Tool.objects.count() == 0
 
     def test_who_may_not_add_tools_may_not_import(self) -> None:
-        client = Client()
-        user = User.objects.create_user("viewer", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=["view_tool", "change_tool"]))
-        client.force_login(user)
-
-        assert client.post(IMPORT, {"text": PETS}).status_code == 403
+        assert viewer("change_tool").post(IMPORT, {"text": PETS}).status_code == 403

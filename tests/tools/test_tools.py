@@ -6,6 +6,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
+import structlog
+from auditlog.models import LogEntry
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.utils import timezone
@@ -168,6 +170,20 @@ def test_signature_that_changed_is_stored_and_others_are_left_alone(write_module
         Refreshed("h", is_changed=False),
     ]
     assert Tool.objects.get(name="f").parameters["required"] == ["a"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_start_of_a_server_reads_signatures_beside() -> None:
+    Tool.objects.create(name="days", kind=Kind.LOCAL, function=DAYS, parameters={"type": "object"})
+    Tool.objects.create(name="odd", kind=Kind.LOCAL, function="os.system")
+
+    with structlog.testing.capture_logs() as lines:
+        refresh.read_functions_beside().join(timeout=60)
+
+    assert Tool.objects.get(name="days").parameters["required"] == ["first", "second"]
+    assert LogEntry.objects.get_for_model(Tool).latest().additional_data == {"author": "gateway"}
+    told = {"tool": "odd", "reason": REFUSED, "event": "tool_function_unusable", "log_level": "error"}
+    assert [line for line in lines if line["event"] == "tool_function_unusable"] == [told]
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import (
     UnfoldAdminFileFieldWidget,
-    UnfoldAdminRadioSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanSwitchWidget,
@@ -25,7 +24,7 @@ from apps.tools.template import origin, problem_with_url
 from apps.tools.tool import CallFailed
 
 FIRST: Final = ("url", "file", "text", "base_url", "name_prefix", "allow_private_hosts")  # fields of the page that asks
-SECOND: Final = ("secret_headers", "existing")  # and of the one that lists the operations
+SECOND: Final = ("secret_headers", "update")  # and of the one that lists the operations
 _FETCH_SECONDS: Final = 20.0
 
 
@@ -65,12 +64,11 @@ class DocumentForm(forms.Form):
         required=False,
         widget=UnfoldBooleanSwitchWidget(),
     )
-    existing = forms.ChoiceField(
-        label="Tools that are there already",
-        choices=[("skip", "stay as they are"), ("update", "are made anew from the document")],
-        initial="skip",
-        required=False,  # asked for when the operations are listed
-        widget=UnfoldAdminRadioSelectWidget(),
+    update = forms.BooleanField(
+        label="Make tools that are there already anew from the document",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget(),
+        help_text="Their secrets, and how they may be used, stay. Otherwise they are skipped.",
     )
 
     def clean_url(self) -> str:

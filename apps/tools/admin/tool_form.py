@@ -13,7 +13,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 
 from apps.core.secrets import SecretUnreadable
 from apps.tools.checking import problem_with_headers
-from apps.tools.models import Kind, Tool
+from apps.tools.models import Kind, Method, Tool
 
 
 class JsonField(forms.JSONField):
@@ -71,7 +71,8 @@ class ToolForm(forms.ModelForm):
         "Secrets belong below.",
     )
     body = JsonField(rows=4, help_text=Tool._meta.get_field("body").help_text)  # noqa: SLF001  # Django documents it
-    secret_headers = SecretHeadersField(
+    # Not called as the model's property: a page for who may only look shows what properties say.
+    new_secret_headers = SecretHeadersField(
         label="Secret headers", help_text="One a line: Authorization: Bearer abc. Stored encrypted, shown nowhere."
     )
     clear_secret_headers = forms.BooleanField(
@@ -85,7 +86,10 @@ class ToolForm(forms.ModelForm):
             "extract", "allow_private_hosts", "needs_approval", "is_idempotent", "retries", "cache_seconds",
             "max_calls_per_run", "timeout", "max_concurrency", "max_output_bytes",
         ]  # fmt: skip
-        widgets = {"kind": UnfoldAdminSelectWidget()}
+        widgets = {
+            "kind": UnfoldAdminSelectWidget(),
+            "description": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -96,17 +100,20 @@ class ToolForm(forms.ModelForm):
         elif "kind" in self.fields:
             kind: Any = self.fields["kind"]
             kind.choices = [one for one in Kind.choices if one[0] != Kind.MCP]
-        if self.instance.encrypted_headers and "secret_headers" in self.fields:
-            self.fields["secret_headers"].help_text = f"{_stored(self.instance)} Leave this empty to keep it."
+        if "method" in self.fields:
+            method: Any = self.fields["method"]
+            method.choices = [(one.value, one.value) for one in Method]  # as HTTP writes them
+        if self.instance.encrypted_headers and "new_secret_headers" in self.fields:
+            self.fields["new_secret_headers"].help_text = f"{_stored(self.instance)} Leave this empty to keep it."
 
-    def clean_secret_headers(self) -> dict[str, str]:
-        secret: dict[str, str] = self.cleaned_data["secret_headers"]
+    def clean_new_secret_headers(self) -> dict[str, str]:
+        secret: dict[str, str] = self.cleaned_data["new_secret_headers"]
         if secret and self.data.get(self.add_prefix("clear_secret_headers")):
             raise ValidationError("Either new secret headers or none: leave this empty, or do not remove the stored.")
         return secret
 
     def save(self, commit: bool = True) -> Tool:
-        secret = self.cleaned_data.get("secret_headers")
+        secret = self.cleaned_data.get("new_secret_headers")
         if secret or self.cleaned_data.get("clear_secret_headers"):
             self.instance.secret_headers = secret or {}
         tool: Tool = super().save(commit)

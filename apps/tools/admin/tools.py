@@ -70,7 +70,7 @@ class ToolAdmin(ModelAdmin):
     )
     _about = ["description", "enabled"]
     _local = ("Python function", {"classes": ["kind-local"], "fields": ["function"]})
-    _request_fields = [("method", "url"), "headers", "secret_headers"]
+    _request_fields = ["method", "url", "headers"]
     _http_rest = ["body", "parameters", "extract", "allow_private_hosts"]
     _use = (
         "How it may be used",
@@ -84,28 +84,29 @@ class ToolAdmin(ModelAdmin):
     add_fieldsets = [
         (None, {"fields": [("name", "kind"), *_about]}),
         _local,
-        ("HTTP request", {"classes": ["kind-http"], "fields": [*_request_fields, *_http_rest]}),
+        ("HTTP request", {"classes": ["kind-http"], "fields": [*_request_fields, "new_secret_headers", *_http_rest]}),
         _use,
     ]
 
     class Media:
         js = ["console/tool.js"]
 
-    def get_fieldsets(self, _request: HttpRequest, obj: Tool | None = None) -> Any:
+    def get_fieldsets(self, request: HttpRequest, obj: Tool | None = None) -> Any:
         if obj is None:
             return self.add_fieldsets
         state = ("State", {"fields": [("state_shown", "source_shown"), *(["remedy"] if state_of(obj).remedy else [])]})
-        return [state, (None, {"fields": [("name", "kind"), *self._about]}), self._of_kind(obj), self._use]
+        return [state, (None, {"fields": [("name", "kind"), *self._about]}), self._of_kind(request, obj), self._use]
 
-    def _of_kind(self, tool: Tool) -> Any:
+    def _of_kind(self, request: HttpRequest, tool: Tool) -> Any:
         match tool.kind:
             case Kind.LOCAL:
                 return "Python function", {"fields": ["function", "signature"]}
             case Kind.MCP:
                 return "MCP server", {"fields": [("server", "remote_name"), "signature"]}
             case _:
-                clear = ["clear_secret_headers"] if tool.encrypted_headers else []
-                return "HTTP request", {"fields": [*self._request_fields, *clear, *self._http_rest]}
+                secrets = ["new_secret_headers", *(["clear_secret_headers"] if tool.encrypted_headers else [])]
+                writable = secrets if self.has_change_permission(request, tool) else []
+                return "HTTP request", {"fields": [*self._request_fields, *writable, *self._http_rest]}
 
     @admin.display(description="State")
     def state_shown(self, tool: Tool) -> str:
@@ -209,7 +210,7 @@ class ToolAdmin(ModelAdmin):
     def _import(self, request: HttpRequest, form: importing.DocumentForm, wanted: list[Any]) -> None:
         done = import_operations(
             wanted,
-            update=form.cleaned_data["existing"] == "update",
+            update=form.cleaned_data["update"],
             secret_headers=form.cleaned_data["secret_headers"],
             allow_private_hosts=form.cleaned_data["allow_private_hosts"],
         )
