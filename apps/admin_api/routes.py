@@ -2,9 +2,19 @@
 
 from ninja import Router
 
-from apps.admin_api import agent_errors, changes, configuration, decisions, metrics, overrides, preview, upstreams
+from apps.admin_api import (
+    agent_errors,
+    changes,
+    configuration,
+    decisions,
+    metrics,
+    overrides,
+    preview,
+    tools,
+    upstreams,
+)
 
-SUBJECTS = (agent_errors, metrics, preview, overrides, configuration, decisions, changes, upstreams)
+SUBJECTS = (agent_errors, metrics, preview, overrides, configuration, decisions, changes, upstreams, tools)
 
 router = Router(tags=["Operators' API"])
 for subject in SUBJECTS:

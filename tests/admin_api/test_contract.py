@@ -119,6 +119,8 @@ def test_admin_key_meets_no_failure_and_only_what_is_described(server: GatewaySe
         ("POST", "/security/override"),
         ("POST", "/security/refresh"),
         ("POST", "/upstreams/refresh"),
+        ("GET", "/tools"),
+        ("POST", "/tools/refresh"),
     }
 
 

@@ -49,6 +49,8 @@ def test_openapi_describes_the_endpoints(described: Any) -> None:
         ("/security/changes", "get"),
         ("/upstreams", "get"),
         ("/upstreams/refresh", "post"),
+        ("/tools", "get"),
+        ("/tools/refresh", "post"),
     }
 
 
