@@ -34,7 +34,7 @@ def install() -> None:
     """
     found = [(seam, *seam.find()) for seam in SEAMS]
     for seam, owner, original in found:
-        if original.__module__ not in _OURS:
+        if not _is_ours(original):
             setattr(owner, seam.name, seam.governed(original))
     lent.install(tool_calls.call_allowed)
 
@@ -183,7 +183,8 @@ class Seam:
             takes = inspect.signature(function).parameters.keys()
         except (ImportError, AttributeError, TypeError) as error:
             raise self._missing() from error
-        if not inspect.iscoroutinefunction(function) or not self.takes <= takes:
+        fits = inspect.iscoroutinefunction(function) and self.takes <= takes
+        if not fits and not _is_ours(function):
             raise self._missing()
         return owner, function
 
@@ -192,6 +193,10 @@ class Seam:
             f"The rules about tools cannot be held: openai-agents has no {self.owner}.{self.name} as this gateway knows"
             " it. Install the version that requirements.lock names."
         )
+
+
+def _is_ours(function: Asynchronous) -> bool:
+    return function.__module__ in (__name__, observed_tools.__name__)
 
 
 SEAMS: Final = (
@@ -229,4 +234,3 @@ SEAMS: Final = (
         )
     ),
 )
-_OURS: Final = frozenset({__name__, observed_tools.__name__})

@@ -42,8 +42,8 @@ class Outcome(StrEnum):
 class ToolCallRecord:
     """A call that was made or refused.
 
-    `module` is the dotted name that rules are written for; the agent is the one that serves; `run_id` is "" and `key_id`
-    0 where a run is no client's. `duration_ms` is 0 of a call that was refused, and None of one that the model's
+    `module` is the dotted name that rules are written for; the agent is the one that serves; `key_id` is 0 and `run_id`
+    "" where a run is no client's. `duration_ms` is 0 of a call that was refused, and None of one that the model's
     provider made: nobody here knows how long that took.
     """
 
