@@ -19,7 +19,7 @@ from apps.execution.sdk_runner import own_provider
 from apps.execution.transcript import BETWEEN_MESSAGES
 from apps.execution.workflow_run import run_workflow
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
-from apps.upstreams.routing import Preference, preference
+from apps.upstreams.routing import ModelRef, Preference, preference
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,8 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
     """
     # For the rest of the request's task.
     current_calls.set(order.calls)
-    preference.set(Preference(instead=order.options.model, default=namespace_default(order.agent_id)))
+    default = namespace_default(order.agent_id) if order.subject else ModelRef("", "")  # where no gateway is, none
+    preference.set(Preference(instead=order.options.model, default=default))
     match order:
         case PassOrder():
             return pass_through(order)
