@@ -125,9 +125,9 @@ class _Slot:
     agents: dict[str, Serving]
     options: LoadOptions
     denied_imports: tuple[str, ...] = ()  # that the serving version was looked through for
-    tried_with: frozenset[str] | None = None  # the gateway's tools, where the last attempt lacked one
     disturbed: int = 0  # so many loads in a row during which its files changed
     rests_until: float = 0.0  # monotonic
+    tried_with: frozenset[str] | None = None  # the gateway's tools, where the last attempt lacked one
 
     def follows(self, folder: scan.Folder) -> bool:
         """As far as files go; one that rests is left alone as long as the same place may be loaded."""
