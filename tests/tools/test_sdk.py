@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from agents import FunctionTool
 from asgiref.sync import async_to_sync
 from django.conf import settings
 
+from apps.catalog.inspection import inspect_folder
+from apps.catalog.models import ModulePolicy
 from apps.core import live_config
 from apps.tools import lent
 from apps.tools.in_force import TOOLS
@@ -22,6 +25,9 @@ from apps.tools.models import Tool
 from apps.tools.sdk import GatewayToolMark, gateway_tool, mark_of, use_gateway_tool
 from apps.tools.tool import Tool as Value
 from apps.tools.tool import ToolMissing, ToolOutput
+from tests.conftest import write_source
+from tests.harness.gateway import run_manage
+from tests.harness.processes import clean_environment
 
 OPEN = {"type": "object", "properties": {"q": {"type": "string"}, "limit": {"type": "integer"}}, "required": ["q"]}
 STRICT = {
@@ -209,6 +215,78 @@ def test_where_there_is_no_gateway_a_stand_in_comes() -> None:
     lent_to = lent_of(tool)
     assert lent_to
     assert (lent_to.current, lent_to.source) == (None, "gateway")
+
+
+SEARCHER = """
+from agents import Agent
+
+from apps.tools.sdk import use_gateway_tool
+
+agent = Agent(
+    name="Searcher",
+    tools=[use_gateway_tool("search")],
+)
+"""
+REMEDY = (
+    "Write a name that is there; or add the tool search in the admin under Tools, or switch it on there: then the agent "
+    "is loaded."
+)
+
+
+def checked(folder: Path) -> list[tuple[str, str, str, str, int | None]]:
+    """The problems that check_agent finds with a module that uses the tool 'search'."""
+    write_source(folder / "Searcher", SEARCHER)
+    report = inspect_folder(folder / "Searcher")
+    named = ("code", "severity", "reason", "remedy", "line")
+    return [tuple(one[name] for name in named) for one in report["problems"]]  # type: ignore[misc]
+
+
+def test_check_agent_names_the_line_the_near_names_and_the_remedy(put: Put, tmp_path: Path) -> None:
+    put("web_search")
+
+    assert checked(tmp_path) == [
+        (
+            "tool_missing",
+            "error",
+            "The gateway has no tool 'search'. Did you mean 'web_search'?",
+            REMEDY,
+            8,
+        )
+    ]
+
+
+def test_check_agent_is_content_with_a_tool_that_is_there(put: Put, tmp_path: Path) -> None:
+    put("search")
+
+    assert checked(tmp_path) == []
+
+
+def test_check_agent_where_there_is_no_gateway_says_that_it_cannot_know(tmp_path: Path) -> None:
+    """In a process of its own, which has no database."""
+    write_source(tmp_path / "Searcher", SEARCHER)
+    environment = clean_environment(GATEWAY_DATA_DIR=str(tmp_path / "data"))
+
+    done = run_manage(environment, "check_agent", str(tmp_path / "Searcher"), "--json")
+
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert (problem["code"], problem["severity"]) == ("tool_missing", "warning")
+    assert (
+        problem["reason"] == "It uses tools of the gateway (search); here is no gateway's database to look them up in."
+    )
+    assert not (tmp_path / "data").exists() or not list((tmp_path / "data").glob("*.sqlite3"))
+
+
+def test_denied_imports_of_the_gateways_own_code_do_not_mean_it(put: Put, tmp_path: Path) -> None:
+    put("search")
+    policy = ModulePolicy.row()
+    policy.denied_imports = ["apps.*", "django"]
+    policy.save()
+
+    assert checked(tmp_path) == []
+
+    policy.denied_imports = ["apps.tools.sdk"]
+    policy.save()
+    assert [one[0] for one in checked(tmp_path)] == ["denied_import"]
 
 
 # --- functions that may be tools -------------------------------------------------------------------------------------
