@@ -17,12 +17,12 @@ from apps.tools.lent import lent_of
 
 Asynchronous = Callable[..., Any]
 
-# The calls that the model's provider makes: the type of the item that tells of one, and the tool's name.
+# The calls that the model's provider makes: the type of the item that tells of one, the tool's name and its module's.
 HOSTED: Final = {
-    "code_interpreter_call": "code_interpreter",
-    "file_search_call": "file_search",
-    "image_generation_call": "image_generation",
-    "web_search_call": "web_search",
+    "code_interpreter_call": ("code_interpreter", "hosted.CodeInterpreterTool"),
+    "file_search_call": ("file_search", "hosted.FileSearchTool"),
+    "image_generation_call": ("image_generation", "hosted.ImageGenerationTool"),
+    "web_search_call": ("web_search", "hosted.WebSearchTool"),
 }
 
 
@@ -79,7 +79,7 @@ def hosted_calls(original: Asynchronous) -> Asynchronous:
         for item in new_response.output:
             kind = getattr(item, "type", "")
             if kind in HOSTED:
-                ToolCall(Source.NATIVE, HOSTED[kind], "").made_elsewhere(_outcome(item))
+                ToolCall(Source.NATIVE, *HOSTED[kind]).made_elsewhere(_outcome(item))
             elif kind == "mcp_call":
                 module = f"hosted.HostedMCPTool.{item.server_label}"
                 ToolCall(Source.MCP, item.name, module).made_elsewhere(_outcome(item))

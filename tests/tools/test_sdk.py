@@ -228,8 +228,8 @@ agent = Agent(
 )
 """
 REMEDY = (
-    "Write a name that is there; or add the tool search in the admin under Tools, or switch it on there: then the agent "
-    "is loaded."
+    "Write a name that is there; or add the tool search in the admin under Tools, or switch it on there: then the "
+    "agent is loaded."
 )
 
 
