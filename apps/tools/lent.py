@@ -78,8 +78,7 @@ def keep_current(tool: FunctionTool) -> None:
     """Have the wrapper say what its tool is like now. A module's copy says what the module made it say; that a person
     has to approve, it learns too."""
     lent = lent_of(tool)
-    current = lent and lent.current
-    if lent is None or current is None:
+    if lent is None or (current := lent.current) is None:
         return
     if _wrappers.get(lent.name) is not tool:
         if current.needs_approval and tool.needs_approval is False:
