@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from apps.access.decide import Decision
 from apps.core.errors import AccessDenied
 from apps.execution import callers, observed_tools, tool_access, tool_calls
-from apps.execution.observed_tools import call_of, module_of
+from apps.execution.observed_tools import call_of, module_of, name_of
 from apps.execution.tool_records import Outcome
 from apps.tools import lent
 
@@ -61,7 +61,7 @@ def _tool_call(original: Asynchronous) -> Asynchronous:
 
 
 def _refusal(tool: FunctionTool) -> str:
-    decision = tool_access.ask_for_tool(tool.name, module_of(tool))
+    decision = tool_access.ask_for_tool(name_of(tool), module_of(tool))
     inner = tool._agent_instance  # noqa: SLF001
     if decision.allowed and isinstance(inner, Agent):
         decision = tool_access.ask_to_hand_over(inner.name) or decision

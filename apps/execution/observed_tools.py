@@ -26,6 +26,12 @@ HOSTED: Final = {
 }
 
 
+def name_of(tool: Tool) -> str:
+    """What rules call it: a tool of the gateway by the gateway's name, whatever a module calls its copy."""
+    lent = lent_of(tool)
+    return lent.name if lent else tool.name
+
+
 def module_of(tool: Tool) -> str:
     """As tool_modules.source_of has it, for whoever may be calling here."""
     return source_of(tool, tuple({one.package for one in callers.possible()}))
@@ -36,8 +42,10 @@ def call_of(tool: Tool) -> ToolCall:
 
 
 def _told(tool: Tool) -> tuple[Source, str, str]:
+    if lent := lent_of(tool):
+        return Source.of_gateway(lent.known), lent.name, lent.source
     module = public_name(module_of(tool))
-    return Source.MCP if module.startswith(("mcp.", "gateway.mcp.")) else Source.NATIVE, tool.name, module
+    return Source.MCP if module.startswith("mcp.") else Source.NATIVE, tool.name, module
 
 
 def function_call(original: Asynchronous) -> Asynchronous:

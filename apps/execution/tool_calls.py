@@ -11,10 +11,7 @@ from apps.execution.tool_access import ask_for_tool, sentence
 from apps.execution.tool_records import Outcome, Source, ToolCall, under_way
 from apps.tools import lent
 from apps.tools.invoke import invoke
-from apps.tools.models import Kind
 from apps.tools.tool import Tool, ToolOutput
-
-_SOURCES = {Kind.LOCAL: Source.LOCAL, Kind.HTTP: Source.HTTP, Kind.MCP: Source.MCP}
 
 
 async def call_tool(tool: Tool, arguments: str) -> ToolOutput:
@@ -35,7 +32,7 @@ async def call_allowed(tool: Tool, arguments: str) -> ToolOutput:
         return ToolOutput(told, is_error=True)
     if caller := callers.current():
         caller.tool_calls[tool.name] += 1
-    with under_way(_SOURCES[tool.kind], tool.name, tool.source) as call:
+    with under_way(Source.of_gateway(tool), tool.name, tool.source) as call:
         output = await invoke(tool, arguments)
         call.made(output.outcome or (Outcome.ERROR if output.is_error else Outcome.OK))
     return output
@@ -57,13 +54,11 @@ def unavailable(tool: FunctionTool) -> str:
     known = lent.lent_of(tool)
     if known is None:
         return ""
-    current = known.current
-    if current:
+    if current := known.current:
         return over_limit(current)
-    source = _SOURCES[known.shown.kind] if known.shown else Source.NATIVE
-    ToolCall(source, known.name, known.source).refused(Outcome.MISSING)
+    ToolCall(Source.of_gateway(known.shown), known.name, known.source).refused(Outcome.MISSING)
     return lent.missing(known.name)
 
 
 def _call_of(tool: Tool) -> ToolCall:
-    return ToolCall(_SOURCES[tool.kind], tool.name, tool.source)
+    return ToolCall(Source.of_gateway(tool), tool.name, tool.source)

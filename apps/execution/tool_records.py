@@ -17,6 +17,8 @@ from prometheus_client import Counter, Histogram
 
 from apps.execution import callers
 from apps.observability.metrics import REGISTRY
+from apps.tools.models import Kind
+from apps.tools.tool import Tool
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +30,14 @@ class Source(StrEnum):
     MCP = "mcp"  # of an MCP server, the module's or the gateway's
     LOCAL = "gateway-local"
     HTTP = "gateway-http"
+
+    @classmethod
+    def of_gateway(cls, tool: Tool | None) -> "Source":
+        """Of a tool of the gateway; the SDK's own where nothing is known of it, because here is no gateway."""
+        return _SOURCES[tool.kind] if tool else cls.NATIVE
+
+
+_SOURCES: Final = {Kind.LOCAL: Source.LOCAL, Kind.HTTP: Source.HTTP, Kind.MCP: Source.MCP}
 
 
 class Outcome(StrEnum):

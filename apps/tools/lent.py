@@ -36,10 +36,15 @@ class Lent:
         return (TOOLS.loaded() or {}).get(self.name)
 
     @property
+    def known(self) -> Tool | None:
+        """As it is, or was when it was there."""
+        return self.current or self.shown
+
+    @property
     def source(self) -> str:
         """The dotted name that rules about tools are written for."""
-        tool = self.current or self.shown
-        return tool.source if tool else "gateway"
+        known = self.known
+        return known.source if known else "gateway"
 
 
 _wrappers: WeakValueDictionary[str, FunctionTool] = WeakValueDictionary()

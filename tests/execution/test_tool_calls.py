@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -238,6 +239,15 @@ def test_run_may_not_call_it_more_often_than_its_bound_and_its_inner_agents_coun
     recorded = run(agent_with(inner.as_tool("ask", "Asks."), tool, script=asking))
 
     assert [one[3] for one in recorded if one[1] == "days"] == ["ok", "ok", "limit"]
+
+
+def test_copy_of_another_name_is_governed_and_recorded_by_the_gateways() -> None:
+    put()
+    ToolRule.objects.create(pattern="days", effect="deny")
+    in_force_now()
+    copied = replace(use_gateway_tool("days"), name="count")
+
+    assert run(agent_with(copied, script=(tool_call("count", DAYS),))) == [("gateway-local", "days", LOCAL, "denied")]
 
 
 def test_nobody_is_asked_to_approve_a_call_that_cannot_be_made() -> None:

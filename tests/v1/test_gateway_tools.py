@@ -208,7 +208,7 @@ def test_rule_denies_it_by_name_and_by_module(
 
     assert f"The tool order returned: {refused('order')}" in told.content
     assert caller.denials() == [("use_tool", f"{agent} order")]
-    assert [line["outcome"] for line in calls(caller)] == ["denied"]
+    assert [(line["source"], line["outcome"]) for line in calls(caller)] == [("gateway-http", "denied")]
     assert shop.asked[before:] == []
 
 
