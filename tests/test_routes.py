@@ -21,6 +21,7 @@ from apps.access.policy import Effect
 from apps.catalog.models import ApprovedVersion, ModuleRule
 from apps.core import live_config
 from apps.core.clock import now
+from apps.tools.models import Tool
 from apps.upstreams.models import ModelPrice
 from tests.factories import ApiKeyFactory, DropInFactory, RunFactory, UpstreamFactory
 
@@ -50,6 +51,8 @@ API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
     "security/refresh": ("POST", None, (401, 403, 200, 403)),
     "security/decisions": ("GET", None, (401, 403, 200, 403)),
     "security/changes": ("GET", None, (401, 403, 200, 403)),
+    "tools": ("GET", None, (401, 403, 200, 403)),
+    "tools/refresh": ("POST", None, (401, 403, 200, 403)),
 }
 
 # Pages of the console that answer otherwise than "log in" to strangers, and than "forbidden" to staff.
@@ -100,6 +103,7 @@ def _rows() -> None:
     ModelPrice.objects.create(pk=1, model="*", prompt_usd=1, completion_usd=1)
     ModuleRule.objects.create(pk=1, pattern="labs/*")
     ApprovedVersion.objects.create(pk=1, folder_id="labs/planner", digest="0" * 64)
+    Tool.objects.create(pk=1, name="weather", url="https://api.example.com/{city}")
     User.objects.create_user("somebody", pk=1)
     live_config.refresh()  # the road of /v1 reads memory only
 

@@ -2,9 +2,9 @@
 
 from ninja import Router
 
-from apps.admin_api import agent_errors, changes, configuration, decisions, metrics, overrides, preview
+from apps.admin_api import agent_errors, changes, configuration, decisions, metrics, overrides, preview, tools
 
-SUBJECTS = (agent_errors, metrics, preview, overrides, configuration, decisions, changes)
+SUBJECTS = (agent_errors, metrics, preview, overrides, configuration, decisions, changes, tools)
 
 router = Router(tags=["Operators' API"])
 for subject in SUBJECTS:

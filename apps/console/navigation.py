@@ -15,6 +15,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _list(request, "Agents", "smart_toy", "catalog", "dropin"),
                 _list(request, "Upstreams", "dns", "upstreams", "upstream"),
+                _list(request, "Tools", "construction", "tools", "tool"),
                 _list(request, "Prices", "payments", "upstreams", "modelprice"),
                 _list(request, "Runs", "history", "execution", "run"),
                 _list(request, "Approvals", "approval", "execution", "approval"),

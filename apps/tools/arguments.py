@@ -18,6 +18,7 @@ from referencing.exceptions import Unresolvable
 from apps.tools.tool import CallFailed
 
 _MOST_TOLD: Final = 300  # characters of a reason: it quotes the argument
+_extend: Final[Any] = extend  # has no types
 _NOWHERE: Final[Any] = Registry()  # jsonschema's own would fetch what a $ref names
 
 
@@ -42,7 +43,7 @@ def validator(schema: Mapping[str, Any], *, with_patterns: bool) -> Validator:
     may take for ever, and the server will look itself."""
     kind: Any = validator_for(schema, default=Draft202012Validator)
     if not with_patterns:
-        kind = extend(kind, {"pattern": _anything, "patternProperties": _anything})
+        kind = _extend(kind, {"pattern": _anything, "patternProperties": _anything})
     made: Validator = kind(schema, registry=_NOWHERE)
     return made
 

@@ -65,9 +65,11 @@ def _of_http(row: models.Tool) -> dict[str, str]:
 
 def problem_with_holes(row: models.Tool) -> str:
     """Whether URL and headers name an argument that the schema does not have."""
-    known = row.parameters.get("properties", {}) if isinstance(row.parameters, dict) and row.parameters else None
+    if not row.parameters or problem_with_schema(row.parameters):
+        return ""  # it is made from them, or is told of itself
+    known = row.parameters.get("properties", {})
     named = [*template.holes(row.url), *template.holes(row.headers)]
-    if missing := next((one for one in named if known is not None and one not in known), None):
+    if missing := next((one for one in named if one not in known), None):
         return f"{{{missing}}} is no argument of the schema. Add it to the properties there, or take it out here."
     return ""
 

@@ -97,9 +97,10 @@ async def _ask(tool: Tool, arguments: Mapping[str, Any], slot: Slot) -> ToolOutp
         case HttpCall():
             return ToolOutput(await http.call(tool.call, arguments, tool.parameters, tool.max_output_bytes))
         case McpCall(server, remote_name):
-            from apps.tools.mcp import calling
+            from apps.tools.mcp import calling  # type: ignore[import-not-found,unused-ignore]  # comes with MCP
 
-            return await calling.call(server, remote_name, dict(arguments), timeout=tool.timeout)
+            output: ToolOutput = await calling.call(server, remote_name, dict(arguments), timeout=tool.timeout)
+            return output
 
 
 def _cut(text: str, most: int) -> str:

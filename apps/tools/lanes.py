@@ -41,9 +41,12 @@ class Lane:
 
     def __init__(self, tool: Tool, before: "Lane | None" = None) -> None:
         self.tool = tool
-        same = before is not None and before.tool.max_concurrency == tool.max_concurrency
-        self._slots = before._slots if before and same else asyncio.Semaphore(tool.max_concurrency)  # noqa: SLF001
+        self._slots = before.slots_for(tool) if before else asyncio.Semaphore(tool.max_concurrency)
         self.waiting = 0
+
+    def slots_for(self, tool: Tool) -> asyncio.Semaphore:
+        same = self.tool.max_concurrency == tool.max_concurrency
+        return self._slots if same else asyncio.Semaphore(tool.max_concurrency)
 
     @cached_property
     def validator(self) -> Validator:
@@ -73,7 +76,7 @@ class Lane:
                 await self._slots.acquire()
         except TimeoutError as error:
             raise CallFailed(
-                f"{self.tool.max_concurrency} calls of it were under way for {self.tool.timeout:g} s. Try it later.",
+                f"no other call of it ended for {self.tool.timeout:g} s.",
                 outcome="busy",
             ) from error
         finally:

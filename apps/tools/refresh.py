@@ -27,10 +27,11 @@ def read_functions() -> list[Refreshed]:
 
     Modules that are imported stay as they are; what could not be imported is tried again.
     """
-    return [_read(tool) for tool in Tool.objects.filter(kind=Kind.LOCAL)]
+    return [read_function(tool) for tool in Tool.objects.filter(kind=Kind.LOCAL)]
 
 
-def _read(tool: Tool) -> Refreshed:
+def read_function(tool: Tool) -> Refreshed:
+    """The same for one."""
     try:
         function = local.find(tool.function, again=True)
     except local.FunctionUnusable as error:

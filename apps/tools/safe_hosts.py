@@ -18,6 +18,7 @@ _FURTHER: Final = tuple(
         ip_network,
         [
             "168.63.129.16/32",  # Azure's platform, which answers its virtual machines alone
+            "192.0.0.0/24",  # protocols, among them the metadata of Oracle's cloud; older Pythons know a part
             "192.88.99.0/24",  # relays of 6to4
             "::/96",  # IPv4 in IPv6, before 2006
             "64:ff9b::/96",  # NAT64: whatever IPv4 address stands in it

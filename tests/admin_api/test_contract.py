@@ -117,6 +117,8 @@ def test_admin_key_meets_no_failure_and_only_what_is_described(server: GatewaySe
         ("GET", "/security/overrides"),
         ("POST", "/security/override"),
         ("POST", "/security/refresh"),
+        ("GET", "/tools"),
+        ("POST", "/tools/refresh"),
     }
 
 

@@ -47,6 +47,8 @@ def test_openapi_describes_the_endpoints(described: Any) -> None:
         ("/security/refresh", "post"),
         ("/security/decisions", "get"),
         ("/security/changes", "get"),
+        ("/tools", "get"),
+        ("/tools/refresh", "post"),
     }
 
 
