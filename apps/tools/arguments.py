@@ -5,13 +5,16 @@ keep the event loop busy (`pattern`).
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError as NoSchema
+from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend, validator_for
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -19,6 +22,7 @@ from apps.tools.tool import CallFailed
 
 _MOST_TOLD: Final = 300  # characters of a reason: it quotes the argument
 _extend: Final[Any] = extend  # has no types
+_ABOUT_NAMES: Final = ("patternProperties", "additionalProperties", "unevaluatedProperties")
 _NOWHERE: Final[Any] = Registry()  # jsonschema's own would fetch what a $ref names
 
 
@@ -38,18 +42,36 @@ def canonical(arguments: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(arguments, order="sorted")
 
 
-def validator(schema: Mapping[str, Any], *, with_patterns: bool) -> Validator:
-    """Compiles a schema; draft 2020-12 unless it names another. Without patterns where a stranger wrote them: Python's
-    may take for ever, and the server will look itself."""
-    kind: Any = validator_for(schema, default=Draft202012Validator)
-    if not with_patterns:
-        kind = _extend(kind, {"pattern": _anything, "patternProperties": _anything})
-    made: Validator = kind(schema, registry=_NOWHERE)
+def validator(schema: Mapping[str, Any]) -> Validator:
+    """Compiles a schema; draft 2020-12 unless it names another."""
+    kind = _extend(validator_for(schema, default=Draft202012Validator), {"pattern": _pattern})
+    made: Validator = kind(_without_patterns_of_names(schema), registry=_NOWHERE)
     return made
 
 
-def _anything(*_: Any) -> Iterator[Any]:
-    return iter(())
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    """In time that grows with the text alone. What that engine does not know (looking ahead) is left to the tool."""
+    matcher = _matcher(pattern)
+    if isinstance(value, str) and matcher is not None and not matcher.isinstance_python(value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+@lru_cache(maxsize=1024)
+def _matcher(pattern: str) -> SchemaValidator | None:
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+    except SchemaError:
+        return None
+
+
+def _without_patterns_of_names(schema: Any) -> Any:
+    """jsonschema looks for names with Python's engine, also where it asks which are additional."""
+    if isinstance(schema, list):
+        return [_without_patterns_of_names(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    left_out = _ABOUT_NAMES if "patternProperties" in schema else ()
+    return {name: _without_patterns_of_names(one) for name, one in schema.items() if name not in left_out}
 
 
 def check(arguments: Mapping[str, Any], by: Validator) -> None:
@@ -85,7 +107,7 @@ def problem_with_schema(schema: Any) -> str:
     kind: Any = validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema, format_checker=kind.FORMAT_CHECKER)
-    except SchemaError as error:
+    except NoSchema as error:
         return f"This is no JSON schema, at {error.json_path}: {_short(error.message)}."
     return ""
 

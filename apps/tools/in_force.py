@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 def value_of(row: models.Tool) -> Tool:
     """The row as runs see it. Raises SecretUnreadable."""
-    parameters = {name: value for name, value in row.parameters.items() if name != "description"}
+    parameters = {name: value for name, value in _schema_of(row).items() if name != "description"}
     return Tool(
         name=row.name,
         kind=Kind(row.kind),
@@ -41,7 +41,12 @@ def value_of(row: models.Tool) -> Tool:
 
 def description_of(row: models.Tool) -> str:
     """What models are told: what the operator wrote, else what the function's docstring says (local.py)."""
-    return row.description or str(row.parameters.get("description", ""))
+    return row.description or str(_schema_of(row).get("description", ""))
+
+
+def _schema_of(row: models.Tool) -> Mapping[str, Any]:
+    """A row that was stored past all checks must not keep the others from being read."""
+    return row.parameters if isinstance(row.parameters, dict) else {}
 
 
 def _call(row: models.Tool) -> LocalCall | HttpCall | McpCall:

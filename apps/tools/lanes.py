@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 from jsonschema.protocols import Validator
 
 from apps.tools import arguments
-from apps.tools.models import Kind
 from apps.tools.tool import CallFailed, HttpCall, Tool
 
 _MOST_LANES: Final = 2_000  # of tools that were renamed or are gone, those without a call are forgotten
@@ -50,7 +49,7 @@ class Lane:
 
     @cached_property
     def validator(self) -> Validator:
-        return arguments.validator(self.tool.parameters, with_patterns=self.tool.kind is not Kind.MCP)
+        return arguments.validator(self.tool.parameters)
 
     @cached_property
     def _secrets(self) -> tuple[str, ...]:

@@ -200,10 +200,8 @@ async def call(path: str, arguments: Mapping[str, Any], slot: Slot) -> str:
         raise _unfit(error) from error
     try:
         return _as_text(await _result(function.call, args, kwargs, slot))
-    except (CallFailed, TimeoutError) as error:
-        if isinstance(error, CallFailed):
-            raise
-        raise _crashed(path, error) from error
+    except CallFailed:
+        raise
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task and task.cancelling():

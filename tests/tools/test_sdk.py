@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from agents import FunctionTool
 from asgiref.sync import async_to_sync
-from django.conf import settings
+from django.conf import settings as django_settings
 
 from apps.catalog.inspection import inspect_folder
 from apps.catalog.models import ModulePolicy
 from apps.core import live_config
 from apps.tools import lent
-from apps.tools.in_force import TOOLS
+from apps.tools.checking import complete
+from apps.tools.in_force import TOOLS, description_of
 from apps.tools.lent import keep_current, lent_of
+from apps.tools.local import find
 from apps.tools.models import Tool
 from apps.tools.sdk import GatewayToolMark, gateway_tool, mark_of, use_gateway_tool
 from apps.tools.tool import Tool as Value
@@ -309,6 +311,16 @@ def test_marked_function_stays_the_function_that_it_is() -> None:
     assert mark_of(len) is None
 
 
+def test_mark_is_read_when_the_function_becomes_a_tool(settings: Any) -> None:
+    settings.GATEWAY_TOOL_MODULES = [__name__]
+    row = Tool(kind="local", function=f"{__name__}.with_words")
+
+    complete(row)
+
+    assert (row.name, description_of(row)) == ("named", "Described.")
+    assert find(f"{__name__}.plain").name == "plain"
+
+
 # --- where it is imported --------------------------------------------------------------------------------------------
 
 
@@ -321,7 +333,7 @@ def run_python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str
 def test_importing_it_imports_neither_the_sdk_nor_django() -> None:
     code = "import sys; import apps.tools.sdk; print(sorted({'agents', 'django', 'openai'} & sys.modules.keys()))"
 
-    done = run_python("-c", code, folder=settings.ROOT)
+    done = run_python("-c", code, folder=django_settings.ROOT)
 
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
@@ -358,7 +370,7 @@ def test_type_checkers_know_what_is_what(tmp_path: Path) -> None:
     (tmp_path / "snippet.py").write_text(TYPED)
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "__init__.pyi").write_text("class FunctionTool: ...")  # the real one takes mypy 20 s
-    (tmp_path / "mypy.ini").write_text(CONFIGURED.format(root=settings.ROOT))
+    (tmp_path / "mypy.ini").write_text(CONFIGURED.format(root=django_settings.ROOT))
 
     done = run_python("-m", "mypy", "--strict", "--no-incremental", "--hide-error-codes", "snippet.py", folder=tmp_path)
 

@@ -20,6 +20,7 @@ from unfold.utils import display_for_label
 from apps.tools import refresh
 from apps.tools.admin import importing, trying
 from apps.tools.admin.tool_form import ToolForm
+from apps.tools.in_force import description_of
 from apps.tools.models import Kind, Tool
 from apps.tools.openapi_import import import_operations
 from apps.tools.presentation import state_of
@@ -121,7 +122,7 @@ class ToolAdmin(ModelAdmin):
 
     @admin.display(description="Description")
     def described(self, tool: Tool) -> str:
-        text = (tool.description or str(tool.parameters.get("description", ""))).strip().partition("\n")[0]
+        text = description_of(tool).strip().partition("\n")[0]
         return text if len(text) <= 80 else f"{text[:79]}…"
 
     @admin.display(description="Approval")
