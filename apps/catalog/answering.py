@@ -6,12 +6,12 @@ a few milliseconds.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.catalog.diagnostics import Problem, problem
+from apps.catalog.diagnostics import Problem, problem, tools_gone
 from apps.catalog.generations import Found, Serving
 from apps.catalog.models import State
 from apps.catalog.scan import AGENT_FILE
@@ -53,6 +53,11 @@ def lasting_problems(nodes: Sequence["Node"], file: Path) -> Iterator[Problem]:
         )
 
 
+def gateway_tools(nodes: Sequence["Node"]) -> list[str]:
+    """The tools that these agents are lent, each once."""
+    return list(dict.fromkeys(name for node in nodes for name in node.gateway_tools))
+
+
 def responses_needed(nodes: Sequence["Node"], file: Path) -> Problem | None:
     """What these agents would lack on upstreams without the Responses API."""
     if not (needing := [node for node in nodes if node.needs and not node.own_model]):
@@ -70,33 +75,42 @@ def _needs(nodes: Iterable["Node"]) -> str:
     return ", ".join(f"{need} of the agent {node.name}" for node in nodes for need in node.needs)
 
 
-# --- with the upstreams in force -------------------------------------------------------------------------------------
+# --- with the upstreams and tools in force ---------------------------------------------------------------------------
 
 
-def joined(found: Found, table: Table) -> Found:
-    """The same find with what the upstreams make of it: further problems, and agents that nothing can serve broken."""
-    judge = _Judge(table)
+def joined(found: Found, table: Table, tools: Collection[str] = ()) -> Found:
+    """The same find with what the upstreams, and the names of the gateway's tools, make of it: further problems, and
+    agents that nothing can serve broken."""
+    judge = _Judge(table, tools)
     return Found({agent_id: judge.judged(serving) for agent_id, serving in found.agents.items()}, found.others)
 
 
 class _Judge:
     """Asks the table once for each model name, however many agents share it."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, tools: Collection[str]) -> None:
         self._table = table
+        self._tools = tools
         self._known: dict[tuple[str, bool], Route | Unavailable] = {}
         # A server whose list was not read yet may have any model.
         self._lists_are_known = all(target.models for target in table.targets.values())
 
     def judged(self, serving: Serving) -> Serving:
-        if serving.generation is None or serving.generation.model_provider:  # the module's own client answers
+        if serving.generation is None:
             return serving
-        problems = tuple(self._problems(serving.generation.nodes, serving.folder / AGENT_FILE))
+        nodes, file = serving.generation.nodes, serving.folder / AGENT_FILE
+        problems = list(self._gone(nodes, file))
+        if not serving.generation.model_provider:  # else the module's own client answers
+            problems += self._problems(nodes, file)
         if not problems:
             return serving
         refused = any(one.code == "needs_responses" for one in problems)
         state = State.BROKEN if refused else serving.state
         return replace(serving, state=state, problems=(*serving.problems, *problems))
+
+    def _gone(self, nodes: Sequence["Node"], file: Path) -> Iterator[Problem]:
+        if gone := [name for name in gateway_tools(nodes) if name not in self._tools]:
+            yield tools_gone(gone, file)
 
     def _problems(self, nodes: Sequence["Node"], file: Path) -> Iterator[Problem]:
         lacking: list[Node] = []

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Literal
 from apps.catalog.import_policy import Denied, DeniedImport
 from apps.catalog.packages import OutsideImport
 from apps.catalog.program import Halt, WouldAsk, WouldRun
+from apps.tools.tool import ToolMissing
 
 Severity = Literal["error", "warning"]
 Stage = Literal["import", "factory", "dry_run"]
@@ -53,6 +54,7 @@ CODES: Mapping[str, Severity] = {
     "several_agents": "warning",
     "stopped_at_import": "warning",
     "syntax_error": "error",
+    "tool_missing": "error",
     "unreadable": "error",
 }
 
@@ -386,6 +388,43 @@ def _missing_file(error: BaseException, folder: Path) -> Problem | None:
     )
 
 
+def _missing_tool(error: BaseException, folder: Path) -> Problem:
+    name = getattr(error, "name", "")
+    remedy = (
+        f"Write a name that is there; or add the tool {name} in the admin under Tools, or switch it on there: then the "
+        "agent is loaded."
+    )
+    return _at(error, folder, "tool_missing", str(error), remedy)
+
+
+def tools_gone(names: Sequence[str], file: Path) -> Problem:
+    """Of tools of the gateway that an agent was loaded with."""
+    several = len(names) > 1
+    what = f"the tools {', '.join(names)}" if several else f"the tool {names[0]}"
+    return warning(
+        problem(
+            "tool_missing",
+            f"It uses {what} of the gateway, which {'are' if several else 'is'} deleted or switched off: a model that "
+            "calls it is told to go on without.",
+            f"Add {'them' if several else 'it'} in the admin under Tools, or switch {'them' if several else 'it'} on "
+            "there; or take it out of the code.",
+            file,
+        )
+    )
+
+
+def tools_unknown(names: Sequence[str], file: Path) -> Problem:
+    """Where there is no gateway that could have them."""
+    return warning(
+        problem(
+            "tool_missing",
+            f"It uses tools of the gateway ({', '.join(names)}); here is no gateway's database to look them up in.",
+            "Check it where the gateway runs, or see that the gateway has them in the admin under Tools.",
+            file,
+        )
+    )
+
+
 def _unreadable(error: BaseException, folder: Path) -> Problem | None:
     path = getattr(error, "filename", None)
     if not isinstance(path, str) or not path.endswith(".py") or not _is_inside(path, folder):
@@ -406,6 +445,7 @@ _EXPLANATIONS: tuple[tuple[type[BaseException], _Explain], ...] = (
     (KeyboardInterrupt, _exit),
     (Halt, _runs),
     (EOFError, _runs),
+    (ToolMissing, _missing_tool),
     (NameError, _unknown_name),
     (AttributeError, _hidden_by_stdlib),
     (FileNotFoundError, _missing_file),

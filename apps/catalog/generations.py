@@ -127,6 +127,7 @@ class _Slot:
     denied_imports: tuple[str, ...] = ()  # that the serving version was looked through for
     disturbed: int = 0  # so many loads in a row during which its files changed
     rests_until: float = 0.0  # monotonic
+    tried_with: frozenset[str] | None = None  # the gateway's tools, where the last attempt lacked one
 
     def follows(self, folder: scan.Folder) -> bool:
         """As far as files go; one that rests is left alone as long as the same place may be loaded."""
@@ -134,8 +135,12 @@ class _Slot:
         same_place = (self.folder.path, self.folder.withheld) == (folder.path, folder.withheld)
         return self.folder == folder or (is_resting and same_place)
 
-    def is_current(self, options: LoadOptions, denied_imports: tuple[str, ...]) -> bool:
-        return self.options == options and self.denied_imports == denied_imports
+    def is_current(self, options: LoadOptions, denied_imports: tuple[str, ...], tools: frozenset[str]) -> bool:
+        return (
+            self.options == options
+            and self.denied_imports == denied_imports
+            and (self.tried_with is None or self.tried_with == tools)
+        )
 
     def denied_imports_cover(self, names: tuple[str, ...]) -> bool:
         return set(names) <= set(self.denied_imports)
@@ -154,9 +159,10 @@ class Generations:
         seen: scan.Scan,
         options: Mapping[str, LoadOptions] = _NO_OPTIONS,
         denied_imports: tuple[str, ...] = (),
+        tools: frozenset[str] = frozenset(),
     ) -> Changes:
-        """Load what changed since the last scan, in a folder or in the options of its id, and look for imports that are
-        denied now.
+        """Load what changed since the last scan, in a folder or in the options of its id, or lacked a tool and might
+        not do so now; and look for imports that are denied now. `tools` are the names of those that the gateway has.
 
         The versions that were replaced serve until `retire_replaced`.
         """
@@ -168,7 +174,7 @@ class Generations:
             touched = [
                 agent_id
                 for agent_id, folder in folders.items()
-                if self._follow_folder(folder, options.get(agent_id, DEFAULT), loads)
+                if self._follow_folder(folder, options.get(agent_id, DEFAULT), loads, tools)
             ]
         self._others = seen.problems
         return self._changes(before, touched)
@@ -178,8 +184,9 @@ class Generations:
         seen: scan.Scan,
         options: Mapping[str, LoadOptions] = _NO_OPTIONS,
         denied_imports: tuple[str, ...] = (),
+        tools: frozenset[str] = frozenset(),
     ) -> bool:
-        same = all(slot.is_current(options.get(id, DEFAULT), denied_imports) for id, slot in self._slots.items())
+        same = all(slot.is_current(options.get(id, DEFAULT), denied_imports, tools) for id, slot in self._slots.items())
         return same and self._others == seen.problems and not self.unfollowed(seen)
 
     def unfollowed(self, seen: scan.Scan) -> set[Path]:
@@ -240,10 +247,12 @@ class Generations:
             gone=tuple(sorted(before.keys() - after.keys())),
         )
 
-    def _follow_folder(self, folder: scan.Folder, options: LoadOptions, loads: loader.Loads) -> bool:
+    def _follow_folder(
+        self, folder: scan.Folder, options: LoadOptions, loads: loader.Loads, tools: frozenset[str]
+    ) -> bool:
         """Whether it was loaded, or an attempt was made."""
         slot, denied_imports = self._slots.get(folder.agent_id), loads.denied_imports
-        if slot and slot.follows(folder) and slot.is_current(options, denied_imports):
+        if slot and slot.follows(folder) and slot.is_current(options, denied_imports, tools):
             return False
         if folder.withheld:
             self._slots[folder.agent_id] = self._withhold(folder, folder.withheld, options, denied_imports, slot)
@@ -254,7 +263,8 @@ class Generations:
         if slot and same and not slot.failed and _passes(slot, folder, denied_imports):
             slot.folder, slot.denied_imports = folder, denied_imports
             return False
-        self._slots[folder.agent_id] = self._load(folder, digest, options, slot, loads)
+        slot = self._slots[folder.agent_id] = self._load(folder, digest, options, slot, loads)
+        slot.tried_with = tools if _lacks_tool(slot.agents.values()) else None
         return True
 
     def _withhold(
@@ -301,6 +311,10 @@ class Generations:
         _log(agents.values())
         failed = any(one.state != State.LIVE for one in agents.values())
         return _Slot(folder, digest, failed, agents, options, denied_imports, disturbed, _rest(folder, disturbed))
+
+
+def _lacks_tool(agents: Iterable[Serving]) -> bool:
+    return any(problem.code == "tool_missing" for one in agents for problem in one.problems)
 
 
 def _passes(slot: _Slot, folder: scan.Folder, denied_imports: tuple[str, ...]) -> bool:

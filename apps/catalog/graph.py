@@ -15,6 +15,8 @@ from agents import Agent, FunctionTool, Handoff, OpenAIChatCompletionsModel
 from agents.models.interface import Model
 from agents.sandbox import SandboxAgent
 
+from apps.tools.lent import lent_of
+
 
 def reachable(*entries: Agent[Any]) -> tuple[Agent[Any], ...]:
     """Every agent that a run may come to, the entries first, each once."""
@@ -48,6 +50,7 @@ class Node:
     own_model: str  # the class of its own Model object, "" for a model of the gateway's upstreams
     needs: tuple[str, ...]  # what only the Responses API can do for it, such as "WebSearchTool"
     runs_commands: bool  # a SandboxAgent
+    gateway_tools: tuple[str, ...] = ()  # those that the gateway lends it, by the gateway's names
 
 
 def describe(agent: Agent[Any]) -> Node:
@@ -62,6 +65,7 @@ def describe(agent: Agent[Any]) -> Node:
         own_model=type(agent.model).__name__ if isinstance(agent.model, Model) else "",
         needs=tuple(_responses_features(agent)),
         runs_commands=isinstance(agent, SandboxAgent),
+        gateway_tools=tuple(lent.name for lent in map(lent_of, agent.tools) if lent),
     )
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from apps.catalog import apart
 from apps.core import globs
+
+_SDK: Final = "apps.tools.sdk"  # made for modules: who denies them `apps.*` does not mean it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +45,6 @@ def denied_in(text: bytes, file: str, patterns: Sequence[str]) -> list[Denied]:
 
 
 def _forbidding(name: str, patterns: Sequence[str]) -> str | None:
+    if name == _SDK or name.startswith(f"{_SDK}."):
+        patterns = [one for one in patterns if one.startswith(_SDK)]
     return next((one for one in patterns if globs.matches(name, (one, f"{one}.*"))), None)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from apps.catalog import answering, loader, modules, needs, scan
-from apps.catalog.diagnostics import Problem, problem
+from apps.catalog.diagnostics import Problem, problem, tools_unknown
 from apps.catalog.generations import Generation
 from apps.catalog.options import DEFAULT, LoadOptions
+from apps.core import live_config
+from apps.tools.in_force import TOOLS
 
 if TYPE_CHECKING:  # it imports the SDK, which takes seconds
     from apps.catalog.exports import Published
@@ -46,6 +48,7 @@ def inspected(path: Path, options: LoadOptions = DEFAULT) -> Iterator[Inspection
         yield Inspection(_report(agent_id, folder, [], [missing]), None)
         return
     policy = modules.at_hand()
+    live_config.load_if_possible()  # for the gateway's tools that the module uses
     if refusal := modules.refusal(scan.Folder(agent_id, folder, scan.fingerprint(folder)), policy):
         yield Inspection(_report(agent_id, folder, [], [refusal]), None)
         return
@@ -54,7 +57,8 @@ def inspected(path: Path, options: LoadOptions = DEFAULT) -> Iterator[Inspection
         serving = [one for one in loaded.published if not (one.is_refused or _needs(one, folder))]
         refusals = [refusal for one in loaded.published for refusal in (*one.problems, *_needs(one, folder))]
         agents = [_agent(agent_id, one) for one in serving]
-        report = _report(agent_id, folder, agents, [*loaded.problems, *refusals])
+        unknown = _unknown_tools(serving, folder)
+        report = _report(agent_id, folder, agents, [*loaded.problems, *refusals, *unknown])
         yield Inspection(report, _generation(agent_id, serving[0], loaded) if serving else None)
     finally:
         if loaded.package:
@@ -86,6 +90,12 @@ def _agent_id(folder: Path) -> str:
 def _needs(published: "Published", folder: Path) -> list[Problem]:
     """What it cannot do without; whether the gateway has it, only the gateway's database knows."""
     return list(filter(None, [answering.responses_needed(published.nodes, folder / scan.AGENT_FILE)]))
+
+
+def _unknown_tools(serving: Iterable["Published"], folder: Path) -> list[Problem]:
+    """The gateway's tools that could not be looked up."""
+    names = answering.gateway_tools([node for one in serving for node in one.nodes])
+    return [tools_unknown(names, folder / scan.AGENT_FILE)] if names and TOOLS.loaded() is None else []
 
 
 def _missing(folder: Path) -> Problem | None:

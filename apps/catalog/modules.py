@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
 from apps.catalog import scan
 from apps.catalog.diagnostics import Problem, problem
@@ -94,16 +94,11 @@ def at_hand() -> Policy:
     A database file that does not exist is not made by asking.
     """
     try:
-        if _has_database():
+        if live_config.has_database():
             return load_policy()
     except DatabaseError:
         pass
     return Policy((), tuple(settings.GATEWAY_AGENT_DENIED_IMPORTS), {} if settings.GATEWAY_AGENT_LOCKED else None)
-
-
-def _has_database() -> bool:
-    is_file = connection.vendor == "sqlite" and not connection.is_in_memory_db()  # type: ignore[attr-defined]  # sqlite's
-    return not is_file or Path(connection.settings_dict["NAME"]).is_file()
 
 
 def remark(rule: Rule, policy: Policy, folder_ids: Iterable[str]) -> str:

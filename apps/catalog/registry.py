@@ -30,6 +30,8 @@ from apps.catalog.run_options import RunOptions, run_options
 from apps.catalog.watch import Mode
 from apps.core import live_config
 from apps.core.errors import ModelNotFound
+from apps.tools.in_force import tools
+from apps.tools.tool import Tool
 from apps.upstreams.models import Upstream
 from apps.upstreams.routing import Table, upstreams
 
@@ -116,6 +118,7 @@ class _Sources:
     settings: Mapping[str, _Setting]
     declared: Mapping[str, Declared]
     table: Table
+    tools: Mapping[str, Tool]
 
     def are(self, other: "_Sources") -> bool:
         return (
@@ -123,6 +126,7 @@ class _Sources:
             and self.settings is other.settings
             and self.declared is other.declared
             and self.table is other.table
+            and self.tools is other.tools
         )
 
 
@@ -134,8 +138,10 @@ class _Catalog:
         self.sources = sources
         self.found, self.table = sources.found, sources.table
         found, settings_by_id, table = sources.found, sources.settings, sources.table
-        same = before and before.found is found and before.table == table  # most changes of configuration are others
-        self.joined: Found = before.joined if before and same else answering.joined(found, table)
+        self.tools = sources.tools.keys()
+        # Most changes of configuration are others.
+        same = before and before.found is found and before.table == table and before.tools == self.tools
+        self.joined: Found = before.joined if before and same else answering.joined(found, table, self.tools)
         drop_ins = {
             id: _entry(serving, settings_by_id.get(id, _Setting())) for id, serving in self.joined.agents.items()
         }
@@ -237,7 +243,7 @@ def _current() -> _Catalog:
 
 
 def _sources(found: Found) -> _Sources:
-    return _Sources(found, SETTINGS.current(), declared_agents(), upstreams.current())
+    return _Sources(found, SETTINGS.current(), declared_agents(), upstreams.current(), tools())
 
 
 def entries() -> Mapping[str, Entry]:
@@ -336,7 +342,7 @@ def _denied_imports() -> tuple[str, ...]:
 
 def _take(seen: scan.Scan) -> Changes:
     with _refreshing:
-        changes = _generations.follow(seen, _load_options(), _denied_imports())
+        changes = _generations.follow(seen, _load_options(), _denied_imports(), frozenset(tools()))
         found = _generations.found()
         if changes or found.others != _found.others or found.agents != _found.agents:
             _publish(found)
@@ -408,7 +414,7 @@ class Discovery:
         if changed is not None and changes.is_net_due():
             self._cast_net(changes, changed)
         seen = _scan(None if everywhere else changed)
-        if _generations.is_current(seen, _load_options(), _denied_imports()):
+        if _generations.is_current(seen, _load_options(), _denied_imports(), frozenset(tools())):
             recording.record_if_new(_current().joined)
             return
         moving = _generations.unfollowed(seen)

@@ -9,6 +9,7 @@ changed, so that an edit is live in every worker process within a second and a r
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
@@ -65,6 +66,12 @@ class Section(Generic[T]):
         """The value in force. Reads memory only, once the process has loaded its first snapshot."""
         return cast("T", current().sections[self.name])
 
+    def loaded(self) -> T | None:
+        """The value in force; None in a process that has loaded no configuration, such as a command that runs where
+        there is no database. Never asks the database."""
+        snapshot = _state.snapshot
+        return cast("T", snapshot.sections[self.name]) if snapshot else None
+
 
 def section(name: str, load: Callable[[], T], *, reads: Iterable[type[ConfigModel]]) -> Section[T]:
     """Declare a section. `load` runs in a thread that may use the database and returns an immutable value.
@@ -80,6 +87,23 @@ def section(name: str, load: Callable[[], T], *, reads: Iterable[type[ConfigMode
 def current() -> Snapshot:
     """The snapshot in force; loads it first in a process that has no poller (commands, tests, the shell)."""
     return _state.snapshot or refresh()
+
+
+def load_if_possible() -> None:
+    """For a command that may run where there is no gateway: load the first snapshot unless there is no database.
+
+    A database file that does not exist is not made by asking.
+    """
+    try:
+        if _state.snapshot is None and has_database():
+            refresh()
+    except DatabaseError:
+        log.debug("configuration_not_loaded", exc_info=True)
+
+
+def has_database() -> bool:
+    is_file = connection.vendor == "sqlite" and not connection.is_in_memory_db()  # type: ignore[attr-defined]  # sqlite's
+    return not is_file or Path(connection.settings_dict["NAME"]).is_file()
 
 
 def seconds_since_check() -> float:

@@ -19,7 +19,7 @@ from apps.execution.sdk_runner import own_provider
 from apps.execution.transcript import BETWEEN_MESSAGES
 from apps.execution.workflow_run import run_workflow
 from apps.upstreams.calls import CallLog, ModelCall, current_calls
-from apps.upstreams.routing import Preference, preference
+from apps.upstreams.routing import ModelRef, Preference, preference
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,8 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
     """
     # For the rest of the request's task.
     current_calls.set(order.calls)
-    preference.set(Preference(instead=order.options.model, default=namespace_default(order.agent_id)))
+    default = namespace_default(order.agent_id) if order.subject else ModelRef("", "")  # where no gateway is, none
+    preference.set(Preference(instead=order.options.model, default=default))
     match order:
         case PassOrder():
             return pass_through(order)
@@ -56,7 +57,7 @@ async def _judged(order: ModuleOrder, events: AsyncGenerator[RunEvent, None]) ->
     own_provider.set(order.generation.model_provider)
     told_text = told_refusal = False
     package = order.generation.package
-    with order.generation.hold(), callers.working_for(order.subject, order.agent_id, package):
+    with order.generation.hold(), callers.working_for(order.subject, order.agent_id, package, order.run_id):
         try:
             await mcp_servers.connect(order.generation)
             async with aclosing(events):

@@ -32,6 +32,7 @@ from apps.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from apps.tools.tool import ToolMissing
 from apps.upstreams.refusals import CALLERS_FAULT, refused
 
 _WITHHELD = "withheld by the provider's content filter"  # the SDK's words for an answer its provider filtered away
@@ -60,6 +61,8 @@ def judge(error: BaseException, agent_id: str) -> GatewayError | Declined:
         return _of_stock_client(stock)
     if any(isinstance(cause, SystemExit | KeyboardInterrupt) for cause in causes):
         return RunFailed(f"The code of the agent '{agent_id}' called sys.exit().")
+    if missing := next((cause for cause in causes if isinstance(cause, ToolMissing)), None):
+        return RunFailed(f"The agent '{agent_id}' cannot run: {missing}", code="tool_missing")
     return _of_sdk(error, agent_id)
 
 

@@ -25,6 +25,7 @@ _TAKES = [
     "takes_developer_role",
     "takes_several_system_messages",
 ]
+ANY = {"type": "object", "properties": {}}
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dropin_agents"
 
 
@@ -55,6 +56,9 @@ def dropins(
         url = upstream.base_url(name)
         operator.put_upstream(name, kind="openai", base_url=url, models=[model], default_model=model, **everything)
     operator.put_upstream("first", models=["demo"], is_default=True)
+    for name, function in (("order", "current_time"), ("days_between", "days_between")):
+        path = f"apps.tools.examples.{function}"
+        operator.make("tools.Tool", name=name, kind="local", function=path, parameters=ANY, description=f"The {name}.")
     with server:
         yield server
 

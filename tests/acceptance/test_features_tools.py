@@ -166,6 +166,29 @@ def test_tool_result_that_is_a_model_is_told_as_python_words_it(alike: Alike) ->
     assert (told.content, len(calls)) == ("city='Oslo' degrees=21", 1)
 
 
+def test_gateways_tool_is_offered_and_called(ask_agent: AskAgent) -> None:
+    days = '{"first": "2026-11-25", "second": "2026-12-24"}'
+
+    told, calls = ask_agent("default/gatewaytools", f"[[tool=days_between]] [[args={days}]]")
+
+    assert "The tool days_between returned: 29" in told.content
+    assert [call.tool_names for call in calls] == [["order", "days_between", "shout", "ask_clerk"]] * 2
+    assert calls[0].body["tools"][1]["function"]["description"] == "The days_between."
+
+
+@pytest.mark.parametrize(
+    ("agent", "asked"),
+    [
+        ("gatewaytools", '[[tool=ask_clerk]] [[args={"input": "Well?"}]]'),
+        ("gatewaytoolsworkflow", "[[tool=order]] [[args={}]]"),
+    ],
+)
+def test_gateways_tool_works_in_agents_inside(ask_agent: AskAgent, agent: str, asked: str) -> None:
+    told, _ = ask_agent(f"default/{agent}", asked)
+
+    assert "The tool order returned: 20" in told.content  # the time
+
+
 @pytest.mark.parametrize(("variable", "choice"), [("required", "required"), ("none", "none")])
 def test_tool_choice_reaches_the_model_once(alike: Alike, variable: str, choice: str) -> None:
     _, calls = alike("ToolChoices", "How is the weather in Oslo?", variable=variable)

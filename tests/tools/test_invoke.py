@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import structlog
-from prometheus_client import CollectorRegistry
 
 from apps.tools import answers, lanes
 from apps.tools.answers import MOST_ANSWERS, Answers
-from apps.tools.invoke import _CALLS, _SECONDS, invoke
+from apps.tools.invoke import invoke
 from apps.tools.local import find
 from apps.tools.models import Kind
 from apps.tools.tool import LocalCall, Tool, ToolOutput
@@ -66,13 +64,6 @@ def module(write_module: Callable[[str, str], str]) -> Iterator[Any]:
     yield local_module
     local_module.release.set()
     assert sys.modules[name] is local_module
-
-
-def metric(name: str, **labels: str) -> float:
-    registry = CollectorRegistry()  # with these alone: the others ask the database
-    for one in (_CALLS, _SECONDS):
-        registry.register(one)
-    return registry.get_sample_value(name, labels) or 0
 
 
 def tasks() -> set[asyncio.Task[Any]]:
@@ -332,28 +323,14 @@ async def test_schema_that_is_none_does_not_end_the_run() -> None:
 
 
 @pytest.mark.usefixtures("module")
-async def test_call_is_counted_timed_and_logged() -> None:
-    labels = {"tool": "counted", "kind": "local"}
-    before = {outcome: metric("gateway_tool_calls_total", outcome=outcome, **labels) for outcome in OUTCOMES}
-    timed = metric("gateway_tool_call_seconds_count", **labels)
+async def test_output_says_what_came_of_the_call() -> None:
     tool = local_tool("lent_bounds.counts", name="counted", cache_seconds=60, schema=A_NUMBER)
 
-    with structlog.testing.capture_logs() as lines:
-        for arguments in ('{"a": 1}', '{"a": 1}', '{"a": "x"}', "{"):
-            await invoke(tool, arguments)
+    outputs = [await invoke(tool, arguments) for arguments in ('{"a": 1}', '{"a": 1}', '{"a": "x"}', "{")]
 
-    after = {outcome: metric("gateway_tool_calls_total", outcome=outcome, **labels) for outcome in OUTCOMES}
-    assert {name: after[name] - before[name] for name in OUTCOMES} == {"ok": 1, "cached": 1, "invalid_arguments": 2}
-    assert metric("gateway_tool_call_seconds_count", **labels) - timed == 4
-    told = [line for line in lines if line["event"] == "tool_called"]
-    assert [(line["tool"], line["kind"], line["source"], line["outcome"]) for line in told] == [
-        ("counted", "local", "gateway.local.lent_bounds", outcome)
-        for outcome in ("ok", "cached", "invalid_arguments", "invalid_arguments")
-    ]
-    assert all(line["ms"] >= 0 for line in told)
+    assert [one.outcome for one in outputs] == ["", "cached", "invalid_arguments", "invalid_arguments"]
 
 
-OUTCOMES = ("ok", "cached", "invalid_arguments")
 A_NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
 
