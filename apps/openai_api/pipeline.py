@@ -25,10 +25,11 @@ from apps.core.errors import AgentUnavailable, GatewayError
 from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
-from apps.execution.execute import execute, usage_of
+from apps.execution.execute import execute
 from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.recording import runs
+from apps.execution.usage import usage_of
 from apps.observability.requests import request_id
 from apps.openai_api.orders import order_for
 from apps.openai_api.parameters import ignored, refuse_what_cannot_be_honoured
