@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from openai.types.shared import Reasoning
-
 from apps.core.errors import InvalidRequest
+from apps.execution import model_settings as mapping
 from apps.openai_api.schemas import ChatCompletionRequest
 
-_SETTINGS = (
+_HONOURED = (
     "temperature",
     "top_p",
     "frequency_penalty",
@@ -15,8 +14,14 @@ _SETTINGS = (
     "parallel_tool_calls",
     "verbosity",
     "metadata",
+    "max_tokens",
+    "max_completion_tokens",
+    "reasoning_effort",
+    "stop",
+    "seed",
+    "logit_bias",
+    "response_format",
 )
-_PASSED_ON = ("stop", "seed", "logit_bias", "response_format")
 
 
 def refuse_what_cannot_be_honoured(request: ChatCompletionRequest) -> None:
@@ -39,17 +44,8 @@ def refuse_what_cannot_be_honoured(request: ChatCompletionRequest) -> None:
 
 def model_settings(request: ChatCompletionRequest) -> dict[str, Any]:
     """The fields of the SDK's ModelSettings that the request sets. They override the agent's own for this run."""
-    settings = {name: value for name in _SETTINGS if (value := getattr(request, name)) is not None}
-    if (most := request.max_completion_tokens or request.max_tokens) is not None:
-        settings["max_tokens"] = most
-    if request.reasoning_effort is not None:
-        settings["reasoning"] = Reasoning.model_construct(effort=request.reasoning_effort)  # a server's own words pass
-    body = {name: value for name in _PASSED_ON if (value := getattr(request, name)) is not None}
-    if isinstance(request.user, str):
-        body["user"] = request.user
-    if body:
-        settings["extra_body"] = body
-    return settings
+    asked = {name: getattr(request, name) for name in _HONOURED}
+    return mapping.model_settings({**asked, "user": request.user if isinstance(request.user, str) else None})
 
 
 def ignored(request: ChatCompletionRequest) -> list[str]:

@@ -31,6 +31,7 @@ from apps.execution.order import Order
 from apps.execution.recording import runs
 from apps.execution.usage import usage_of
 from apps.observability.requests import request_id
+from apps.openai_api.draining import drained
 from apps.openai_api.orders import order_for
 from apps.openai_api.parameters import ignored, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
@@ -57,6 +58,8 @@ async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionReque
     run = _run(order, subject, streamed=bool(body.stream))
     request.cancel_when_client_leaves()
     events = record(execute(order), order, run, admission)
+    if order.options.drains:
+        events = drained(events)
     answer = stream if body.stream else whole
     response = await answer(events, run.id, entry.agent_id, body)
     if isinstance(serves, Generation) and (names := ignored(body)):
