@@ -76,9 +76,7 @@ async def ask(result: RunResultStreaming, asker: Asker, *, follows_text: bool) -
     return await ask_about(calls, state, asker, follows_text=follows_text)
 
 
-async def ask_about(
-    calls: tuple[WantedCall, ...], state: str, asker: Asker, *, follows_text: bool
-) -> ApprovalWanted:
+async def ask_about(calls: tuple[WantedCall, ...], state: str, asker: Asker, *, follows_text: bool) -> ApprovalWanted:
     """Store any run: `state` is what it goes on with. Raises Unavailable when that is not possible."""
     reference = f"apr_{secrets.token_hex(8)}"
     await in_database(_store, reference, asker, calls, state)

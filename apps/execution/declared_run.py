@@ -24,8 +24,8 @@ from apps.upstreams.chat_stream import ChunkStream
 from apps.upstreams.routing import route
 
 _ASK_ALONE: Final = (
-    "The tool '{name}' was not called: a person has to approve it, who can be asked only when no tool of the user's own "
-    "program is called in the same answer. Call it again by itself."
+    "The tool '{name}' was not called: a person has to approve it, who can be asked only when the same answer calls no "
+    "tool of the user's own program. Call it again by itself."
 )
 
 
@@ -46,6 +46,8 @@ class _Run:
         self._order = order
         self._offer = offer_for(order)
         self._parameters = _parameters(order)
+        text = system_message(order)
+        self._system = [{"role": "system", "content": text}] if text else []
         self._dialogue = Dialogue.stored(order.resumption.state) if order.resumption else Dialogue.of(order.messages)
         self._has_told_text = False
 
@@ -99,12 +101,10 @@ class _Run:
         self._has_told_text = turn.has_told_text
 
     def _body(self, *, is_first: bool, is_last: bool) -> Mapping[str, Any]:
-        text = system_message(self._order)
-        system = [{"role": "system", "content": text}] if text else []
         return {
             **self._parameters,
             **self._offer.parameters(is_first=is_first, is_last=is_last),
-            "messages": [*system, *self._dialogue.messages],
+            "messages": [*self._system, *self._dialogue.messages],
             "stream": True,
             "stream_options": {"include_usage": True},
         }

@@ -42,8 +42,8 @@ async def _until_told(events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[
     """The events up to the first that clients see, or that follows UnderWay. Each is awaited in a task, so that the
     second can pass meanwhile; later ones are spared that."""
     now = asyncio.get_running_loop().time
-    at, event = now() + _UNDER_WAY_AFTER, None
-    while type(event) not in _TOLD and now() < at:
+    at, is_told = now() + _UNDER_WAY_AFTER, False
+    while not is_told and now() < at:
         step = asyncio.create_task(_next(events))
         try:
             done, _ = await asyncio.wait((step,), timeout=at - now())
@@ -56,6 +56,7 @@ async def _until_told(events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[
                 await asyncio.wait((step,))
         if event is None:
             return
+        is_told = type(event) in _TOLD
         yield event
 
 
@@ -85,17 +86,20 @@ class _Deadline:
 
     async def kept(self, events: AsyncGenerator[RunEvent, None]) -> RunEvent | None:
         """The next event, None when there is none. Raises UpstreamTimeout."""
-        if self._passed:
+        if self._is_over():
             raise self._late()
         self._waiting = task = asyncio.current_task()
         try:
             return await anext(events, None)
         except asyncio.CancelledError:
-            if self._passed and task is not None and task.uncancel() == 0:
+            if self._is_over() and task is not None and task.uncancel() == 0:
                 raise self._late() from None
             raise
         finally:
             self._waiting = None
+
+    def _is_over(self) -> bool:
+        return self._passed
 
     def _late(self) -> UpstreamTimeout:
         return UpstreamTimeout(f"The run took longer than {self._seconds:g} s and was stopped.", code="run_timeout")

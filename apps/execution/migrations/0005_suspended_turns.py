@@ -4,22 +4,21 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('execution', '0004_run_cost'),
+        ("execution", "0004_run_cost"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='SuspendedTurn',
+            name="SuspendedTurn",
             fields=[
-                ('id', models.CharField(max_length=40, primary_key=True, serialize=False, verbose_name='reference')),
-                ('agent_id', models.CharField(max_length=200, verbose_name='agent')),
-                ('key_id', models.BigIntegerField(verbose_name='key')),
-                ('user_id', models.CharField(blank=True, max_length=200, verbose_name='user')),
-                ('encrypted_messages', models.TextField(editable=False)),
-                ('created_at', models.DateTimeField()),
-                ('expires_at', models.DateTimeField(db_index=True)),
+                ("id", models.CharField(max_length=40, primary_key=True, serialize=False, verbose_name="reference")),
+                ("agent_id", models.CharField(max_length=200, verbose_name="agent")),
+                ("key_id", models.BigIntegerField(verbose_name="key")),
+                ("user_id", models.CharField(blank=True, max_length=200, verbose_name="user")),
+                ("encrypted_messages", models.TextField(editable=False)),
+                ("created_at", models.DateTimeField()),
+                ("expires_at", models.DateTimeField(db_index=True)),
             ],
         ),
     ]
