@@ -22,7 +22,6 @@ from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
 from apps.core.errors import AgentUnavailable, GatewayError
-from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import execute
@@ -91,7 +90,7 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
 
 def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
     return Run(
-        id=new_id("chatcmpl-"),
+        id=order.run_id,
         request_id=request_id.get(),
         agent_id=order.agent_id,
         agent_digest=order.digest,
