@@ -16,6 +16,7 @@ from apps.execution.instructions import system_message
 from apps.execution.model_turn import Call, Turn
 from apps.execution.order import DeclaredOrder
 from apps.execution.suspended_turns import new_reference, suspend
+from apps.execution.tool_calls import over_limit
 from apps.execution.tool_offer import offer_for
 from apps.execution.tool_round import make_calls
 from apps.execution.usage import usage_of
@@ -35,7 +36,7 @@ async def run_declared(order: DeclaredOrder) -> AsyncGenerator[RunEvent, None]:
     Raises GatewayError.
     """
     seconds = order.options.run_timeout or settings.GATEWAY_RUN_TIMEOUT
-    with callers.working_for(order.subject, order.agent_id, ""):
+    with callers.working_for(order.subject, order.agent_id, "", order.run_id):
         async with aclosing(in_time(_Run(order).events(), seconds)) as events:
             async for event in events:
                 yield event
@@ -118,8 +119,11 @@ class _Run:
         for call in dialogue.calls:
             if call.number is not None or self._is_unknown(call):
                 continue
-            if not self._offer.own[call.name].needs_approval:
+            tool = self._offer.own[call.name]
+            if not tool.needs_approval:
                 made.append(call)
+            elif told := over_limit(tool):  # nobody is asked about a call that cannot be made
+                dialogue.results[call.id] = told
             elif calls_client:  # which ends the answer in another way
                 dialogue.results[call.id] = _ASK_ALONE.format(name=call.name)
             else:
