@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes.scripted_upstream import Answer, ScriptedUpstream, call, calls, piece, roles, says
 from tests.harness import GatewayServer, Template, eventually
+from tests.harness.asking import ask_streamed, ask_whole
 
 AGENT = "desk/helper"
 LOCATE = {
@@ -188,19 +189,24 @@ def test_text_of_the_model_streams_before_its_end(desk: GatewayServer, upstream:
         assert [text for text in texts if text] == ["last"]
 
 
-def test_reasoning_refusal_and_cut_answers_are_told(ask: Ask, upstream: ScriptedUpstream) -> None:
+@pytest.mark.parametrize("asked", [ask_whole, ask_streamed])
+def test_reasoning_refusal_and_cut_answers_are_told(asked: Any, desk: GatewayServer, upstream: ScriptedUpstream) -> None:
     upstream.will(
         Answer([{"reasoning": "Hm."}, {"content": "So"}], "length"),
         Answer([{"refusal": "No."}]),
         Answer([{"content": "half"}], "content_filter"),
+        calls(call("search"), text=["I will"], finish_reason="length"),
     )
 
-    thought, refused, filtered = ask("1"), ask("2"), ask("3")
+    told = [asked(desk.openai(), AGENT, "Hi") for _ in range(4)]
 
-    assert thought.choices[0].message.reasoning_content == "Hm."
-    assert said(thought) == ("So", "length")
-    assert (refused.choices[0].message.refusal, refused.choices[0].finish_reason) == ("No.", "stop")
-    assert said(filtered) == ("half", "content_filter")
+    assert [(one.content, one.finish_reason, one.refusal, one.reasoning) for one in told] == [
+        ("So", "length", None, "Hm."),
+        ("", "stop", "No.", ""),
+        ("half", "content_filter", None, ""),
+        ("I will", "length", None, ""),
+    ]
+    assert upstream.called == []
 
 
 def test_images_and_history_reach_the_model_as_they_are(ask: Ask, upstream: ScriptedUpstream) -> None:
@@ -358,7 +364,7 @@ def test_last_model_call_is_offered_no_tools_and_a_run_without_answer_ends(
 def test_tool_that_a_rule_denies_is_not_offered_and_not_called(
     ask: Ask, upstream: ScriptedUpstream, desk: GatewayServer
 ) -> None:
-    rule = desk.operator.make("access.ToolRule", effect="deny", tool="search", note="Not today.")
+    rule = desk.operator.make("access.ToolRule", effect="deny", pattern="search", note="Not today.")
     try:
         upstream.will(says("-"))
         eventually(lambda: ask_names(ask, upstream), ["weather", "launch", "land"])
