@@ -37,7 +37,7 @@ async def run_declared(order: DeclaredOrder) -> AsyncGenerator[RunEvent, None]:
     """
     seconds = order.options.run_timeout or settings.GATEWAY_RUN_TIMEOUT
     with callers.working_for(order.subject, order.agent_id, "", order.run_id):
-        async with aclosing(in_time(_Run(order).events(), seconds)) as events:
+        async with aclosing(in_time(_Run(order).events(), seconds, streamed=order.streamed)) as events:
             async for event in events:
                 yield event
 
