@@ -31,7 +31,9 @@ def problems(row: models.Tool) -> dict[str, str]:
 def complete(row: models.Tool) -> None:
     """Fill in the schema, where it follows from what else the tool says."""
     if row.kind == Kind.LOCAL:
-        row.parameters = dict(local.find(row.function).parameters)
+        function = local.find(row.function)
+        row.name = row.name or function.name
+        row.parameters = dict(function.parameters)
     elif row.kind == Kind.HTTP and not row.parameters:
         row.parameters = schema_of_holes(row)
 

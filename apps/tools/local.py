@@ -25,6 +25,7 @@ from pydantic_core import to_json
 
 from apps.core import globs
 from apps.tools.lanes import Slot
+from apps.tools.sdk import GatewayToolMark, mark_of
 from apps.tools.tool import CallFailed
 
 EXAMPLES: Final = "apps.tools.examples"
@@ -39,8 +40,10 @@ class FunctionUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`parameters` is the JSON schema of its arguments, with what its docstring says as the description."""
+    """`parameters` is the JSON schema of its arguments, with what its docstring says as the description; `name` is what
+    it would be called as a tool."""
 
+    name: str
     call: Callable[..., Any]
     parameters: Mapping[str, Any]
     bind: Callable[[Mapping[str, Any]], tuple[list[Any], dict[str, Any]]] = field(repr=False)  # raises ValidationError
@@ -96,7 +99,7 @@ def _read(path: str) -> Function:
     module = _module(module_name)
     if not hasattr(module, name):
         raise FunctionUnusable(f"The module {module_name} has no {name}.")
-    function, described = _behind(getattr(module, name))
+    function, mark = _behind(getattr(module, name))
     if not inspect.isfunction(function):
         raise FunctionUnusable(f"{path} is no function but {_a(type(function).__name__)}.")
     home = inspect.unwrap(function).__module__
@@ -106,19 +109,21 @@ def _read(path: str) -> Function:
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise FunctionUnusable(f"{path} yields. A tool returns its answer as a whole.")
-    return _with_schema(path, function, described)
+    return _with_schema(path, function, mark)
 
 
-def _behind(value: Any) -> tuple[Any, str]:
-    """The function behind `@function_tool`, and the description that was given there."""
+def _behind(value: Any) -> tuple[Any, GatewayToolMark]:
+    """The function behind `@function_tool`, and what it is called by `@gateway_tool`, or described as by either."""
     from agents import FunctionTool
 
+    mark = mark_of(value) or GatewayToolMark()
     if isinstance(value, FunctionTool):
-        return getattr(value, "__wrapped__", value), value.description
-    return value, ""
+        mark = GatewayToolMark(mark.name, mark.description or value.description)
+        return getattr(value, "__wrapped__", value), mark
+    return value, mark
 
 
-def _with_schema(path: str, function: Callable[..., Any], described: str) -> Function:
+def _with_schema(path: str, function: Callable[..., Any], mark: GatewayToolMark) -> Function:
     from agents.function_schema import function_schema
 
     try:
@@ -134,9 +139,9 @@ def _with_schema(path: str, function: Callable[..., Any], described: str) -> Fun
     def bind(arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         return schema.to_call_args(schema.params_pydantic_model.model_validate(dict(arguments)))
 
-    description = described or schema.description or ""
+    description = mark.description or schema.description or ""
     about = {"description": description} if description else {}
-    return Function(function, {**schema.params_json_schema, **about}, bind)
+    return Function(mark.name or path.rpartition(".")[2], function, {**schema.params_json_schema, **about}, bind)
 
 
 def _a(noun: str) -> str:

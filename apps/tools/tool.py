@@ -53,10 +53,12 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What the model is given. `is_error`: the text says what went wrong, and what to do."""
+    """What the model is given. `is_error`: the text says what went wrong, and what to do. `outcome` is a word for
+    metrics and the log, "" for ok or error: cached, timeout, ... as CallFailed has it."""
 
     text: str
     is_error: bool = False
+    outcome: str = ""
 
 
 class CallFailed(Exception):
