@@ -190,7 +190,9 @@ def test_text_of_the_model_streams_before_its_end(desk: GatewayServer, upstream:
 
 
 @pytest.mark.parametrize("asked", [ask_whole, ask_streamed])
-def test_reasoning_refusal_and_cut_answers_are_told(asked: Any, desk: GatewayServer, upstream: ScriptedUpstream) -> None:
+def test_reasoning_refusal_and_cut_answers_are_told(
+    asked: Any, desk: GatewayServer, upstream: ScriptedUpstream
+) -> None:
     upstream.will(
         Answer([{"reasoning": "Hm."}, {"content": "So"}], "length"),
         Answer([{"refusal": "No."}]),
@@ -431,6 +433,38 @@ def test_client_that_leaves_ends_the_call_of_a_tool(desk: GatewayServer, upstrea
     eventually(lambda: upstream.left, ["/tools/search"])
     upstream.answers_tool("search", {"found": ["one"]})
     assert desk.wait_for_run(id=chunk.id)["outcome"] == "cancelled"
+
+
+def test_headers_leave_while_a_tool_is_still_silent(desk: GatewayServer, upstream: ScriptedUpstream) -> None:
+    gate = threading.Event()
+    upstream.answers_tool("search", {"found": []}, gate=gate)
+    upstream.will(calls(call("search")), says("Nothing."))
+
+    with desk.openai().chat.completions.with_streaming_response.create(
+        model=AGENT,
+        messages=user("Go"),  # type: ignore[arg-type]
+        stream=True,
+    ) as response:
+        is_open_before_the_tool = response.status_code == 200 and not gate.is_set()
+        gate.set()
+        body = response.read().decode()
+
+    assert is_open_before_the_tool
+    assert '"content":"Nothing."' in body
+    upstream.answers_tool("search", {"found": ["one"]})
+
+
+def test_instructions_are_filled_in(desk: GatewayServer, upstream: ScriptedUpstream) -> None:
+    agent = declare(desk, "polite", title="The Desk", instructions="You are {{agent}}, for {{user}}. {{x}}")
+    upstream.will(says("Hi."))
+
+    whole(desk.openai(), [{"role": "system", "content": "{{agent}}"}, *user("{{user}}")], model=agent)
+
+    assert [one["content"] for one in upstream.asked[0]["messages"]] == [
+        "You are The Desk, for the user. {{x}}",
+        "{{agent}}",
+        "{{user}}",
+    ]
 
 
 def test_run_that_takes_too_long_is_ended(
