@@ -34,7 +34,7 @@ class Gate:
         if self.taken < limit and not self.queue:
             self.taken += 1
         elif len(self.queue) >= queue_size:
-            raise self._busy(f"{self.taken} calls run there and {len(self.queue)} wait")
+            raise self._busy(f"{self.taken} running and {len(self.queue)} waiting")
         else:
             await self._wait(patience)
         return Place(self)

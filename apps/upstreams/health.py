@@ -207,6 +207,8 @@ def forget_changed(fingerprints: Mapping[str, int]) -> None:
 def _note(slug: str, known: Record, note: Callable[[datetime], None]) -> None:
     was = known.state
     note(clock.now())
-    if known.state is not was and is_told(_lines.add(slug)):
-        told = log.warning if known.state in (State.DOWN, State.DEGRADED) else log.info
+    if known.state is was or (was, known.state) == (State.UNKNOWN, State.HEALTHY):
+        return
+    if is_told(_lines.add(slug)):
+        told = log.info if known.state is State.HEALTHY else log.warning
         told("upstream_state_changed", upstream=slug, state=str(known.state), was=str(was), reason=known.reason)
