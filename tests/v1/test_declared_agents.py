@@ -252,6 +252,27 @@ def test_agents_settings_are_defaults_and_its_format_stands(
     }
 
 
+def test_vllm_is_asked_for_the_format_once_it_needs_no_more_tools(
+    ask: Ask, desk: GatewayServer, upstream: ScriptedUpstream, request: Any
+) -> None:
+    """With a format it would call none."""
+    mode = request.node.callspec.id
+    desk.operator.put_upstream(f"vllm-{mode}", kind="vllm", base_url=upstream.base_url, models=[f"v-{mode}"])
+    agent = declare(
+        desk, f"strict-{mode}", model=f"v-{mode}", tools=["search"], response_format={"type": "json_object"}
+    )
+    upstream.will(calls(call("search"), text=["Let me see."]), says("It is one."), says('{"found": 1}'))
+
+    assert said(ask("Go", model=agent)) == ('{"found": 1}', "stop")
+
+    assert [("tools" in body, "response_format" in body) for body in upstream.asked] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+    assert roles(upstream.asked[2]["messages"]) == ["user", "assistant", "tool"]
+
+
 @pytest.mark.parametrize(
     ("parameter", "value"), [("n", 2), ("logprobs", True), ("functions", [{"name": "f"}]), ("web_search_options", {})]
 )
