@@ -14,8 +14,8 @@ from apps.execution.events import ApprovalWanted, Finished, FinishReason, RunEve
 from apps.execution.in_time import in_time
 from apps.execution.instructions import system_message
 from apps.execution.model_turn import Call, Turn
+from apps.execution.open_turns import keep_open, new_reference
 from apps.execution.order import DeclaredOrder
-from apps.execution.suspended_turns import new_reference, suspend
 from apps.execution.tool_offer import ToolOffer, offer_for
 from apps.execution.tool_round import make_calls, to_make
 from apps.execution.usage import usage_of
@@ -96,7 +96,7 @@ class _Run:
             yield await self._approval_wanted()
             yield self._finished("stop")
         elif turn.calls_client:
-            await self._suspend(turn.reference)
+            await self._keep_open(turn.reference)
             yield self._finished("tool_calls")
 
     # --- the model ---------------------------------------------------------------------------------------------------
@@ -150,9 +150,9 @@ class _Run:
         whose = self._asker()
         return await ask_about(dialogue.wanted(), dialogue.state(), whose, follows_text=self._has_told_text)
 
-    async def _suspend(self, reference: str) -> None:
+    async def _keep_open(self, reference: str) -> None:
         if self._dialogue.hides_something():
-            await suspend(reference, self._dialogue.hidden(), self._asker())
+            await keep_open(reference, self._dialogue.hidden(), self._asker())
 
     def _asker(self) -> Asker:
         return asker(self._order.subject, self._order.agent_id, self._order.digest)

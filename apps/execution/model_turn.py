@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from apps.execution.events import ClientToolCall, FinishReason, ReasoningDelta, RefusalDelta, RunEvent, TextDelta
-from apps.execution.suspended_turns import call_id
+from apps.execution.open_turns import call_id
 from apps.execution.transcript import BETWEEN_MESSAGES
 from apps.upstreams.chat_stream import Chunk, ToolCall
 
