@@ -30,7 +30,7 @@ def revoke_key(id: int) -> None:
     assert ApiKey.objects.filter(pk=id).revoke(now()) == 1
 
 
-def make(model: str, **fields: Any) -> int:
+def make(model: str, /, **fields: Any) -> int:
     """A row of `model`, such as access.Grant; its id. Names like `team_id` set foreign keys."""
     from django.apps import apps
 
@@ -39,7 +39,7 @@ def make(model: str, **fields: Any) -> int:
     return int(row.pk)
 
 
-def change(model: str, id: int, **fields: Any) -> None:
+def change(model: str, id: int, /, **fields: Any) -> None:
     """As the admin does it."""
     from django.apps import apps
 
