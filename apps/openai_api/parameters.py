@@ -24,8 +24,8 @@ _HONOURED = (
 )
 
 
-def refuse_what_cannot_be_honoured(request: ChatCompletionRequest) -> None:
-    """Raises InvalidRequest that names the first such parameter."""
+def refuse_what_cannot_be_honoured(request: ChatCompletionRequest, *, takes_tools: bool = False) -> None:
+    """Raises InvalidRequest that names the first such parameter. `takes_tools`: the agent calls those of the client."""
     refusals: list[tuple[str, bool, str]] = [
         ("n", (request.n or 1) != 1, "an agent gives one answer to a request; send several requests instead"),
         ("logprobs", bool(request.logprobs), "agents do not report log probabilities"),
@@ -35,11 +35,25 @@ def refuse_what_cannot_be_honoured(request: ChatCompletionRequest) -> None:
         ("functions", bool(request.functions), "it was replaced by tools, and agents bring their own"),
         ("function_call", request.function_call not in (None, "none", "auto"), "agents choose among their own tools"),
         ("web_search_options", request.web_search_options is not None, "agents bring their own tools"),
-        ("tool_choice", request.tool_choice not in (None, "none", "auto"), "agents choose among their own tools"),
+        (
+            "tool_choice",
+            not takes_tools and request.tool_choice not in (None, "none", "auto"),
+            "agents choose among their own tools",
+        ),
     ]
     for name, asked, why in refusals:
         if asked:
             raise InvalidRequest(f"'{name}' is not supported: {why}.", param=name, code="unsupported_parameter")
+
+
+def chosen(request: ChatCompletionRequest) -> dict[str, Any]:
+    """What the request sets, in OpenAI's words; the most tokens by one of their two names."""
+    asked = {name: value for name in _HONOURED if (value := getattr(request, name)) is not None}
+    if (most := asked.pop("max_completion_tokens", None) or asked.get("max_tokens")) is not None:
+        asked["max_tokens"] = most
+    if isinstance(request.user, str):
+        asked["user"] = request.user
+    return asked
 
 
 def model_settings(request: ChatCompletionRequest) -> dict[str, Any]:

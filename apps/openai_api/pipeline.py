@@ -22,13 +22,13 @@ from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
 from apps.core.errors import AgentUnavailable, GatewayError
-from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
-from apps.execution.execute import execute, usage_of
+from apps.execution.execute import execute
 from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.recording import runs
+from apps.execution.usage import usage_of
 from apps.observability.requests import request_id
 from apps.openai_api.draining import drained
 from apps.openai_api.orders import order_for
@@ -90,7 +90,7 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
 
 def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
     return Run(
-        id=new_id("chatcmpl-"),
+        id=order.run_id,
         request_id=request_id.get(),
         agent_id=order.agent_id,
         agent_digest=order.digest,
