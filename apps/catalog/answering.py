@@ -156,7 +156,8 @@ def choice_substituted(wanted: ModelRef, route: Route, file: Path | str = "") ->
     what = f"the model {wanted.model}" if wanted.model else "the default model"
     return problem(
         "model_substituted",
-        f"An operator chose {what}{of}, which no enabled upstream has; {route.model} of '{route.target.slug}' answers instead.",
+        f"An operator chose {what}{of}, which no enabled upstream has; {route.model} of '{route.target.slug}' answers "
+        "instead.",
         "Choose another model in the admin, or add or enable the upstream that has it.",
         file,
     )

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -28,7 +29,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "weekday": "such as Wednesday",
     "user": "the name of the person who asks, where the chat UI tells it",
     "user_email": "the person's e-mail address",
-    "agent": "the agent's own id",
+    "agent": "the agent's own name",
 }
 ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")
 TOOL: Final = re.compile(r"[A-Za-z0-9_*-]{1,64}")
@@ -37,13 +38,15 @@ _PICTURE = re.compile(r"(https?://|data:image/)\S+")
 _LONGEST_EMOJI = 16  # code points: a family with skin tones takes eleven
 _LONGEST_TAG = 40
 
+_DECLARED_ID = "the id of a declared agent"
+
 Mistakes = Iterator[tuple[str, str]]  # a field, and a sentence
 
 
 def check(agent: DeclaredAgent) -> None:
     """Raises ValidationError with the sentences by field. Those of single fields are full_clean()'s business."""
     found: dict[str, list[str]] = {}
-    for check_one in (_parameters, _tools, _tool_choice, _response_format, _presentation, _names):
+    for check_one in (_storable, _parameters, _tools, _tool_choice, _response_format, _presentation, _names):
         for field, sentence in check_one(agent):
             found.setdefault(field, []).append(sentence)
     if found:
@@ -52,6 +55,19 @@ def check(agent: DeclaredAgent) -> None:
 
 def _parameters(agent: DeclaredAgent) -> Mistakes:
     yield from (("parameters", sentence) for sentence in mistakes(agent.parameters))
+
+
+def _storable(agent: DeclaredAgent) -> Mistakes:
+    """JSON that both databases take: PostgreSQL wants no NUL and no half characters, SQLite no infinity."""
+    for field in ("parameters", "response_format", "tools", "tags", "aliases"):
+        try:
+            text = json.dumps(getattr(agent, field), allow_nan=False, ensure_ascii=False)
+            text.encode()
+        except (ValueError, TypeError):
+            yield field, "It holds what is no JSON: NaN, infinity, or half a character."
+            continue
+        if "\\u0000" in text:
+            yield field, "It holds a NUL character, which cannot be stored."
 
 
 def _texts(value: object) -> list[str] | None:
@@ -126,7 +142,8 @@ def _presentation(agent: DeclaredAgent) -> Mistakes:
 
 def _names(agent: DeclaredAgent) -> Mistakes:
     taken = names_taken(without=agent)
-    if whose := taken.get(agent.agent_id.casefold()):
+    whose = taken.get(agent.agent_id.casefold())
+    if whose and whose != _DECLARED_ID:  # of which a constraint of the table tells
         yield "name", f"{agent.agent_id} is taken: it is {whose}."
     aliases = _texts(agent.aliases)
     if aliases is None:
@@ -147,7 +164,7 @@ def names_taken(*, without: DeclaredAgent | AgentSettings | None = None) -> dict
     taken = {id.casefold(): "the id of an agent in a folder" for id in drop_ins.values()}
     for row in DeclaredAgent.objects.only("namespace", "name", "aliases"):
         if row != without:
-            taken.setdefault(row.agent_id.casefold(), "the id of a declared agent")
+            taken.setdefault(row.agent_id.casefold(), _DECLARED_ID)
             taken |= {one.casefold(): f"an alias of {row.agent_id}" for one in _texts(row.aliases) or ()}
     for settings in AgentSettings.objects.select_related("drop_in").only("aliases", "drop_in__agent_id"):
         if settings != without:

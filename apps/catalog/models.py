@@ -164,7 +164,13 @@ class DeclaredAgent(RunSettings, ConfigModel):
     class Meta:
         ordering = ["namespace", "name"]
         verbose_name = "declared agent"
-        constraints = [models.UniqueConstraint(fields=["namespace", "name"], name="one_declared_agent_per_id")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["namespace", "name"],
+                name="one_declared_agent_per_id",
+                violation_error_message="There is a declared agent of this id already.",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.agent_id

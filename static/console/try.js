@@ -38,14 +38,14 @@ document.addEventListener("DOMContentLoaded", () => {
     };
     return {
       take(event) {
-        if (event.kind === "text" || event.kind === "refusal") {
-          said += event.text;
-          answer = add(answer, event.kind === "text" ? "agent" : "error", event.text);
-        } else if (event.kind === "reasoning") thought = add(thought, "thought", event.text);
-        else if (event.kind === "end") show("note", event.text);
-        else {
-          show(event.kind, event.text);
-          answer = thought = null;
+        if (event.kind === "approval") show("agent", event.text);
+        if (["text", "refusal", "approval"].includes(event.kind)) said += event.text;
+        if (event.kind === "text") answer = add(answer, "agent", event.text);
+        else if (event.kind === "refusal") answer = add(answer, "error", event.text);
+        else if (event.kind === "reasoning") thought = add(thought, "thought", event.text);
+        else if (event.kind !== "approval") {
+          show(event.kind === "end" ? "note" : event.kind, event.text);
+          answer = thought = null; // what comes now is another answer
         }
       },
       said: () => said,
