@@ -190,7 +190,7 @@ def list_declared(request: HttpRequest, wanted: Query[DeclaredFilter], paging: Q
     summary="Declare an agent",
 )
 def create_declared(request: HttpRequest, wanted: NewDeclared) -> Status[Saved]:  # noqa: ARG001
-    """A draft unless `stage` says otherwise. Its server is asked about model and tools, which takes up to 20 seconds."""
+    """A draft unless `stage` says otherwise. Its server is asked about model and tools, for 20 seconds at most."""
     return Status(201, _saved(DeclaredAgent(), wanted.dict()))
 
 

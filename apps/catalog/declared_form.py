@@ -5,7 +5,7 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -121,7 +121,7 @@ class DeclaredAgentForm(forms.ModelForm):
         live_config.refresh()
         names, given = sorted(tools()), self.initial.get("tools", self.instance.tools)  # the former of a copy
         lent = given if isinstance(given, list) else []
-        self.fields["chosen_tools"].choices = [(name, name) for name in names]
+        cast("forms.ChoiceField", self.fields["chosen_tools"]).choices = [(name, name) for name in names]
         self.initial["chosen_tools"] = [name for name in lent if name in names]
         self.initial["tool_globs"] = [name for name in lent if name not in names]
         self.fields["instructions"].help_text = variables_help()

@@ -72,6 +72,6 @@ def _unknown(name: str) -> str:
         return f"'{name}' is no parameter here: it has a field of its own."
     if name in _OF_REQUESTS:
         return f"'{name}' belongs to a request, and cannot be set for an agent."
-    near = difflib.get_close_matches(name, Parameters.model_fields, n=2)
-    hint = f"did you mean {' or '.join(repr(one) for one in near)}? " if near else ""
-    return f"'{name}' is no parameter of OpenAI's: {hint}what only your server knows goes into extra_body."
+    near = difflib.get_close_matches(name, Parameters.model_fields, n=1, cutoff=0.7)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"'{name}' is no parameter of OpenAI's.{hint} What only your server knows goes into extra_body."
