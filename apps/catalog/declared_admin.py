@@ -180,6 +180,16 @@ class DeclaredAgentAdmin(ModelAdmin):
             *super().get_urls(),
         ]
 
+    def get_fieldsets(self, request: HttpRequest, obj: DeclaredAgent | None = None) -> Any:
+        """Who may not change it is shown the tools as they are stored, not the form's two halves."""
+        if self.has_change_permission(request, obj):
+            return self.fieldsets
+        halves = {"chosen_tools": "tools", "tool_globs": ""}
+        return [
+            (name, options | {"fields": [one for field in options["fields"] if (one := _replaced(field, halves))]})
+            for name, options in self.fieldsets
+        ]
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -336,6 +346,10 @@ def _warn(request: HttpRequest, agent: DeclaredAgent) -> None:
 def _back_to(agent: DeclaredAgent) -> HttpResponse:
     """The dialog's answer: the browser loads the detail page anew, with the messages on it."""
     return HttpResponse(headers={"HX-Redirect": reverse("admin:catalog_declaredagent_change", args=[agent.pk])})
+
+
+def _replaced(field: Any, by: dict[str, str]) -> Any:
+    return by.get(field, field) if isinstance(field, str) else field
 
 
 def _number(text: str | None) -> int:

@@ -116,7 +116,7 @@ class DeclaredAgentForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not self.fields:  # shown to somebody who may not change it
+        if "instructions" not in self.fields:  # shown to somebody who may not change it
             return
         live_config.refresh()
         names, given = sorted(tools()), self.initial.get("tools", self.instance.tools)  # the former of a copy

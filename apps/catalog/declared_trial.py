@@ -18,6 +18,7 @@ from apps.upstreams.models import Kind, Upstream
 from apps.upstreams.routing import Preference, Route, upstreams
 
 LIST_TIMEOUT = 5.0  # seconds
+MOST_LISTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +30,36 @@ class Remark:
 
 
 def judge(agent: DeclaredAgent) -> list[Remark]:
-    """What is good first. Takes as long as its server does, twenty seconds at most."""
-    asked = list(_ask_server(agent))
+    """What is good first. Takes as long as its server does, half a minute at most."""
+    asked = [*_read_lists(agent), *_ask_server(agent)]
     wrong = [Remark(False, text) for text in declared_checks.remarks(agent)]
     return sorted([*asked, *wrong], key=lambda one: not one.is_good)
+
+
+def _read_lists(agent: DeclaredAgent) -> Iterator[Remark]:
+    """Of servers that may have its model, and whose lists were never read."""
+    unread = Upstream.objects.filter(enabled=True, models_read_at=None).exclude(kind=Kind.DEMO)
+    for upstream in (unread.filter(pk=agent.upstream_id) if agent.upstream_id else unread)[:MOST_LISTS]:
+        try:
+            probe.refresh_models(upstream, timeout=LIST_TIMEOUT)
+        except UpstreamError as error:
+            yield Remark(False, f"Whether '{upstream.slug}' has its model is not known: {error.message}")
 
 
 def _ask_server(agent: DeclaredAgent) -> Iterator[Remark]:
     live_config.refresh()
     try:
         route = _route(agent)
-        upstream = Upstream.objects.get(slug=route.target.slug)
-        if upstream.kind == Kind.DEMO:
-            yield Remark(True, f"The built-in demo answers for {agent.agent_id}: it takes any model, and tools.")
-            return
-        if upstream.models_read_at is None:
-            probe.refresh_models(upstream, timeout=LIST_TIMEOUT)
-            live_config.refresh()
-            route = _route(agent)
     except Unavailable:
         return  # one of the remarks
-    except UpstreamError as error:
-        yield Remark(False, f"Whether there is such a model is not known: {error.message}")
+    if route.target.kind == Kind.DEMO:
+        yield Remark(True, f"The built-in demo answers for {agent.agent_id}: it takes any model, and tools.")
         return
-    if route.model in route.target.models:
-        yield Remark(True, f"{route.model} of '{route.target.slug}' answers for {agent.agent_id}.")
+    if route.model not in route.target.models:
+        return  # another one
+    yield Remark(True, f"{route.model} of '{route.target.slug}' answers for {agent.agent_id}.")
     if matching(declared(agent).tools):
-        step = probe.try_tools(upstream, route.model)
+        step = probe.try_tools(Upstream.objects.get(slug=route.target.slug), route.model)
         yield Remark(step.passed, step.text)
 
 

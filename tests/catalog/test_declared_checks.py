@@ -195,8 +195,8 @@ def test_remarks_name_what_is_near() -> None:
             "user_email, agent."
         ),
         (
-            "'big' does not list the model gpt-4. Near names: gpt-5. Choose a model that it lists, or load the model there "
-            "and read the list again in the admin under Upstreams."
+            "'big' does not list the model gpt-4. Near names: gpt-5. Choose a model that it lists, or load the model "
+            "there and read the list again in the admin under Upstreams."
         ),
         (
             "The gateway has no tools 'serach' (near: search) and 'x_*': the agent goes on without them. Add or enable "
@@ -208,8 +208,8 @@ def test_remarks_name_what_is_near() -> None:
 def test_remarks_tell_what_answers_instead_and_that_nothing_can() -> None:
     assert remarks(agent()) == [
         (
-            "Nothing can answer for it: No upstream is enabled. Add an LLM server in the admin under Upstreams, or enable "
-            "the demo."
+            "Nothing can answer for it: No upstream is enabled. Add an LLM server in the admin under Upstreams, or "
+            "enable the demo."
         )
     ]
     UpstreamFactory.create(slug="llm", serves=["demo"])
