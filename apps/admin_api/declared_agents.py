@@ -229,14 +229,16 @@ def change_declared(request: HttpRequest, namespace: Path[Text], name: Path[Text
 
 @router.delete(
     "/admin/agents/declared/{namespace}/{name}",
-    response={204: None, **REFUSALS, **NOT_FOUND},
+    response={200: DeclaredShown, **REFUSALS, **NOT_FOUND},
     auth=OperatorAuth("catalog.delete_declaredagent"),
     summary="Delete a declared agent",
 )
-def delete_declared(request: HttpRequest, namespace: Path[Text], name: Path[Text]) -> Status[None]:  # noqa: ARG001
-    """With its versions. What it was stays in /security/changes."""
-    _agent(namespace, name).delete()
-    return Status(204, None)
+def delete_declared(request: HttpRequest, namespace: Path[Text], name: Path[Text]) -> DeclaredShown:  # noqa: ARG001
+    """With its versions. The answer is what it was, and so is what stays in /security/changes."""
+    agent = _agent(namespace, name)
+    was = _shown(agent, declared_checks.judge_in_force())
+    agent.delete()
+    return was
 
 
 @router.get(
