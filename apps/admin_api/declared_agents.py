@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Max, QuerySet
 from django.http import HttpRequest
 from ninja import Path, Query, Router, Schema, Status
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from apps.admin_api.answers import NOT_FOUND, REFUSALS, Body, Page, Paging, Text, page
 from apps.admin_api.authentication import OperatorAuth
@@ -22,8 +22,18 @@ from apps.upstreams.models import Upstream
 
 router = Router()
 
-LongText = Annotated[str, StringConstraints(max_length=100_000, pattern=r"^[^\x00]*$")]
-Texts = Annotated[list[Text], Field(max_length=200)]
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a text has no NUL character in it")
+    return text
+
+
+# Not by a pattern, as short texts are: whoever makes requests from the description would take seconds for a long one.
+LongText = Annotated[str, StringConstraints(max_length=100_000), AfterValidator(_without_nul)]
+Texts = Annotated[
+    list[Annotated[str, StringConstraints(max_length=200), AfterValidator(_without_nul)]], Field(max_length=200)
+]
 Stage = Literal["draft", "live", "disabled"]
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
@@ -70,7 +80,7 @@ class DeclaredFields(Body):
     on_disconnect: Literal["cancel", "drain"] = Field("cancel", description="When the client leaves.")
     listed: bool = True
     greeting: LongText = ""
-    icon: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")] = ""
+    icon: LongText = ""
     tags: Texts = []
     aliases: Texts = []
     stage: Stage = Field("draft", description="Only live ones answer clients.")

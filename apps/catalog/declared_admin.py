@@ -26,6 +26,7 @@ from apps.catalog import declared_checks, declared_trial, declared_versions
 from apps.catalog.declared_form import DeclaredAgentForm
 from apps.catalog.diagnostics import Problem
 from apps.catalog.models import DeclaredAgent, DeclaredVersion
+from apps.catalog.version_page import age
 from apps.tools.in_force import matching
 
 Stage = DeclaredAgent.Stage
@@ -205,6 +206,7 @@ class DeclaredAgentAdmin(ModelAdmin):
             "stage_colour": STAGE_COLOURS[Stage(agent.stage)],
             "problems": declared_checks.problems(agent),
             "newest": newest,
+            "newest_for": age(newest.at) if newest else "",
             "may_change": self.has_change_permission(request, agent),
         }
 

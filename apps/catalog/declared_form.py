@@ -112,7 +112,14 @@ class DeclaredAgentForm(forms.ModelForm):
             "tool_choice", "parallel_tool_calls", "response_format", "max_turns", "run_timeout", "on_disconnect",
             "listed", "greeting", "icon", "tags", "aliases", "stage",
         ]  # fmt: skip
-        widgets = {"namespace": SuggestingInput(), "model": SuggestingInput(), "tool_choice": SuggestingInput()}
+        widgets = {
+            "namespace": SuggestingInput(),
+            "description": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+            "instructions": UnfoldAdminTextareaWidget(attrs={"rows": 12}),
+            "model": SuggestingInput(),
+            "tool_choice": SuggestingInput(),
+            "greeting": UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

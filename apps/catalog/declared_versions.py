@@ -10,6 +10,7 @@ from django.db import transaction
 
 from apps.catalog.declared_checks import check
 from apps.catalog.models import DeclaredAgent, DeclaredVersion
+from apps.catalog.version_page import age
 from apps.core import json
 from apps.upstreams.models import Upstream
 
@@ -70,6 +71,11 @@ class Step:
     changes: tuple[FieldChange, ...]
     is_first: bool
     is_current: bool
+
+    @property
+    def made_for(self) -> str:
+        """How long it is there, such as 3 hours."""
+        return age(self.version.at)
 
 
 def steps(agent: DeclaredAgent, *, most: int = 50) -> Iterator[Step]:
