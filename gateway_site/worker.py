@@ -17,6 +17,8 @@ from apps.execution.past_use import past_use
 from apps.execution.recording import runs
 from apps.observability import error_ring
 from apps.openai_api import draining
+from apps.tools import http as http_tools
+from apps.tools.refresh import read_functions_beside
 from apps.upstreams import transport
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,7 @@ class Worker:
             sdk_runner.install()
             governed_tools.install()
             transport.open_session()
+            http_tools.open_sessions()
             self._config = live_config.Poller()
             self._discovery = Discovery()
             this_worker.enter(discovery_mode)
@@ -69,6 +72,7 @@ class Worker:
             runs.start()
             key_uses.start()
             error_ring.start()
+            read_functions_beside()
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -88,6 +92,7 @@ class Worker:
         await asyncio.to_thread(error_ring.stop)
         await asyncio.to_thread(self._config.stop)
         await transport.close_session()
+        await http_tools.close_sessions()
         log.info("worker_stopped", runs_lost=lost)
 
 

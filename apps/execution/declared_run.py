@@ -21,9 +21,11 @@ from apps.execution.tool_offer import offer_for
 from apps.execution.tool_round import make_calls
 from apps.execution.usage import usage_of
 from apps.upstreams import road
-from apps.upstreams.chat_stream import ChunkStream
+from apps.upstreams.chat_stream import ChunkStream, whole_chunk
+from apps.upstreams.dialect import adapt
 from apps.upstreams.routing import route
 
+_PATH: Final = "/chat/completions"
 _ASK_ALONE: Final = (
     "The tool '{name}' was not called: a person has to approve it, who can be asked only when the same answer calls no "
     "tool of the user's own program. Call it again by itself."
@@ -37,7 +39,7 @@ async def run_declared(order: DeclaredOrder) -> AsyncGenerator[RunEvent, None]:
     """
     seconds = order.options.run_timeout or settings.GATEWAY_RUN_TIMEOUT
     with callers.working_for(order.subject, order.agent_id, "", order.run_id):
-        async with aclosing(in_time(_Run(order).events(), seconds)) as events:
+        async with aclosing(in_time(_Run(order).events(), seconds, streamed=order.streamed)) as events:
             async for event in events:
                 yield event
 
@@ -91,23 +93,32 @@ class _Run:
         return Turn(self._offer.client, reference=reference, follows_text=self._has_told_text)
 
     async def _asked(self, turn: Turn, *, is_first: bool, is_last: bool) -> AsyncGenerator[RunEvent, None]:
-        opened = await road.open_chat(route(None), self._body(is_first=is_first, is_last=is_last))
-        stream = ChunkStream(opened, self._order.calls)
+        body = self._body(is_first=is_first, is_last=is_last)
+        if self._order.streamed:
+            async for event in self._told_by_stream(turn, body):
+                yield event
+        else:  # a stream that nobody sees costs twice as much as the answer
+            seconds = self._order.options.run_timeout
+            answered = await road.ask_whole(route(None), _PATH, body, adapt=adapt, timeout=seconds)
+            for event in turn.read(whole_chunk(answered, body["messages"])):
+                yield event
+        self._has_told_text = turn.has_told_text
+
+    async def _told_by_stream(self, turn: Turn, body: dict[str, Any]) -> AsyncGenerator[RunEvent, None]:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        stream = ChunkStream(await road.open_chat(route(None), body), self._order.calls)
         try:
             async for chunk in stream:
                 for event in turn.read(chunk):
                     yield event
         finally:
             await stream.aclose()
-        self._has_told_text = turn.has_told_text
 
-    def _body(self, *, is_first: bool, is_last: bool) -> Mapping[str, Any]:
+    def _body(self, *, is_first: bool, is_last: bool) -> dict[str, Any]:
         return {
             **self._parameters,
             **self._offer.parameters(is_first=is_first, is_last=is_last),
             "messages": [*self._system, *self._dialogue.messages],
-            "stream": True,
-            "stream_options": {"include_usage": True},
         }
 
     # --- the tools ---------------------------------------------------------------------------------------------------

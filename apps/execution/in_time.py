@@ -21,17 +21,20 @@ _UNDER_WAY_AFTER: Final = 1.0  # seconds
 _TOLD: Final = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ClientToolCall, ApprovalWanted, Forwarded})
 
 
-async def in_time(events: AsyncGenerator[RunEvent, None], seconds: float) -> AsyncGenerator[RunEvent, None]:
-    """The same events, and UnderWay when there was nothing to tell a client for a second.
+async def in_time(
+    events: AsyncGenerator[RunEvent, None], seconds: float, *, streamed: bool
+) -> AsyncGenerator[RunEvent, None]:
+    """The same events; with `streamed` also UnderWay, when there was nothing to tell a client for a second.
 
     After `seconds` the run is cancelled, and UpstreamTimeout raised. Closing this closes `events`.
     """
     deadline = _Deadline(seconds)
     try:
         async with aclosing(events):
-            async with aclosing(_until_told(events)) as beginning:
-                while (event := await deadline.kept(beginning)) is not None:
-                    yield event
+            if streamed:
+                async with aclosing(_until_told(events)) as beginning:
+                    while (event := await deadline.kept(beginning)) is not None:
+                        yield event
             while (event := await deadline.kept(events)) is not None:
                 yield event
     finally:

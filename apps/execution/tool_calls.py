@@ -37,8 +37,7 @@ async def call_allowed(tool: Tool, arguments: str) -> ToolOutput:
         caller.tool_calls[tool.name] += 1
     with under_way(_SOURCES[tool.kind], tool.name, tool.source) as call:
         output = await invoke(tool, arguments)
-        if output.is_error:
-            call.made(Outcome.ERROR)
+        call.made(output.outcome or (Outcome.ERROR if output.is_error else Outcome.OK))
     return output
 
 

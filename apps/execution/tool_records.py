@@ -3,6 +3,7 @@
 Every kind of call ends here: `observed` is the place for whoever wants to hear of all of them.
 """
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ class Source(StrEnum):
 
 
 class Outcome(StrEnum):
+    """The gateway's own tools have further words for what goes wrong, such as timeout: CallFailed."""
+
     OK = "ok"
     ERROR = "error"  # it failed, or took too long
     DENIED = "denied"  # by a rule
@@ -53,7 +56,7 @@ class ToolCallRecord:
     agent_id: str
     key_id: int
     run_id: str
-    outcome: Outcome
+    outcome: str
     duration_ms: float | None
 
 
@@ -75,10 +78,11 @@ _SECONDS = Histogram(
 def observed(record: ToolCallRecord) -> None:
     """Tell of the call."""
     name = _names.label(record.tool)
-    _CALLS.labels(name, record.source.value, record.outcome.value).inc()
-    if record.duration_ms is not None and record.outcome in _MADE:
+    _CALLS.labels(name, record.source.value, record.outcome).inc()
+    if record.duration_ms is not None and record.outcome not in _REFUSED:
         _SECONDS.labels(name, record.source.value).observe(record.duration_ms / 1000)
-    log.info(
+    log.log(
+        logging.INFO if record.outcome in _QUIET else logging.WARNING,
         "tool_call_finished",
         source=record.source.value,
         tool=record.tool,
@@ -86,12 +90,13 @@ def observed(record: ToolCallRecord) -> None:
         agent=record.agent_id,
         key_id=record.key_id,
         run_id=record.run_id,
-        outcome=record.outcome.value,
+        outcome=record.outcome,
         duration_ms=record.duration_ms and round(record.duration_ms, 1),
     )
 
 
-_MADE: Final = frozenset({Outcome.OK, Outcome.ERROR, Outcome.CANCELLED})
+_REFUSED: Final = frozenset({Outcome.DENIED, Outcome.LIMIT, Outcome.MISSING})
+_QUIET: Final = frozenset({Outcome.OK, Outcome.CANCELLED, Outcome.DENIED, "cached"})  # a denial has its own warning
 
 
 class ToolCall:
@@ -106,13 +111,13 @@ class ToolCall:
         self._began = perf_counter()
         self._is_told = False
 
-    def refused(self, outcome: Outcome) -> None:
+    def refused(self, outcome: str) -> None:
         self._tell(outcome, 0.0)
 
-    def made(self, outcome: Outcome) -> None:
+    def made(self, outcome: str) -> None:
         self._tell(outcome, (perf_counter() - self._began) * 1000)
 
-    def made_elsewhere(self, outcome: Outcome) -> None:
+    def made_elsewhere(self, outcome: str) -> None:
         """By the model's provider."""
         self._tell(outcome, None)
 
@@ -120,7 +125,7 @@ class ToolCall:
         """It was not made yet: a person has to approve it first."""
         self._is_told = True
 
-    def _tell(self, outcome: Outcome, duration_ms: float | None) -> None:
+    def _tell(self, outcome: str, duration_ms: float | None) -> None:
         if self._is_told:
             return
         self._is_told = True
@@ -133,7 +138,7 @@ class ToolCall:
                 agent_id=caller.agent_id if caller else "",
                 key_id=caller.subject.key.id if caller else 0,
                 run_id=caller.run_id if caller else "",
-                outcome=outcome,
+                outcome=str(outcome),
                 duration_ms=duration_ms,
             )
         )

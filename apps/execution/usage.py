@@ -1,4 +1,4 @@
-"""What a run used, summed over its model calls."""
+"""What a run used, by the calls to models that it made."""
 
 from apps.execution.events import Usage
 from apps.upstreams.calls import CallLog, ModelCall

@@ -60,6 +60,7 @@ async def _declared_order(
         parameters=chosen(request),
         client_tools=request.tools or (),
         tool_choice=request.tool_choice,
+        streamed=bool(request.stream),
         resumption=resumption,
         subject=subject,
     )

@@ -5,7 +5,7 @@ sees them all, because tasks and worker threads inherit it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,10 +30,24 @@ class ModelCall:
     estimated: bool = True
     finish_reason: str | None = None
 
+    def report(self, usage: Mapping[str, Any]) -> None:
+        """Take over what a server reported, whose members may be missing or null."""
+        self.estimated = False
+        self.prompt_tokens, self.completion_tokens = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
+        self.cached_tokens = number(usage.get("prompt_tokens_details"), "cached_tokens")
+        self.reasoning_tokens = number(usage.get("completion_tokens_details"), "reasoning_tokens")
+
     def estimate(self, sent: Any, received: int) -> None:
         """Guess the tokens of a call whose server reported none, or that was cut short."""
+        self.estimated = True
         self.prompt_tokens = len(encode(sent)) // _CHARACTERS_PER_TOKEN
         self.completion_tokens = received
+
+
+def number(counts: Any, name: str) -> int:
+    """A count among those that a server reports; 0 where there is none."""
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return int(value) if isinstance(value, int | float) else 0
 
 
 def _nothing_waits() -> int:

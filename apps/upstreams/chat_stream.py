@@ -13,8 +13,9 @@ from openai.types.chat import chat_completion_chunk
 from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
-from apps.upstreams.calls import CallLog, text_may_join
-from apps.upstreams.road import Opened
+from apps.upstreams.calls import CallLog, number, text_may_join
+from apps.upstreams.refusals import failure
+from apps.upstreams.road import Answered, Opened
 from apps.upstreams.routing import Target
 
 ErrorOf = Callable[[GatewayError, Target], Exception]
@@ -64,6 +65,7 @@ class ChunkStream:
     """An async iterator of chunks with `aclose()`. Raises UpstreamError, or what `error_of` makes of it."""
 
     def __init__(self, opened: Opened, log: CallLog | None = None, *, error_of: ErrorOf | None = None) -> None:
+        self._opened = opened
         self._target = opened.target
         self._call = opened.call
         self._log = log
@@ -98,8 +100,10 @@ class ChunkStream:
                 for chunk in chunks:
                     yield chunk
             if self._call.finish_reason is None and not self._source.is_complete:
-                raise UpstreamUnreachable(
-                    f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
+                raise self._opened.broken(
+                    UpstreamUnreachable(
+                        f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
+                    )
                 )
             if self._reported:
                 yield Chunk(choices=[], usage=_usage(self._reported))
@@ -108,7 +112,7 @@ class ChunkStream:
                 raise
             raise self._error_of(error, self._target) from error
         finally:
-            self._count(_usage(self._reported) if self._reported else None)
+            self._count()
 
     def _read(self, events: list[bytes]) -> Iterator[Chunk]:
         """The chunks that are handed on; usage comes on the last one, or with running totals on every one."""
@@ -125,13 +129,14 @@ class ChunkStream:
         try:
             chunk = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamError(
-                f"Upstream '{self._target.slug}' sent something that is not a chat completion chunk: {data[:80]!r}",
-                code="upstream_garbage",
+            raise self._opened.broken(
+                UpstreamError(
+                    f"Upstream '{self._target.slug}' sent something that is not a chat completion chunk: {data[:80]!r}",
+                    code="upstream_garbage",
+                )
             ) from error
         if chunk.error:
-            said = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
-            raise UpstreamError(f"Upstream '{self._target.slug}' failed in the middle of its answer: {said}")
+            raise self._opened.broken(failure(self._target, {"error": chunk.error}))
         return chunk
 
     def _mend(self, choice: Choice) -> None:
@@ -143,16 +148,29 @@ class ChunkStream:
         if choice.delta is not None and choice.delta.tool_calls:
             self._tool_calls.mend(choice.delta.tool_calls)
 
-    def _count(self, usage: CompletionUsage | None) -> None:
-        call = self._call
-        if usage:
-            call.estimated = False
-            call.prompt_tokens, call.completion_tokens = usage.prompt_tokens, usage.completion_tokens
-            call.cached_tokens = usage.prompt_tokens_details.cached_tokens or 0 if usage.prompt_tokens_details else 0
-            details = usage.completion_tokens_details
-            call.reasoning_tokens = details.reasoning_tokens or 0 if details else 0
+    def _count(self) -> None:
+        if self._reported:
+            self._call.report(self._reported)
         else:
-            call.estimate(self._body["messages"], self._received)
+            self._call.estimate(self._body["messages"], self._received)
+
+
+def whole_chunk(answered: Answered, messages: list[dict[str, Any]]) -> Chunk:
+    """A whole answer as the one chunk of a stream, as sound as those. Raises UpstreamError."""
+    slug = answered.target.slug
+    try:
+        chunk = _decode(answered.data)
+    except msgspec.DecodeError as error:
+        raise UpstreamError(
+            f"Upstream '{slug}' sent an answer of another shape: {error}", code="upstream_garbage"
+        ) from error
+    if not chunk.choices:
+        raise UpstreamError(f"Upstream '{slug}' sent an answer without choices.", code="upstream_garbage")
+    choice = chunk.choices[0]
+    choice.delta = choice.message or choice.delta
+    if choice.delta is not None and choice.delta.tool_calls:
+        _ToolCallIds(messages).mend(choice.delta.tool_calls)
+    return chunk
 
 
 def joined(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -223,25 +241,12 @@ class _ToolCallIds:
 
 def _usage(reported: dict[str, Any]) -> CompletionUsage:
     """Servers leave members out or say null; the SDK wants numbers."""
-    prompt, completion = _number(reported.get("prompt_tokens")), _number(reported.get("completion_tokens"))
-    prompt_details, completion_details = (
-        reported.get("prompt_tokens_details"),
-        reported.get("completion_tokens_details"),
-    )
+    prompt, completion = number(reported, "prompt_tokens"), number(reported, "completion_tokens")
+    details = reported.get("prompt_tokens_details"), reported.get("completion_tokens_details")
     return CompletionUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        total_tokens=_number(reported.get("total_tokens")) or prompt + completion,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=_number(_member(prompt_details, "cached_tokens"))),
-        completion_tokens_details=CompletionTokensDetails(
-            reasoning_tokens=_number(_member(completion_details, "reasoning_tokens"))
-        ),
+        total_tokens=number(reported, "total_tokens") or prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=number(details[0], "cached_tokens")),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=number(details[1], "reasoning_tokens")),
     )
-
-
-def _number(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0
-
-
-def _member(details: Any, name: str) -> Any:
-    return details.get(name) if isinstance(details, dict) else None

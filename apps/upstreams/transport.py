@@ -5,11 +5,9 @@ loops, and a drop-in may run its own loop in a tool's thread.
 """
 
 import asyncio
-import json
-import math
 import socket
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -17,14 +15,15 @@ import aiohttp
 from apps.core.errors import UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
 from apps.core.json import encode
 from apps.upstreams import demo
+from apps.upstreams.answer_stream import AnswerStream, all_of
+from apps.upstreams.capacity import Place
 from apps.upstreams.models import Kind
+from apps.upstreams.refusals import look_at, refusal
 from apps.upstreams.routing import Target
 
-# Statuses that tell the caller something about its own request; everything else of 4xx is between us and the server.
-CALLERS_FAULT: Final = frozenset({400, 404, 413, 422, 429})
-_MAX_LINE = 32 * 1024 * 1024
-_DONE: Final = b"[DONE]"
-_DEMO_PAUSE = 0.012  # seconds between the demo's words, so that streaming can be seen
+_DEMO_PAUSE: Final = 0.012  # seconds between the demo's words, so that streaming can be seen
+
+Answer = TypeVar("Answer")
 
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
 
@@ -52,156 +51,113 @@ async def close_session() -> None:
         await session.close()
 
 
-class AnswerStream:
-    """The answer's events as raw JSON, those of one read together: they are there at once, and may be taken as one.
-
-    Whoever has one must `aclose()` it; closing early ends the connection.
-    """
-
-    def __init__(
-        self, target: Target, response: aiohttp.ClientResponse, own_session: aiohttp.ClientSession | None
-    ) -> None:
-        self._target = target
-        self._response = response
-        self._own_session = own_session
-        self.is_complete = False  # the server said [DONE]
-
-    def __aiter__(self) -> AsyncIterator[list[bytes]]:
-        return self._events()
-
-    async def aclose(self) -> None:
-        self._response.close()
-        if self._own_session:
-            await self._own_session.close()
-
-    async def _events(self) -> AsyncIterator[list[bytes]]:
-        rest = b""
-        patience = self._target.first_event_timeout
-        while data := await self._read(patience):
-            patience = self._target.silence_timeout
-            # Split on the line feed alone: U+2028 and friends may stand inside a JSON string.
-            lines = (rest + data).split(b"\n") if rest else data.split(b"\n")
-            rest = lines.pop()
-            if len(rest) > _MAX_LINE:
-                raise UpstreamError(f"Upstream '{self._target.slug}' sent a line of over {_MAX_LINE} bytes.")
-            if events := self._events_in(lines):
-                yield events
-            if self.is_complete:
-                await self.finish()
-                return
-        if event := rest.removeprefix(b"data:").strip():
-            if event == _DONE:
-                self.is_complete = True
-            else:  # the last line lacks its end, or a server that knows no streams sent the whole answer
-                yield [event]
-
-    def _events_in(self, lines: list[bytes]) -> list[bytes]:
-        events: list[bytes] = []
-        for line in lines:
-            if line.startswith(b"data:"):
-                event = line[5:].strip()
-                if event == _DONE:
-                    self.is_complete = True
-                    break
-                if event:
-                    events.append(event)
-            elif line.startswith(b"{"):  # some servers report an error as a bare line
-                events.append(line)
-        return events
-
-    async def _read(self, patience: float) -> bytes:
-        content = self._response.content
-        try:
-            if waiting := content.read_nowait():  # spares a timer where nothing is waited for
-                return waiting
-            async with asyncio.timeout(patience):
-                return await content.readany()
-        except TimeoutError as error:
-            raise UpstreamTimeout(
-                f"Upstream '{self._target.slug}' was silent for {patience:g} s in the middle of its answer.",
-                code="upstream_silent",
-            ) from error
-        except aiohttp.ClientError as error:
-            raise UpstreamUnreachable(
-                f"Upstream '{self._target.slug}' closed the connection in the middle of its answer.",
-                code="upstream_cut",
-            ) from error
-
-    async def finish(self) -> None:
-        """Read to the end of the body, which follows at once, so that the connection can serve again."""
-        try:
-            async with asyncio.timeout(0.05):
-                while await self._response.content.readany():
-                    pass
-        except (TimeoutError, aiohttp.ClientError):
-            pass  # the answer is whole; only the connection is lost
-
-
 class _DemoStream:
     """The built-in demo, without HTTP."""
 
     is_complete = True
+    place: Place | None = None
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self._chunks = demo.chunks(body)
+    def __init__(self, chunks: Iterable[dict[str, Any]]) -> None:
+        self._chunks = chunks
 
     async def __aiter__(self) -> AsyncIterator[list[bytes]]:
         for chunk in self._chunks:
             yield [encode(chunk)]
             await asyncio.sleep(_DEMO_PAUSE)
 
-    async def aclose(self) -> None:
+    async def finish(self) -> None:
         return
 
+    async def aclose(self) -> None:
+        if self.place:
+            self.place.leave()
 
-async def open_chat(
+
+async def open_stream(
     target: Target,
+    path: str,
     body: dict[str, Any],
     *,
-    headers: Mapping[str, str] | None = None,
-    query: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str],
+    query: Mapping[str, Any],
+    patience: float,
 ) -> AnswerStream | _DemoStream:
-    """Post a streamed chat completion; returns when the server has accepted it. `headers` and `query` are the caller's.
+    """Post a request for a stream; returns when its first event is there. `headers` and `query` are the caller's.
 
-    Raises UpstreamUnreachable, UpstreamTimeout, UpstreamRejected (the caller's fault, with the server's status and
-    message) or UpstreamError (the server's or the operator's).
+    Raises UpstreamUnreachable, UpstreamTimeout (after `patience` seconds), UpstreamRejected (the caller's fault, with
+    the server's status and message) or UpstreamError (the server's or the operator's).
     """
-    if target.kind == Kind.DEMO and not target.base_url:
-        return _open_demo(body)
-    return await _open(target, "/chat/completions", body, headers or {}, query or {})
-
-
-async def open_responses(
-    target: Target,
-    body: dict[str, Any],
-    *,
-    headers: Mapping[str, str] | None = None,
-    query: Mapping[str, Any] | None = None,
-) -> AnswerStream:
-    """The same for a streamed request to the Responses API."""
-    return await _open(target, "/responses", body, headers or {}, query or {})
-
-
-async def _open(
-    target: Target, path: str, body: dict[str, Any], headers: Mapping[str, str], query: Mapping[str, Any]
-) -> AnswerStream:
-    session = _sessions.get(asyncio.get_running_loop())
-    own_session = None
-    if session is None:
-        session = own_session = _new_session()
+    if _is_built_in(target):
+        return _DemoStream(_by_demo(demo.chunks, target, path, body))
+    session, own_session = _session()
+    response = None
     try:
-        response = await _post(session, target, path, body, headers, query)
-        await _accept(target, response)
-    except BaseException:
+        async with asyncio.timeout(patience):
+            response = await _post(session, target, path, body, headers, query)
+            await _accept(target, response)
+            stream = AnswerStream(target, response, own_session)
+            await stream.begin()
+            return stream
+    except BaseException as error:
+        if response is not None:
+            response.close()
         if own_session:
             await own_session.close()
+        if isinstance(error, TimeoutError):
+            raise UpstreamTimeout(
+                f"Upstream '{target.slug}' did not begin to answer within {target.first_event_timeout:g} s."
+            ) from error
         raise
-    return AnswerStream(target, response, own_session)
 
 
-def _open_demo(body: dict[str, Any]) -> _DemoStream:
+async def ask(
+    target: Target,
+    path: str,
+    body: dict[str, Any],
+    *,
+    headers: Mapping[str, str],
+    query: Mapping[str, Any],
+    patience: float,
+) -> bytes:
+    """Post a request for a whole answer, a JSON object of at most MAX_ANSWER bytes. Raises as `open_stream` does."""
+    if _is_built_in(target):
+        return encode(_by_demo(demo.completion, target, path, body))
+    session, own_session = _session()
+    response = None
     try:
-        return _DemoStream(body)
+        async with asyncio.timeout(patience):
+            response = await _post(session, target, path, body, headers, query)
+            await _accept(target, response)
+            answer = await all_of(target, response)
+    except TimeoutError as error:
+        raise UpstreamTimeout(f"Upstream '{target.slug}' did not answer within {patience:.3g} s.") from error
+    finally:
+        if response is not None:
+            response.close()  # of an answer that was read to its end, the connection has gone back already
+        if own_session:
+            await own_session.close()
+    look_at(target, answer)
+    return answer
+
+
+def _session() -> tuple[aiohttp.ClientSession, aiohttp.ClientSession | None]:
+    """The running loop's; where it has none, one that serves a single call, told twice."""
+    session = _sessions.get(asyncio.get_running_loop())
+    if session is not None:
+        return session, None
+    session = _new_session()
+    return session, session
+
+
+def _is_built_in(target: Target) -> bool:
+    return target.kind == Kind.DEMO and not target.base_url
+
+
+def _by_demo(answer: Callable[[dict[str, Any]], Answer], target: Target, path: str, body: dict[str, Any]) -> Answer:
+    if path != "/chat/completions":
+        raise UpstreamRejected(f"Upstream '{target.slug}' says: The demo has no {path}.", status=404)
+    try:
+        return answer(body)
     except demo.DemoRequestError as error:
         raise UpstreamRejected(str(error), status=400) from error
 
@@ -218,29 +174,34 @@ async def _post(
     if target.secret:
         own["Authorization"] = f"Bearer {target.secret}"
     try:
-        async with asyncio.timeout(target.first_event_timeout):
-            return await session.post(
-                f"{target.base_url}{path}",
-                data=encode(body),
-                headers={**headers, **own},
-                params=query,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.connect_timeout),
+        return await session.post(
+            f"{target.base_url}{path}",
+            data=encode(body),
+            headers={**headers, **own},
+            params=query,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.connect_timeout),
+        )
+    except aiohttp.ServerTimeoutError as error:
+        raise _unreached(
+            UpstreamTimeout(
+                f"Upstream '{target.slug}' did not accept a connection within {target.connect_timeout:g} s."
             )
-    except (aiohttp.ServerTimeoutError, TimeoutError) as error:
-        connecting = isinstance(error, aiohttp.ServerTimeoutError)
-        seconds = target.connect_timeout if connecting else target.first_event_timeout
-        what = "accept a connection" if connecting else "begin to answer"
-        raise UpstreamTimeout(f"Upstream '{target.slug}' did not {what} within {seconds:g} s.") from error
+        ) from error
     except aiohttp.ClientConnectorError as error:
         why = "its host name is not known" if isinstance(error.os_error, socket.gaierror) else "nothing listens there"
-        raise UpstreamUnreachable(
-            f"Upstream '{target.slug}' cannot be reached: {why}. Is the server started?"
+        raise _unreached(
+            UpstreamUnreachable(f"Upstream '{target.slug}' cannot be reached: {why}. Is the server started?")
         ) from error
     except (aiohttp.ClientError, OSError) as error:
         raise UpstreamUnreachable(
             f"Upstream '{target.slug}' closed the connection without an answer ({type(error).__name__})."
         ) from error
+
+
+def _unreached(error: UpstreamError) -> UpstreamError:
+    error.reached = False
+    return error
 
 
 async def _accept(target: Target, response: aiohttp.ClientResponse) -> None:
@@ -260,49 +221,4 @@ async def _accept(target: Target, response: aiohttp.ClientResponse) -> None:
         text = ""
     finally:
         response.close()
-    raise _refusal(target, response, text)
-
-
-def _refusal(target: Target, response: aiohttp.ClientResponse, text: str) -> UpstreamError:
-    refusal = _meaning(target, response, _message_in(text))
-    refusal.answered = response.status
-    return refusal
-
-
-def _meaning(target: Target, response: aiohttp.ClientResponse, said: str) -> UpstreamError:
-    status = response.status
-    if status in (401, 403):
-        return UpstreamError(
-            f"Upstream '{target.slug}' refused the gateway's secret ({status}). Enter it again in the admin.",
-            code="upstream_unauthorised",
-        )
-    if status not in CALLERS_FAULT:
-        return UpstreamError(f"Upstream '{target.slug}' failed with status {status}: {said or 'no reason given'}")
-    message = f"Upstream '{target.slug}' says: {said or f'status {status}'}"
-    return refused(message, status, response.headers.get("Retry-After"))
-
-
-def refused(message: str, status: int, retry_after: str | None) -> UpstreamRejected:
-    """A server's refusal of the caller's own request, with its status and the header Retry-After."""
-    code = "rate_limit_exceeded" if status == 429 else None
-    return UpstreamRejected(message, status=status, code=code, retry_after=_seconds(retry_after))
-
-
-def _message_in(text: str) -> str:
-    """The reason in an error body of any of the shapes that servers use."""
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return text.strip()[:500]
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("detail") or error
-    return (error if isinstance(error, str) else json.dumps(error))[:500]
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    try:
-        seconds = float(retry_after or "nan")
-    except ValueError:  # the HTTP-date form: rare, and the caller's own back-off will do
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    raise refusal(target, response.status, response.headers, text)

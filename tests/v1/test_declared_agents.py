@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes.scripted_upstream import Answer, ScriptedUpstream, call, calls, piece, roles, says
 from tests.harness import GatewayServer, Template, eventually
+from tests.harness.asking import ask_streamed, ask_whole
 
 AGENT = "desk/helper"
 LOCATE = {
@@ -188,19 +189,26 @@ def test_text_of_the_model_streams_before_its_end(desk: GatewayServer, upstream:
         assert [text for text in texts if text] == ["last"]
 
 
-def test_reasoning_refusal_and_cut_answers_are_told(ask: Ask, upstream: ScriptedUpstream) -> None:
+@pytest.mark.parametrize("asked", [ask_whole, ask_streamed])
+def test_reasoning_refusal_and_cut_answers_are_told(
+    asked: Any, desk: GatewayServer, upstream: ScriptedUpstream
+) -> None:
     upstream.will(
         Answer([{"reasoning": "Hm."}, {"content": "So"}], "length"),
         Answer([{"refusal": "No."}]),
         Answer([{"content": "half"}], "content_filter"),
+        calls(call("search"), text=["I will"], finish_reason="length"),
     )
 
-    thought, refused, filtered = ask("1"), ask("2"), ask("3")
+    told = [asked(desk.openai(), AGENT, "Hi") for _ in range(4)]
 
-    assert thought.choices[0].message.reasoning_content == "Hm."
-    assert said(thought) == ("So", "length")
-    assert (refused.choices[0].message.refusal, refused.choices[0].finish_reason) == ("No.", "stop")
-    assert said(filtered) == ("half", "content_filter")
+    assert [(one.content, one.finish_reason, one.refusal, one.reasoning) for one in told] == [
+        ("So", "length", None, "Hm."),
+        ("", "stop", "No.", ""),
+        ("half", "content_filter", None, ""),
+        ("I will", "length", None, ""),
+    ]
+    assert upstream.called == []
 
 
 def test_images_and_history_reach_the_model_as_they_are(ask: Ask, upstream: ScriptedUpstream) -> None:
@@ -358,7 +366,7 @@ def test_last_model_call_is_offered_no_tools_and_a_run_without_answer_ends(
 def test_tool_that_a_rule_denies_is_not_offered_and_not_called(
     ask: Ask, upstream: ScriptedUpstream, desk: GatewayServer
 ) -> None:
-    rule = desk.operator.make("access.ToolRule", effect="deny", tool="search", note="Not today.")
+    rule = desk.operator.make("access.ToolRule", effect="deny", pattern="search", note="Not today.")
     try:
         upstream.will(says("-"))
         eventually(lambda: ask_names(ask, upstream), ["weather", "launch", "land"])
@@ -425,6 +433,38 @@ def test_client_that_leaves_ends_the_call_of_a_tool(desk: GatewayServer, upstrea
     eventually(lambda: upstream.left, ["/tools/search"])
     upstream.answers_tool("search", {"found": ["one"]})
     assert desk.wait_for_run(id=chunk.id)["outcome"] == "cancelled"
+
+
+def test_headers_leave_while_a_tool_is_still_silent(desk: GatewayServer, upstream: ScriptedUpstream) -> None:
+    gate = threading.Event()
+    upstream.answers_tool("search", {"found": []}, gate=gate)
+    upstream.will(calls(call("search")), says("Nothing."))
+
+    with desk.openai().chat.completions.with_streaming_response.create(
+        model=AGENT,
+        messages=user("Go"),  # type: ignore[arg-type]
+        stream=True,
+    ) as response:
+        is_open_before_the_tool = response.status_code == 200 and not gate.is_set()
+        gate.set()
+        body = response.read().decode()
+
+    assert is_open_before_the_tool
+    assert '"content":"Nothing."' in body
+    upstream.answers_tool("search", {"found": ["one"]})
+
+
+def test_instructions_are_filled_in(desk: GatewayServer, upstream: ScriptedUpstream) -> None:
+    agent = declare(desk, "polite", title="The Desk", instructions="You are {{agent}}, for {{user}}. {{x}}")
+    upstream.will(says("Hi."))
+
+    whole(desk.openai(), [{"role": "system", "content": "{{agent}}"}, *user("{{user}}")], model=agent)
+
+    assert [one["content"] for one in upstream.asked[0]["messages"]] == [
+        "You are The Desk, for the user. {{x}}",
+        "{{agent}}",
+        "{{user}}",
+    ]
 
 
 def test_run_that_takes_too_long_is_ended(
