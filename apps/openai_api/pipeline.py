@@ -54,7 +54,7 @@ async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionReque
     except BaseException:
         await admission.settle()  # there is no run that would
         raise
-    run = _run(order, subject, streamed=bool(body.stream))
+    run = run_for(order, subject, streamed=bool(body.stream))
     request.cancel_when_client_leaves()
     events = record(execute(order), order, run, admission)
     if order.options.drains:
@@ -88,7 +88,8 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
     return entry.serves
 
 
-def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
+def run_for(order: Order, subject: Subject, *, streamed: bool) -> Run:
+    """The row of a run that begins now; `record` fills it in and writes it."""
     return Run(
         id=order.run_id,
         request_id=request_id.get(),
