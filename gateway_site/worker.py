@@ -16,6 +16,7 @@ from apps.execution import containment, governed_tools, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
 from apps.execution.recording import runs
 from apps.observability import error_ring
+from apps.openai_api import draining
 from apps.tools import http as http_tools
 from apps.tools.refresh import read_functions_beside
 from apps.upstreams import transport
@@ -31,6 +32,8 @@ _TOOL_THREADS = 64
 # Each time the event loop has waited for a socket, it has to get the interpreter back from whichever thread computes: a
 # module that is being imported, a sync tool. At Python's own 5 ms a stream under way would stutter.
 _SWITCH_SECONDS = 0.001
+
+_DRAIN_SECONDS = 10.0  # that a stop waits for runs which go on without their clients
 
 
 def _tame_collector() -> None:
@@ -86,6 +89,7 @@ class Worker:
         await asyncio.to_thread(self._discovery.stop)
         await asyncio.to_thread(refresher.stop)
         await asyncio.to_thread(health_rows.stop)
+        await draining.finish(_DRAIN_SECONDS)
         await mcp_servers.close()
         await keeper.stop()
         await asyncio.to_thread(this_worker.leave)

@@ -7,6 +7,7 @@ from apps.admin_api import (
     changes,
     configuration,
     decisions,
+    declared_agents,
     metrics,
     overrides,
     preview,
@@ -14,7 +15,18 @@ from apps.admin_api import (
     upstreams,
 )
 
-SUBJECTS = (agent_errors, metrics, preview, overrides, configuration, decisions, changes, upstreams, tools)
+SUBJECTS = (
+    agent_errors,
+    declared_agents,
+    metrics,
+    preview,
+    overrides,
+    configuration,
+    decisions,
+    changes,
+    upstreams,
+    tools,
+)
 
 router = Router(tags=["Operators' API"])
 for subject in SUBJECTS:

@@ -49,6 +49,7 @@ class DeclaredOrder(Order):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     client_tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: Any = None  # the client's; None where it sent none
+    streamed: bool = True  # somebody waits for the first event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

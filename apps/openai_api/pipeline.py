@@ -24,11 +24,13 @@ from apps.core.clock import now
 from apps.core.errors import AgentUnavailable, GatewayError
 from apps.core.loop_handler import EventStream, LoopRequest
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
-from apps.execution.execute import execute, usage_of
+from apps.execution.execute import execute
 from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.recording import runs
+from apps.execution.usage import usage_of
 from apps.observability.requests import request_id
+from apps.openai_api.draining import drained
 from apps.openai_api.orders import order_for
 from apps.openai_api.parameters import ignored, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
@@ -52,9 +54,11 @@ async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionReque
     except BaseException:
         await admission.settle()  # there is no run that would
         raise
-    run = _run(order, subject, streamed=bool(body.stream))
+    run = run_for(order, subject, streamed=bool(body.stream))
     request.cancel_when_client_leaves()
     events = record(execute(order), order, run, admission)
+    if order.options.drains:
+        events = drained(events)
     answer = stream if body.stream else whole
     response = await answer(events, run.id, entry.agent_id, body)
     if isinstance(serves, Generation) and (names := ignored(body)):
@@ -84,7 +88,8 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
     return entry.serves
 
 
-def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
+def run_for(order: Order, subject: Subject, *, streamed: bool) -> Run:
+    """The row of a run that begins now; `record` fills it in and writes it."""
     return Run(
         id=order.run_id,
         request_id=request_id.get(),
