@@ -11,6 +11,7 @@ from ninja.parser import Parser
 
 from apps.admin_api.routes import router as admin_router
 from apps.core.errors import GatewayError, InvalidRequest
+from apps.core.loop_handler import LoopRequest
 from apps.openai_api.errors import error_response
 from apps.openai_api.routes import router as openai_router
 from gateway_site.health import router as health_router
@@ -28,6 +29,8 @@ class StrictParser(Parser):
             ) from error
         if not isinstance(body, dict):
             raise InvalidRequest("The request body must be a JSON object.")
+        if isinstance(request, LoopRequest):
+            request.document = body
         return body
 
 

@@ -40,6 +40,7 @@ class LoopRequest(ASGIRequest):
         super().__init__(scope, BytesIO(body or b""))
         self.client_left = False
         self.answer_headers: Mapping[str, str] = {}  # that the answer carries, whether it is a result or an error
+        self.document: Mapping[str, Any] = {}  # what the JSON of the body says, once that has been parsed
         self._receive = receive
         self._content = body
         self._listener: asyncio.TimerHandle | asyncio.Task[None] | None = None

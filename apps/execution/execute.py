@@ -11,14 +11,15 @@ from apps.core.errors import GatewayError
 from apps.execution import callers, mcp_servers
 from apps.execution.agent_run import run_agent, run_built_agent
 from apps.execution.declared_run import run_declared
-from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta, Usage
+from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta
 from apps.execution.failures import judge
 from apps.execution.order import DeclaredOrder, ModuleOrder, Order, PassOrder
 from apps.execution.pass_through import pass_through
 from apps.execution.sdk_runner import own_provider
 from apps.execution.transcript import BETWEEN_MESSAGES
+from apps.execution.usage import usage_of
 from apps.execution.workflow_run import run_workflow
-from apps.upstreams.calls import CallLog, ModelCall, current_calls
+from apps.upstreams.calls import CallLog, current_calls
 from apps.upstreams.routing import Preference, preference
 
 log = structlog.get_logger(__name__)
@@ -82,18 +83,6 @@ async def _judged(order: ModuleOrder, events: AsyncGenerator[RunEvent, None]) ->
                     yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(text)
                 reason, refused = "stop" if verdict.by_model else "content_filter", True
         yield Finished(reason, usage_of(order.calls), refused)
-
-
-def usage_of(log: CallLog) -> Usage:
-    calls: list[ModelCall] = log.calls
-    return Usage(
-        prompt_tokens=sum(call.prompt_tokens for call in calls),
-        completion_tokens=sum(call.completion_tokens for call in calls),
-        cached_tokens=sum(call.cached_tokens for call in calls),
-        reasoning_tokens=sum(call.reasoning_tokens for call in calls),
-        model_calls=len(calls),
-        estimated=any(call.estimated for call in calls),
-    )
 
 
 def _finish_reason(log: CallLog) -> FinishReason:

@@ -1,13 +1,17 @@
 """The two clocks of a run: when its client is told that it goes on, and when it has to end."""
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable
+from typing import Any, TypeVar
 
 from agents import RunResultStreaming
 from django.conf import settings
 
+from apps.catalog.run_options import RunOptions
 from apps.core.errors import UpstreamTimeout
-from apps.execution.events import UnderWay
+from apps.execution.events import RunEvent, UnderWay
+
+T = TypeVar("T")
 
 _UNDER_WAY_AFTER = 1.0  # seconds
 
@@ -15,6 +19,41 @@ _UNDER_WAY_AFTER = 1.0  # seconds
 def when_under_way(queue: "asyncio.Queue[Any]") -> asyncio.TimerHandle:
     """Puts UnderWay into the queue of a run's events after a second, unless it is cancelled."""
     return asyncio.get_running_loop().call_later(_UNDER_WAY_AFTER, queue.put_nowait, UnderWay())
+
+
+async def with_under_way(events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
+    """The same events, with UnderWay before them when the first one takes more than a second."""
+    first = asyncio.ensure_future(anext(events))
+    try:
+        if not (await asyncio.wait({first}, timeout=_UNDER_WAY_AFTER))[0]:
+            yield UnderWay()
+        yield await first
+        async for event in events:
+            yield event
+    finally:
+        if not first.done():
+            first.cancel()
+            await asyncio.wait({first})
+        await events.aclose()
+
+
+class RunTime:
+    """How long a run may still take, by its options or GATEWAY_RUN_TIMEOUT."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._seconds: float = options.run_timeout or settings.GATEWAY_RUN_TIMEOUT
+        self._end = asyncio.get_running_loop().time() + self._seconds
+
+    async def within(self, work: Awaitable[T]) -> T:
+        """What `work` returns. Raises UpstreamTimeout when the time is up before."""
+        timeout = asyncio.timeout_at(self._end)
+        try:
+            async with timeout:
+                return await work
+        except TimeoutError as error:
+            if timeout.expired():
+                raise _too_long(self._seconds) from error
+            raise
 
 
 class Deadline:
@@ -35,6 +74,8 @@ class Deadline:
     def check(self) -> None:
         """Raises UpstreamTimeout when that is why the run has ended."""
         if self._passed:
-            raise UpstreamTimeout(
-                f"The run took longer than {settings.GATEWAY_RUN_TIMEOUT:g} s and was stopped.", code="run_timeout"
-            )
+            raise _too_long(settings.GATEWAY_RUN_TIMEOUT)
+
+
+def _too_long(seconds: float) -> UpstreamTimeout:
+    return UpstreamTimeout(f"The run took longer than {seconds:g} s and was stopped.", code="run_timeout")

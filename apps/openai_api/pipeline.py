@@ -4,7 +4,8 @@ Each word is one call. Streamed and whole answers read the same events; only the
 """
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -25,15 +26,17 @@ from apps.core.errors import AgentUnavailable, GatewayError
 from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
-from apps.execution.execute import execute, usage_of
+from apps.execution.execute import execute
 from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.recording import runs
+from apps.execution.usage import usage_of
 from apps.observability.requests import request_id
+from apps.openai_api import shapes
 from apps.openai_api.orders import order_for
 from apps.openai_api.parameters import ignored, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
-from apps.openai_api.wire import ChunkWriter, Fold
+from apps.openai_api.shapes import Shape, Whole, Writer
 from apps.upstreams.prices import cost
 
 log = structlog.get_logger(__name__)
@@ -41,26 +44,49 @@ log = structlog.get_logger(__name__)
 
 async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionRequest) -> HttpResponseBase:
     """Answer a chat completion. Raises GatewayError for whatever fails before the first event."""
-    entry = resolve(subject, body.model)
-    authorise(subject, Action.CHAT, Target(entry.agent_id))
+    entry = permitted(subject, body.model)
     serves = serving(entry)
     if isinstance(serves, Generation):
         refuse_what_cannot_be_honoured(body)
-    admission = await admit(subject, entry.agent_id)
-    request.answer_headers = admission.headers
-    try:
-        order = await order_for(entry, serves, subject, body, request.body)
-    except BaseException:
-        await admission.settle()  # there is no run that would
-        raise
-    run = _run(order, subject, streamed=bool(body.stream))
-    request.cancel_when_client_leaves()
-    events = record(execute(order), order, run, admission)
-    answer = stream if body.stream else whole
-    response = await answer(events, run.id, entry.agent_id, body)
+    with_usage = bool(body.stream_options and body.stream_options.include_usage)
+    shape = shapes.CHAT if isinstance(serves, PassThrough) else shapes.of_agents(with_usage=with_usage)
+    making = partial(order_for, entry, serves, subject, body, request.document)
+    response = await answer(request, subject, entry, making, shape, streamed=bool(body.stream))
     if isinstance(serves, Generation) and (names := ignored(body)):
         response.headers["x-gateway-ignored"] = ", ".join(names)
     return response
+
+
+async def answer(
+    request: LoopRequest,
+    subject: Subject,
+    entry: Entry,
+    making: Callable[[], Awaitable[Order]],
+    shape: Shape,
+    *,
+    streamed: bool,
+) -> HttpResponseBase:
+    """Admit, execute what is made, stream and record: what all endpoints that run something have in common."""
+    admission = await admit(subject, entry.agent_id)
+    request.answer_headers = admission.headers
+    try:
+        order = await making()
+    except BaseException:
+        await admission.settle()  # there is no run that would
+        raise
+    run = _run(order, subject, shape, streamed=streamed)
+    request.cancel_when_client_leaves()
+    events = record(execute(order), order, run, admission)
+    if streamed:
+        return await stream(events, shape.writer(id=run.id, model=entry.agent_id))
+    return await whole(events, shape.whole(id=run.id, model=entry.agent_id))
+
+
+def permitted(subject: Subject, model: str) -> Entry:
+    """What a model name means, when this caller may use it. Raises ModelNotFound and AccessDenied."""
+    entry = resolve(subject, model)
+    authorise(subject, Action.CHAT, Target(entry.agent_id))
+    return entry
 
 
 def resolve(subject: Subject, model: str) -> Entry:
@@ -85,9 +111,9 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
     return entry.serves
 
 
-def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
+def _run(order: Order, subject: Subject, shape: Shape, *, streamed: bool) -> Run:
     return Run(
-        id=new_id("chatcmpl-"),
+        id=new_id(shape.prefix),
         request_id=request_id.get(),
         agent_id=order.agent_id,
         agent_digest=order.digest,
@@ -101,16 +127,12 @@ def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
     )
 
 
-async def stream(
-    events: AsyncGenerator[RunEvent, None], id: str, model: str, body: ChatCompletionRequest
-) -> EventStream:
+async def stream(events: AsyncGenerator[RunEvent, None], writer: Writer) -> EventStream:
     """An event stream. A failure before there is anything to tell, within a second, is raised instead."""
-    with_usage = bool(body.stream_options and body.stream_options.include_usage)
-    writer = ChunkWriter(id=id, model=model, with_usage=with_usage)
     return EventStream(_frames(await _first_frame(events, writer), events, writer), events.aclose)
 
 
-async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: ChunkWriter) -> bytes:
+async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: Writer) -> bytes:
     """Of the first event that clients are told; a run ends with one at the latest."""
     frame = b""
     async for event in events:
@@ -121,9 +143,7 @@ async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: ChunkWrit
     return writer.opening() + frame
 
 
-async def _frames(
-    first: bytes, events: AsyncGenerator[RunEvent, None], writer: ChunkWriter
-) -> AsyncGenerator[bytes, None]:
+async def _frames(first: bytes, events: AsyncGenerator[RunEvent, None], writer: Writer) -> AsyncGenerator[bytes, None]:
     try:
         yield first
         async for event in events:
@@ -136,13 +156,7 @@ async def _frames(
         yield writer.failure(GatewayError("The gateway itself failed. Its log has the details under this request id."))
 
 
-async def whole(
-    events: AsyncGenerator[RunEvent, None],
-    id: str,
-    model: str,
-    body: ChatCompletionRequest,  # noqa: ARG001  # the same signature as `stream`
-) -> HttpResponse:
-    fold = Fold(id=id, model=model)
+async def whole(events: AsyncGenerator[RunEvent, None], fold: Whole) -> HttpResponse:
     async with contextlib.aclosing(events):
         async for event in events:
             fold.add(event)

@@ -13,7 +13,7 @@ from openai.types.chat import chat_completion_chunk
 from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
-from apps.upstreams.calls import CallLog, text_may_join
+from apps.upstreams.calls import CallLog, member, number, text_may_join
 from apps.upstreams.road import Opened
 from apps.upstreams.routing import Target
 
@@ -70,7 +70,7 @@ class ChunkStream:
         self._source = opened.source
         self._body = opened.body
         self._error_of = error_of
-        self._tool_calls = _ToolCallIds(opened.body["messages"])
+        self._tool_calls = ToolCallIds(opened.body["messages"])
         self._reported: dict[str, Any] | None = None  # usage
         self._received = 0
         self._joins_text = log is not None and text_may_join.get()
@@ -108,7 +108,7 @@ class ChunkStream:
                 raise
             raise self._error_of(error, self._target) from error
         finally:
-            self._count(_usage(self._reported) if self._reported else None)
+            self._count()
 
     def _read(self, events: list[bytes]) -> Iterator[Chunk]:
         """The chunks that are handed on; usage comes on the last one, or with running totals on every one."""
@@ -143,16 +143,11 @@ class ChunkStream:
         if choice.delta is not None and choice.delta.tool_calls:
             self._tool_calls.mend(choice.delta.tool_calls)
 
-    def _count(self, usage: CompletionUsage | None) -> None:
-        call = self._call
-        if usage:
-            call.estimated = False
-            call.prompt_tokens, call.completion_tokens = usage.prompt_tokens, usage.completion_tokens
-            call.cached_tokens = usage.prompt_tokens_details.cached_tokens or 0 if usage.prompt_tokens_details else 0
-            details = usage.completion_tokens_details
-            call.reasoning_tokens = details.reasoning_tokens or 0 if details else 0
+    def _count(self) -> None:
+        if self._reported:
+            self._call.count(self._reported)
         else:
-            call.estimate(self._body["messages"], self._received)
+            self._call.estimate(self._body["messages"], self._received)
 
 
 def joined(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -187,7 +182,7 @@ def _chunk_of(text: list[str]) -> Chunk:
     return Chunk([Choice(Delta(content="".join(text)))])
 
 
-class _ToolCallIds:
+class ToolCallIds:
     """Ids and indexes for tool calls: some servers leave them out, some use the same ones in every answer.
 
     The SDK tells calls apart by id over the whole conversation: a repeated one overwrites history, an empty one fails.
@@ -223,7 +218,7 @@ class _ToolCallIds:
 
 def _usage(reported: dict[str, Any]) -> CompletionUsage:
     """Servers leave members out or say null; the SDK wants numbers."""
-    prompt, completion = _number(reported.get("prompt_tokens")), _number(reported.get("completion_tokens"))
+    prompt, completion = number(reported.get("prompt_tokens")), number(reported.get("completion_tokens"))
     prompt_details, completion_details = (
         reported.get("prompt_tokens_details"),
         reported.get("completion_tokens_details"),
@@ -231,17 +226,9 @@ def _usage(reported: dict[str, Any]) -> CompletionUsage:
     return CompletionUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        total_tokens=_number(reported.get("total_tokens")) or prompt + completion,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=_number(_member(prompt_details, "cached_tokens"))),
+        total_tokens=number(reported.get("total_tokens")) or prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=number(member(prompt_details, "cached_tokens"))),
         completion_tokens_details=CompletionTokensDetails(
-            reasoning_tokens=_number(_member(completion_details, "reasoning_tokens"))
+            reasoning_tokens=number(member(completion_details, "reasoning_tokens"))
         ),
     )
-
-
-def _number(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0
-
-
-def _member(details: Any, name: str) -> Any:
-    return details.get(name) if isinstance(details, dict) else None
