@@ -24,6 +24,7 @@ GatewayError
     ├── UpstreamUnreachable   502
     ├── UpstreamRejected      as the server said (400, 404, 413, 422, 429)
     ├── UpstreamTimeout       504
+    ├── UpstreamBusy          429  all of its places are taken, and nobody left one in time
     └── InvalidModelOutput    502  the model's answer does not fit
 
 Errors of other libraries are converted where they enter, with the cause kept. `type` and `code` follow OpenAI's own
@@ -163,6 +164,7 @@ class UpstreamError(GatewayError):
     type = "upstream_error"
     code = "upstream_error"
     answered: int | None = None  # the server's own status, which a module's retry policy wants to know
+    reached = True  # False when there was no connection: the server knows nothing of the request
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -176,6 +178,12 @@ class UpstreamRejected(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
+
+
+class UpstreamBusy(UpstreamError):
+    status = 429
+    type = "rate_limit_error"
+    code = "upstream_busy"
 
 
 class InvalidModelOutput(UpstreamError):

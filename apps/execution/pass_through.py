@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from apps.core.errors import GatewayError, Unavailable
+from apps.core.errors import Unavailable, UpstreamError
 from apps.execution.events import Finished, FinishReason, Forwarded, RunEvent
 from apps.execution.order import PassOrder
 from apps.execution.timing import RunTime, with_under_way
@@ -27,10 +27,10 @@ def pass_through(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
 
 
 async def _whole(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
-    time = RunTime(order.options)
-    answered = await time.within(road.ask_whole(_route(order), order.path, order.body, adapt=_adapt_for(order.path)))
-    answer = RawWhole(answered.target, answered.call, order.path, order.body)
-    yield Forwarded([answer.read(answered.data)])
+    answered = await road.ask_whole(
+        _route(order), order.path, order.body, adapt=_adapt_for(order.path), timeout=order.options.run_timeout
+    )
+    yield Forwarded([RawWhole(answered.target, answered.call, order.path, order.body).read(answered.data)])
     yield _finished(order)
 
 
@@ -46,8 +46,8 @@ async def _streamed(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
             if chunks:
                 yield Forwarded(chunks)
             if failure:
-                raise failure
-        if ending := answer.ending(is_complete=opened.source.is_complete):
+                raise opened.broken(failure)
+        if ending := _ending(opened, answer):
             yield Forwarded(ending)
     finally:
         answer.count()
@@ -55,12 +55,19 @@ async def _streamed(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
     yield _finished(order)
 
 
-def _read(answer: RawStream, events: list[bytes]) -> tuple[list[Members], GatewayError | None]:
+def _ending(opened: road.Opened, answer: RawStream) -> list[Members]:
+    try:
+        return answer.ending(is_complete=opened.source.is_complete)
+    except UpstreamError as error:
+        raise opened.broken(error) from error
+
+
+def _read(answer: RawStream, events: list[bytes]) -> tuple[list[Members], UpstreamError | None]:
     """What is told of one read, and the error that follows it."""
     chunks: list[Members] = []
     try:
         chunks.extend(filter(None, map(answer.read, events)))  # what came before an error is in it
-    except GatewayError as error:
+    except UpstreamError as error:
         return chunks, error
     return chunks, None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from apps.core.json import encode
 
-CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English
+_CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English
 _MOST_UNREAD = 2000  # events
 _LOOK_AGAIN = 0.05  # seconds
 
@@ -30,28 +30,24 @@ class ModelCall:
     estimated: bool = True
     finish_reason: str | None = None
 
-    def count(self, usage: Mapping[str, Any]) -> None:
-        """Take the tokens that the server told. Servers leave members out or say null."""
+    def report(self, usage: Mapping[str, Any]) -> None:
+        """Take over what a server reported, whose members may be missing or null."""
         self.estimated = False
-        self.prompt_tokens = number(usage.get("prompt_tokens"))
-        self.completion_tokens = number(usage.get("completion_tokens"))
-        self.cached_tokens = number(member(usage.get("prompt_tokens_details"), "cached_tokens"))
-        self.reasoning_tokens = number(member(usage.get("completion_tokens_details"), "reasoning_tokens"))
+        self.prompt_tokens, self.completion_tokens = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
+        self.cached_tokens = number(usage.get("prompt_tokens_details"), "cached_tokens")
+        self.reasoning_tokens = number(usage.get("completion_tokens_details"), "reasoning_tokens")
 
     def estimate(self, sent: Any, received: int) -> None:
         """Guess the tokens of a call whose server reported none, or that was cut short."""
-        self.prompt_tokens = len(encode(sent)) // CHARACTERS_PER_TOKEN
+        self.estimated = True
+        self.prompt_tokens = len(encode(sent)) // _CHARACTERS_PER_TOKEN
         self.completion_tokens = received
 
 
-def number(value: Any) -> int:
-    """Of a usage; 0 where a server left it out."""
+def number(counts: Any, name: str) -> int:
+    """A count among those that a server reports; 0 where there is none."""
+    value = counts.get(name) if isinstance(counts, dict) else None
     return int(value) if isinstance(value, int | float) else 0
-
-
-def member(details: Any, name: str) -> Any:
-    """Of the details of a usage, which servers leave out or set to null."""
-    return details.get(name) if isinstance(details, dict) else None
 
 
 def _nothing_waits() -> int:

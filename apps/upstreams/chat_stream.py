@@ -13,7 +13,8 @@ from openai.types.chat import chat_completion_chunk
 from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
-from apps.upstreams.calls import CallLog, member, number, text_may_join
+from apps.upstreams import transport
+from apps.upstreams.calls import CallLog, number, text_may_join
 from apps.upstreams.road import Opened
 from apps.upstreams.routing import Target
 
@@ -64,6 +65,7 @@ class ChunkStream:
     """An async iterator of chunks with `aclose()`. Raises UpstreamError, or what `error_of` makes of it."""
 
     def __init__(self, opened: Opened, log: CallLog | None = None, *, error_of: ErrorOf | None = None) -> None:
+        self._opened = opened
         self._target = opened.target
         self._call = opened.call
         self._log = log
@@ -98,8 +100,10 @@ class ChunkStream:
                 for chunk in chunks:
                     yield chunk
             if self._call.finish_reason is None and not self._source.is_complete:
-                raise UpstreamUnreachable(
-                    f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
+                raise self._opened.broken(
+                    UpstreamUnreachable(
+                        f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
+                    )
                 )
             if self._reported:
                 yield Chunk(choices=[], usage=_usage(self._reported))
@@ -125,13 +129,14 @@ class ChunkStream:
         try:
             chunk = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamError(
-                f"Upstream '{self._target.slug}' sent something that is not a chat completion chunk: {data[:80]!r}",
-                code="upstream_garbage",
+            raise self._opened.broken(
+                UpstreamError(
+                    f"Upstream '{self._target.slug}' sent something that is not a chat completion chunk: {data[:80]!r}",
+                    code="upstream_garbage",
+                )
             ) from error
         if chunk.error:
-            said = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
-            raise UpstreamError(f"Upstream '{self._target.slug}' failed in the middle of its answer: {said}")
+            raise self._opened.broken(transport.failure(self._target, {"error": chunk.error}))
         return chunk
 
     def _mend(self, choice: Choice) -> None:
@@ -145,7 +150,7 @@ class ChunkStream:
 
     def _count(self) -> None:
         if self._reported:
-            self._call.count(self._reported)
+            self._call.report(self._reported)
         else:
             self._call.estimate(self._body["messages"], self._received)
 
@@ -218,17 +223,12 @@ class ToolCallIds:
 
 def _usage(reported: dict[str, Any]) -> CompletionUsage:
     """Servers leave members out or say null; the SDK wants numbers."""
-    prompt, completion = number(reported.get("prompt_tokens")), number(reported.get("completion_tokens"))
-    prompt_details, completion_details = (
-        reported.get("prompt_tokens_details"),
-        reported.get("completion_tokens_details"),
-    )
+    prompt, completion = number(reported, "prompt_tokens"), number(reported, "completion_tokens")
+    details = reported.get("prompt_tokens_details"), reported.get("completion_tokens_details")
     return CompletionUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        total_tokens=number(reported.get("total_tokens")) or prompt + completion,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=number(member(prompt_details, "cached_tokens"))),
-        completion_tokens_details=CompletionTokensDetails(
-            reasoning_tokens=number(member(completion_details, "reasoning_tokens"))
-        ),
+        total_tokens=number(reported, "total_tokens") or prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=number(details[0], "cached_tokens")),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=number(details[1], "reasoning_tokens")),
     )

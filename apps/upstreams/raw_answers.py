@@ -12,7 +12,7 @@ import msgspec
 
 from apps.core.errors import UpstreamError
 from apps.core.json import encode
-from apps.upstreams.calls import CHARACTERS_PER_TOKEN, ModelCall, number
+from apps.upstreams.calls import ModelCall, number
 from apps.upstreams.chat_stream import Function, ToolCall, ToolCallIds
 from apps.upstreams.routing import Target
 
@@ -121,21 +121,14 @@ class RawAnswer:
             return "tool_calls"
         return given or "stop"
 
-    def _count(self, received: int) -> Members:
-        """The usage that the server told, else a guess: the call has it from now on, and clients are told it."""
+    def _usage(self) -> Members:
+        """What the call has counted, with whatever else the server reported, as clients are told it."""
         reported = _decode(self._reported) if self._reported is not None else None
-        if isinstance(reported, dict):
-            self._call.count(reported)
-        else:
-            self._call.estimate(self._sent(), received)
-            reported = {}
+        members = reported if isinstance(reported, dict) else {}
         prompt, completion = self._call.prompt_tokens, self._call.completion_tokens
-        usage = {**reported, "prompt_tokens": prompt, "completion_tokens": completion}
-        usage["total_tokens"] = number(reported.get("total_tokens")) or prompt + completion
+        usage = {**members, "prompt_tokens": prompt, "completion_tokens": completion}
+        usage["total_tokens"] = number(members, "total_tokens") or prompt + completion
         return usage
-
-    def _sent(self) -> Any:
-        return next((self._body[name] for name in ("messages", "prompt", "input") if name in self._body), "")
 
 
 def _function(call: Members) -> Function | None:
@@ -144,28 +137,25 @@ def _function(call: Members) -> Function | None:
 
 
 class RawWhole(RawAnswer):
-    """A whole answer: one object with choices, or with the data of embeddings."""
+    """A whole answer: one object with choices, or with the data of embeddings. The call has been counted."""
 
     def read(self, data: bytes) -> Members:
         """As the client gets it, usage included. Raises UpstreamError."""
         members, choices = self._read(data)
         if choices:
             self._read_choices(data, members, choices)
+            members["usage"] = self._usage()
         elif "data" in members:
-            members["usage"] = self._count(0)
+            members["usage"] = self._usage()
             del members["usage"]["completion_tokens"]
         else:
             raise self._garbage(data)
         return members
 
     def _read_choices(self, data: bytes, members: Members, choices: list[Choice]) -> None:
-        raw = members["choices"]
         if b'"tool_calls"' in data or not all(map(self._is_sound, choices)):
-            mended = members["choices"] = self._mended(data, raw, self._mend)
+            mended = members["choices"] = self._mended(data, members["choices"], self._mend)
             self._call.finish_reason = mended[0]["finish_reason"]
-        else:
-            self._call.finish_reason = choices[0].finish_reason
-        members["usage"] = self._count(len(raw) // CHARACTERS_PER_TOKEN)
 
     def _is_sound(self, choice: Choice) -> bool:
         if choice.index is None or not choice.finish_reason:

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from apps.core.errors import UpstreamUnreachable
 from apps.upstreams.calls import ModelCall
 from apps.upstreams.raw_answers import NOTHING, NULL, Choice, Members, RawAnswer
 from apps.upstreams.routing import Target
+from apps.upstreams.whole import asked_in
 
 
 class RawStream(RawAnswer):
@@ -81,8 +84,10 @@ class RawStream(RawAnswer):
                 f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
             )
         chunks = [self._end_of(index) for index in sorted((self._begun or {0}) - self._finished.keys())]
-        usage = self.count()
-        return [*chunks, {**self._last, "choices": [], "usage": usage}] if self._asks_usage else chunks
+        if not self._asks_usage:
+            return chunks
+        self.count()
+        return [*chunks, {**self._last, "choices": [], "usage": self._usage()}]
 
     def _end_of(self, index: int) -> Members:
         said: Members = {"delta": {}} if self._is_chat else {"text": ""}
@@ -90,7 +95,11 @@ class RawStream(RawAnswer):
         choice = {"index": index, **said, "logprobs": None, "finish_reason": reason}
         return {"choices": [choice], "usage": None} if self._asks_usage else {"choices": [choice]}
 
-    def count(self) -> Members:
-        """Tokens and finish reason go to the call, however far the answer came. Clients are told what it returns."""
+    def count(self) -> None:
+        """Tokens and the finish reason go to the call, however far the answer came."""
         self._call.finish_reason = self._finished.get(0) or next(iter(self._finished.values()), None)
-        return self._count(self._received)
+        reported = msgspec.json.decode(self._reported) if self._reported is not None else None
+        if isinstance(reported, dict):
+            self._call.report(reported)
+        else:
+            self._call.estimate(asked_in(self._body), self._received)

@@ -8,7 +8,7 @@ output item that they do not know is left out: the stock client would take it fo
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import NoneType
-from typing import Any, Final, Literal, NoReturn, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from openai import BaseModel, NotGiven, Omit
@@ -16,7 +16,7 @@ from openai.types.responses import Response, ResponseOutputItem, ResponseStreamE
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
 from apps.upstreams import road, transport
-from apps.upstreams.calls import CallLog, current_calls
+from apps.upstreams.calls import CallLog, current_calls, number
 from apps.upstreams.road import Opened
 from apps.upstreams.routing import Route
 from apps.upstreams.stock_client import as_openai, base_url, module_headers
@@ -53,6 +53,7 @@ class ResponseEvents:
     """What `create(stream=True)` returns: an async iterator of events with `aclose()`."""
 
     def __init__(self, opened: Opened, log: CallLog | None) -> None:
+        self._opened = opened
         self._target = opened.target
         self._call = opened.call
         self._log = log
@@ -77,7 +78,7 @@ class ResponseEvents:
                 for data in events:
                     event = self._parse(data)
                     if event["type"] in _FAILURES:
-                        self._fail(event)
+                        raise self._opened.broken(transport.failure(self._target, event))
                     received += event["type"].endswith(".delta")
                     if self._log is not None and received % _PACE_EVERY == 0:
                         await self._log.wait_for_reader()
@@ -91,8 +92,10 @@ class ResponseEvents:
                     yield _EVENTS.get(event["type"], _UnknownEvent).construct(**event)
                     if event["type"] in _LAST:
                         return
-            raise UpstreamUnreachable(
-                f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
+            raise self._opened.broken(
+                UpstreamUnreachable(
+                    f"Upstream '{self._target.slug}' ended its answer without finishing it.", code="upstream_cut"
+                )
             )
         except GatewayError as error:
             raise as_openai(error, self._target) from error
@@ -108,20 +111,14 @@ class ResponseEvents:
         if isinstance(event, dict) and event.get("error") and not event.get("type"):
             event = {"type": "error", **event}
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            raise UpstreamError(
-                f"Upstream '{self._target.slug}' sent something that is no event of the Responses API: {data[:80]!r}",
-                code="upstream_garbage",
+            raise self._opened.broken(
+                UpstreamError(
+                    f"Upstream '{self._target.slug}' sent something that is no event of the Responses API: "
+                    f"{data[:80]!r}",
+                    code="upstream_garbage",
+                )
             )
         return event
-
-    def _fail(self, event: dict[str, Any]) -> NoReturn:
-        """`error` carries its reason beside its type or in a member, `response.failed` in its response."""
-        error = event.get("error") or (event.get("response") or {}).get("error") or event
-        said = error.get("message") if isinstance(error, dict) else error
-        message = f"Upstream '{self._target.slug}' failed in the middle of its answer: {said or 'no reason given'}"
-        if isinstance(error, dict) and error.get("code") == "rate_limit_exceeded":
-            raise transport.refused(message, 429, None)
-        raise UpstreamError(message)
 
     def _count(self, response: dict[str, Any]) -> None:
         call = self._call
@@ -130,18 +127,13 @@ class ResponseEvents:
         call.finish_reason = _FINISH_REASONS.get(details.get("reason"), "stop")
         if usage := response.get("usage"):
             call.estimated = False
-            call.prompt_tokens, call.completion_tokens = _number(usage, "input_tokens"), _number(usage, "output_tokens")
-            call.cached_tokens = _number(usage.get("input_tokens_details"), "cached_tokens")
-            call.reasoning_tokens = _number(usage.get("output_tokens_details"), "reasoning_tokens")
+            call.prompt_tokens, call.completion_tokens = number(usage, "input_tokens"), number(usage, "output_tokens")
+            call.cached_tokens = number(usage.get("input_tokens_details"), "cached_tokens")
+            call.reasoning_tokens = number(usage.get("output_tokens_details"), "reasoning_tokens")
 
 
 def _is_known_item(item: Any) -> bool:
     return not isinstance(item, dict) or item.get("type") in _ITEMS
-
-
-def _number(counts: Any, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return int(value) if isinstance(value, int | float) else 0
 
 
 class Responses:

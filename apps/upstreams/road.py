@@ -1,17 +1,22 @@
 """A call to a model on whatever upstream can answer it: the one way from a run to a server.
 
-What is tried, in what order, how often, and what is left alone for a while, is decided here; transport.py carries it.
-Until an answer has begun another candidate may take over; a stream that has begun is never started again.
+What is tried, in what order, how often, and what is left alone for a while, is decided by attempts.py; transport.py
+carries it. Until an answer has begun another candidate may take over; a stream that has begun is never started again.
 """
 
+from asyncio import CancelledError, get_running_loop
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apps.upstreams import transport
+from django.conf import settings
+
+from apps.core.errors import UpstreamError, UpstreamTimeout
+from apps.upstreams import attempts, health, transport
 from apps.upstreams.calls import ModelCall, current_calls
 from apps.upstreams.dialect import adapt, adapt_responses
-from apps.upstreams.routing import Route, Target
+from apps.upstreams.routing import Candidate, Route, Target
+from apps.upstreams.whole import asked_in, read_whole
 
 Adapt = Callable[[dict[str, Any], Target], dict[str, Any]]
 
@@ -25,38 +30,118 @@ class Opened:
     source: Any  # transport.AnswerStream
     body: dict[str, Any]
 
+    def broken(self, error: UpstreamError) -> UpstreamError:
+        """The error, which is counted against the upstream: what came makes no sense. The source's own are already."""
+        health.note_failure(self.target.slug, error, cooldown=self.target.cooldown, has_begun=True)
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A whole answer, as the server sent it: a JSON object that is no error. Its usage has been counted."""
+
+    target: Target
+    call: ModelCall
+    data: bytes
+
 
 async def open_chat(
     route: Route, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, query: Any = None
 ) -> Opened:
-    """A streamed chat completion; `body` needs no model, and is not changed.
-
-    The call is counted among the run's (`current_calls`). Raises UpstreamError, RateLimited never: a server's 429 is an
-    UpstreamRejected with the honest `retry_after`.
-    """
-    return await _open(route, body, adapt, transport.open_chat, headers, query)
+    """A streamed chat completion; `body` needs no model, and is not changed. See `open_stream`."""
+    return await open_stream(route, "/chat/completions", body, adapt=adapt, headers=headers, query=query)
 
 
 async def open_responses(
     route: Route, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, query: Any = None
 ) -> Opened:
     """The same for a streamed request to the Responses API."""
-    return await _open(route, body, adapt_responses, transport.open_responses, headers, query)
+    return await open_stream(route, "/responses", body, adapt=adapt_responses, headers=headers, query=query)
 
 
-async def _open(route: Route, body: Mapping[str, Any], adapt_to: Adapt, post: Any, headers: Any, query: Any) -> Opened:
-    candidate = route.candidates[0]
-    target = candidate.target
-    sent = dict(body)
-    if "prompt" not in sent or "model" in sent:  # a prompt of the Responses API may choose the model
-        sent["model"] = candidate.model
-    sent = adapt_to(sent, target)
-    call = ModelCall(target.slug, sent.get("model", ""))
+async def open_stream(
+    route: Route,
+    path: str,
+    body: Mapping[str, Any],
+    *,
+    adapt: Adapt,
+    headers: Mapping[str, str] | None = None,
+    query: Any = None,
+) -> Opened:
+    """A stream of events from `path`, once the first of them is there. `adapt` makes of a copy of the body what each
+    upstream takes.
+
+    It is one call of the run's (`current_calls`), named after the upstream that answered, or was asked last. Raises
+    UpstreamError, RateLimited never: a server's 429 is an UpstreamRejected with the honest `retry_after`, and an
+    upstream whose places are all taken UpstreamBusy.
+    """
+    call = _call()
+
+    async def ask(candidate: Candidate, patience: float) -> Opened:
+        sent = _sent(candidate, path, body, adapt, call)
+        source = await transport.open_stream(
+            candidate.target, path, sent, headers=headers or {}, query=query or {}, patience=patience
+        )
+        return Opened(candidate.target, call, source, sent)
+
+    opened, place = await attempts.answer(route.candidates, ask, _until_first_event)
+    opened.source.place = place
+    call.estimated = True
+    return opened
+
+
+async def ask_whole(
+    route: Route,
+    path: str,
+    body: Mapping[str, Any],
+    *,
+    adapt: Adapt,
+    headers: Mapping[str, str] | None = None,
+    query: Any = None,
+    timeout: float | None = None,  # noqa: ASYNC109  # over all attempts
+) -> Answered:
+    """The whole answer of `path` to a request that asks for no stream, within `timeout` seconds (else of a run).
+
+    Attempts, limits and errors are those of `open_stream`; until all of it is there another upstream may answer.
+    """
+    call = _call()
+    now = get_running_loop().time
+    ends_at = now() + (settings.GATEWAY_RUN_TIMEOUT if timeout is None else timeout)
+
+    async def ask(candidate: Candidate, patience: float) -> Answered:
+        sent = _sent(candidate, path, body, adapt, call)
+        try:
+            data = await transport.ask(
+                candidate.target, path, sent, headers=headers or {}, query=query or {}, patience=patience
+            )
+        except (CancelledError, UpstreamTimeout):
+            call.estimate(asked_in(sent), 0)  # the server had begun, most likely
+            raise
+        read_whole(data, sent, call)
+        return Answered(candidate.target, call, data)
+
+    answered, place = await attempts.answer(route.candidates, ask, lambda _: ends_at - now())
+    if place:
+        place.leave()
+    return answered
+
+
+def _until_first_event(target: Target) -> float:
+    return target.first_event_timeout
+
+
+def _call() -> ModelCall:
+    """Counted as one of the run's, however many attempts it takes. Those that fail have used nothing that is known."""
+    call = ModelCall("", "", estimated=False)
     if (log := current_calls.get()) is not None:
         log.calls.append(call)
-    try:
-        source = await post(target, sent, headers=headers or {}, query=query or {})
-    except BaseException:
-        call.estimated = False  # nothing was generated, so nothing was used
-        raise
-    return Opened(target, call, source, sent)
+    return call
+
+
+def _sent(candidate: Candidate, path: str, body: Mapping[str, Any], adapt_to: Adapt, call: ModelCall) -> dict[str, Any]:
+    sent = dict(body)
+    if "model" in sent or path != "/responses" or "prompt" not in sent:  # a prompt of that API may choose the model
+        sent["model"] = candidate.model
+    sent = adapt_to(sent, candidate.target)
+    call.upstream, call.model = candidate.target.slug, sent.get("model", "")
+    return sent

@@ -10,6 +10,7 @@ from django.conf import settings
 from apps.core import globs, live_config
 from apps.core.errors import Unavailable
 from apps.core.secrets import SecretUnreadable
+from apps.upstreams import health
 from apps.upstreams.models import ModelRoute, RouteTarget, Upstream, UpstreamModel
 
 log = structlog.get_logger(__name__)
@@ -246,6 +247,8 @@ def _readable(upstreams: Iterable[Upstream]) -> Iterable[Target]:
 def _load() -> Table:
     rows = list(Upstream.objects.filter(enabled=True).prefetch_related("models"))
     targets = {target.slug: target for target in _readable(rows)}
+    # Another address or secret is another server: what was known of the former one does not count against it.
+    health.forget_changed({slug: hash((one.base_url, one.secret)) for slug, one in targets.items()})
     chosen = settings.GATEWAY_DEFAULT_UPSTREAM or next((row.slug for row in rows if row.is_default), "")
     default = targets.get(chosen) or next(iter(targets.values()), None)
     by_model: dict[str, tuple[Target, ...]] = {}

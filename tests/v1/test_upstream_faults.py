@@ -187,7 +187,7 @@ def test_answer_that_is_not_json_is_an_error(client: openai.OpenAI, ask: Ask) ->
 
     assert caught.value.status_code == 502
     assert caught.value.body == error(
-        "Upstream 'faulty' sent something that is not a chat completion chunk: b'this is {not JSON'",
+        "Upstream 'faulty' sent something that is not a JSON object: b'this is {not JSON'",
         "upstream_garbage",
     )
 
