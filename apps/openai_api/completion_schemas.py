@@ -19,7 +19,7 @@ class CompletionRequest(Loose):
     """A text to go on with, and the model of an upstream that shall do it."""
 
     model: str = _MODEL
-    prompt: str | list[str] | Tokens | list[Tokens] = Field("<|endoftext|>", examples=["Once upon a time"])
+    prompt: str | list[str] | Tokens | list[Tokens] = Field(examples=["Once upon a time"])
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=0)
