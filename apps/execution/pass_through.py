@@ -39,16 +39,16 @@ async def _streamed(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
     body, asks_usage = _with_usage(order.body)
     opened = await time.within(road.open_stream(_route(order), order.path, body, adapt=_adapt_for(order.path)))
     answer = RawStream(opened.target, opened.call, order.path, body, asks_usage=asks_usage)
-    source = aiter(opened.source)
     try:
-        while (events := await time.within(anext(source, None))) is not None:
-            chunks, failure = _read(answer, events)
-            if chunks:
-                yield Forwarded(chunks)
-            if failure:
-                raise opened.broken(failure)
-        if ending := _ending(opened, answer):
-            yield Forwarded(ending)
+        with time.closing(opened.source.aclose):
+            async for events in opened.source:
+                chunks, failure = _read(answer, events)
+                if chunks:
+                    yield Forwarded(chunks)
+                if failure:
+                    raise opened.broken(failure)
+            if ending := _ending(opened, answer):
+                yield Forwarded(ending)
     finally:
         answer.count()
         await opened.source.aclose()

@@ -1,14 +1,15 @@
 """The two clocks of a run: when its client is told that it goes on, and when it has to end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from agents import RunResultStreaming
 from django.conf import settings
 
 from apps.catalog.run_options import RunOptions
-from apps.core.errors import UpstreamTimeout
+from apps.core.errors import UpstreamError, UpstreamTimeout
 from apps.execution.events import RunEvent, UnderWay
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class RunTime:
     def __init__(self, options: RunOptions) -> None:
         self._seconds: float = options.run_timeout or settings.GATEWAY_RUN_TIMEOUT
         self._end = asyncio.get_running_loop().time() + self._seconds
+        self._closing: asyncio.Future[None] | None = None
 
     async def within(self, work: Awaitable[T]) -> T:
         """What `work` returns. Raises UpstreamTimeout when the time is up before."""
@@ -54,6 +56,26 @@ class RunTime:
             if timeout.expired():
                 raise _too_long(self._seconds) from error
             raise
+
+    @contextmanager
+    def closing(self, close: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+        """Calls `close` when the time is up, and raises UpstreamTimeout instead of the error that comes of it.
+
+        For what reads an answer piece by piece: one timer, where a time-out around every piece would cost as much as
+        handing it on.
+        """
+        timer = asyncio.get_running_loop().call_at(self._end, self._close, close)
+        try:
+            yield
+        except UpstreamError as error:
+            if self._closing:
+                raise _too_long(self._seconds) from error
+            raise
+        finally:
+            timer.cancel()
+
+    def _close(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._closing = asyncio.ensure_future(close())
 
 
 class Deadline:

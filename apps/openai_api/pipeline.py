@@ -31,7 +31,7 @@ from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.recording import runs
 from apps.execution.usage import usage_of
-from apps.observability.requests import request_id
+from apps.observability.requests import leave_unlogged, request_id
 from apps.openai_api import shapes
 from apps.openai_api.orders import order_for
 from apps.openai_api.parameters import ignored, refuse_what_cannot_be_honoured
@@ -160,6 +160,7 @@ async def whole(events: AsyncGenerator[RunEvent, None], fold: Whole) -> HttpResp
     async with contextlib.aclosing(events):
         async for event in events:
             fold.add(event)
+    leave_unlogged()  # its line is run_finished
     return HttpResponse(fold.encoded(), content_type="application/json")
 
 
