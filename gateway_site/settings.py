@@ -130,7 +130,8 @@ GATEWAY_MAX_BODY_BYTES = env.int("GATEWAY_MAX_BODY_BYTES", default=16 * 1024 * 1
 GATEWAY_MAX_TURNS = env.int("GATEWAY_MAX_TURNS", default=10)  # as the SDK's own
 GATEWAY_APPROVAL_TTL = env.float("GATEWAY_APPROVAL_TTL", default=86_400.0)  # seconds that a run waits for a person
 GATEWAY_RUN_TIMEOUT = env.float("GATEWAY_RUN_TIMEOUT", default=900.0)  # seconds
-GATEWAY_TOOL_MODULES = env.list("GATEWAY_TOOL_MODULES", default=[])  # whose functions may be tools of the gateway
+GATEWAY_TOOL_MODULES = env.list("GATEWAY_TOOL_MODULES", default=[])  # globs: whose functions may be tools
+GATEWAY_TOOL_HOSTS = env.list("GATEWAY_TOOL_HOSTS", default=[])  # globs; empty: any public host
 GATEWAY_MCP_CONNECT_TIMEOUT = env.float("GATEWAY_MCP_CONNECT_TIMEOUT", default=10.0)  # seconds
 GATEWAY_PROMETHEUS_ENABLED = env.bool("GATEWAY_PROMETHEUS_ENABLED", default=True)
 GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()

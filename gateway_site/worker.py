@@ -16,6 +16,9 @@ from apps.execution import containment, governed_tools, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
 from apps.execution.recording import runs
 from apps.observability import error_ring
+from apps.openai_api import draining
+from apps.tools import http as http_tools
+from apps.tools.refresh import read_functions_beside
 from apps.upstreams import transport
 
 log = structlog.get_logger(__name__)
@@ -27,6 +30,8 @@ _TOOL_THREADS = 64
 # Each time the event loop has waited for a socket, it has to get the interpreter back from whichever thread computes: a
 # module that is being imported, a sync tool. At Python's own 5 ms a stream under way would stutter.
 _SWITCH_SECONDS = 0.001
+
+_DRAIN_SECONDS = 10.0  # that a stop waits for runs which go on without their clients
 
 
 def _tame_collector() -> None:
@@ -57,6 +62,7 @@ class Worker:
             sdk_runner.install()
             governed_tools.install()
             transport.open_session()
+            http_tools.open_sessions()
             self._config = live_config.Poller()
             self._discovery = Discovery()
             this_worker.enter(discovery_mode)
@@ -66,6 +72,7 @@ class Worker:
             runs.start()
             key_uses.start()
             error_ring.start()
+            read_functions_beside()
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -76,6 +83,7 @@ class Worker:
             return
         self.is_running = False
         await asyncio.to_thread(self._discovery.stop)
+        await draining.finish(_DRAIN_SECONDS)
         await mcp_servers.close()
         await keeper.stop()
         await asyncio.to_thread(this_worker.leave)
@@ -84,6 +92,7 @@ class Worker:
         await asyncio.to_thread(error_ring.stop)
         await asyncio.to_thread(self._config.stop)
         await transport.close_session()
+        await http_tools.close_sessions()
         log.info("worker_stopped", runs_lost=lost)
 
 

@@ -1,15 +1,16 @@
 """Which model would answer for an agent, and what its operator should know of it.
 
-The upstreams are live configuration, so most of this is not known when a module is loaded: what discovery found is
-joined with the upstreams in force, and joined anew when either changes. Works on plain values; a thousand agents take
-a few milliseconds.
+The upstreams, and what operators chose for an agent, are live configuration, so most of this is not known when a module
+is loaded: what discovery found is joined with what is in force, and joined anew when either changes. Works on plain
+values; a thousand agents take a few milliseconds.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from apps.catalog.diagnostics import Problem, problem
 from apps.catalog.generations import Found, Serving
@@ -17,7 +18,9 @@ from apps.catalog.models import State
 from apps.catalog.scan import AGENT_FILE
 from apps.core.errors import Unavailable
 from apps.upstreams.models import Kind
-from apps.upstreams.routing import Route, Table
+from apps.upstreams.routing import NO_PREFERENCE, ModelRef, Preference, Route, Table
+
+_NONE: Final[Mapping[str, Preference]] = MappingProxyType({})
 
 if TYPE_CHECKING:  # it imports the SDK, which takes seconds
     from apps.catalog.graph import Node
@@ -73,39 +76,43 @@ def _needs(nodes: Iterable["Node"]) -> str:
 # --- with the upstreams in force -------------------------------------------------------------------------------------
 
 
-def joined(found: Found, table: Table) -> Found:
-    """The same find with what the upstreams make of it: further problems, and agents that nothing can serve broken."""
-    judge = _Judge(table)
+def joined(found: Found, table: Table, preferences: Mapping[str, Preference] = _NONE) -> Found:
+    """The same find with what the upstreams make of it: further problems, and agents that nothing can serve broken.
+
+    `preferences` are what operators chose, by agent id; most agents have none.
+    """
+    judge = _Judge(table, preferences)
     return Found({agent_id: judge.judged(serving) for agent_id, serving in found.agents.items()}, found.others)
 
 
 class _Judge:
     """Asks the table once for each model name, however many agents share it."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, preferences: Mapping[str, Preference]) -> None:
         self._table = table
-        self._known: dict[tuple[str, bool], Route | Unavailable] = {}
-        # A server whose list was not read yet may have any model.
-        self._lists_are_known = all(target.models for target in table.targets.values())
+        self._preferences = preferences
+        self._known: dict[tuple[str, bool, Preference], Route | Unavailable] = {}
+        self._lists_are_known = lists_are_known(table)
 
     def judged(self, serving: Serving) -> Serving:
         if serving.generation is None or serving.generation.model_provider:  # the module's own client answers
             return serving
-        problems = tuple(self._problems(serving.generation.nodes, serving.folder / AGENT_FILE))
+        prefer = self._preferences.get(serving.agent_id, NO_PREFERENCE)
+        problems = tuple(self._problems(serving.generation.nodes, serving.folder / AGENT_FILE, prefer))
         if not problems:
             return serving
         refused = any(one.code == "needs_responses" for one in problems)
         state = State.BROKEN if refused else serving.state
         return replace(serving, state=state, problems=(*serving.problems, *problems))
 
-    def _problems(self, nodes: Sequence["Node"], file: Path) -> Iterator[Problem]:
+    def _problems(self, nodes: Sequence["Node"], file: Path, prefer: Preference) -> Iterator[Problem]:
         lacking: list[Node] = []
         unanswered: dict[str, None] = {}
         substituted: defaultdict[Route, dict[str, list[str]]] = defaultdict(dict)
         for node in nodes:
             if node.own_model:
                 continue
-            outcome = self._outcome(node.model, bool(node.needs))
+            outcome = self._outcome(node.model, bool(node.needs), prefer)
             if isinstance(outcome, Route):
                 if outcome.is_substitute and outcome.target.kind != Kind.DEMO and self._lists_are_known:
                     substituted[outcome].setdefault(node.model, []).append(node.name)
@@ -115,26 +122,44 @@ class _Judge:
                 unanswered[outcome.message] = None
         if needed := responses_needed(lacking, file):
             yield needed
-        for message in unanswered:
-            yield _no_upstream(message, file)
+        yield from (no_upstream(message, file) for message in unanswered)
         for route, by_model in substituted.items():
-            for model, names in by_model.items():
-                yield _substituted(model, names, route, file)
+            if prefer.instead:
+                yield choice_substituted(prefer.instead, route, file)
+            else:
+                yield from (_substituted(model, names, route, file) for model, names in by_model.items())
 
-    def _outcome(self, model: str, responses: bool) -> Route | Unavailable:
-        known = self._known.get((model, responses))
+    def _outcome(self, model: str, responses: bool, prefer: Preference) -> Route | Unavailable:
+        known = self._known.get((model, responses, prefer))
         if known is None:
             try:
-                known = self._table.route(model or None, responses=responses)
+                known = self._table.route(model or None, responses=responses, prefer=prefer)
             except Unavailable as error:
                 known = error
-            self._known[model, responses] = known
+            self._known[model, responses, prefer] = known
         return known
 
 
-def _no_upstream(message: str, file: Path) -> Problem:
+def lists_are_known(table: Table) -> bool:
+    """A server whose list was not read yet may have any model."""
+    return all(target.models for target in table.targets.values())
+
+
+def no_upstream(message: str, file: Path | str = "") -> Problem:
     reason, _, remedy = message.partition(". ")
     return problem("no_upstream", f"Nothing can answer for it: {reason}.", remedy, file)
+
+
+def choice_substituted(wanted: ModelRef, route: Route, file: Path | str = "") -> Problem:
+    """Of the model that an operator chose for an agent."""
+    of = f" of '{wanted.upstream}'" if wanted.upstream else ""
+    return problem(
+        "model_substituted",
+        f"Its operator chose the model {wanted.model or '(the default one)'}{of}, which nothing has now; {route.model} "
+        f"of '{route.target.slug}' answers instead.",
+        "Choose another model for the agent in the admin, or add or enable the upstream that has it.",
+        file,
+    )
 
 
 def _substituted(model: str, names: Sequence[str], route: Route, file: Path) -> Problem:

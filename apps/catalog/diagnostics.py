@@ -30,11 +30,13 @@ CODES: Mapping[str, Severity] = {
     "exited": "error",
     "factory_failed": "error",
     "hides_sdk": "error",
+    "id_taken": "error",
     "import_error": "error",
     "import_timeout": "error",
     "missing_dependency": "error",
     "missing_environment": "error",
     "model_substituted": "warning",
+    "model_unlisted": "warning",
     "needs_context": "warning",
     "needs_responses": "error",
     "no_agent_file": "warning",
@@ -53,6 +55,7 @@ CODES: Mapping[str, Severity] = {
     "several_agents": "warning",
     "stopped_at_import": "warning",
     "syntax_error": "error",
+    "tools_missing": "warning",
     "unreadable": "error",
 }
 

@@ -19,6 +19,7 @@ from django.db import connection
 
 from apps.catalog import answering, modules, recording, scan, watch
 from apps.catalog.declared import Declared, declared_agents
+from apps.catalog.declared_problems import Judge
 from apps.catalog.diagnostics import Problem
 from apps.catalog.generations import Changes, Found, Generation, Generations, Serving
 from apps.catalog.models import AgentSettings, DeclaredAgent, State
@@ -26,12 +27,14 @@ from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.pass_through import PassThrough, offered
 from apps.catalog.pinned_folders import pinned_folders
 from apps.catalog.run_options import DEFAULT as DEFAULT_OPTIONS
-from apps.catalog.run_options import RunOptions, run_options
+from apps.catalog.run_options import NAMESPACES, RunOptions, run_options
 from apps.catalog.watch import Mode
 from apps.core import live_config
 from apps.core.errors import ModelNotFound
+from apps.tools.in_force import tools
+from apps.tools.tool import Tool
 from apps.upstreams.models import Upstream
-from apps.upstreams.routing import Table, upstreams
+from apps.upstreams.routing import NO_PREFERENCE, ModelRef, Preference, Table, upstreams
 
 __all__ = [
     "Changes",
@@ -40,6 +43,8 @@ __all__ = [
     "Generation",
     "Mode",
     "Problem",
+    "declared_entries",
+    "declared_entry",
     "discovery_mode",
     "entries",
     "near_ids",
@@ -114,16 +119,30 @@ class _Sources:
 
     found: Found
     settings: Mapping[str, _Setting]
+    namespaces: Mapping[str, ModelRef]
     declared: Mapping[str, Declared]
+    tools: Mapping[str, Tool]
     table: Table
 
     def are(self, other: "_Sources") -> bool:
         return (
             self.found is other.found
             and self.settings is other.settings
+            and self.namespaces is other.namespaces
             and self.declared is other.declared
+            and self.tools is other.tools
             and self.table is other.table
         )
+
+    @property
+    def preferences(self) -> Mapping[str, Preference]:
+        """Of the drop-ins for which operators chose a model, or have one for their namespace."""
+        return {id: prefer for id in self.found.agents if (prefer := self._preference(id)) != NO_PREFERENCE}
+
+    def _preference(self, agent_id: str) -> Preference:
+        setting = self.settings.get(agent_id)
+        default = self.namespaces.get(agent_id.partition("/")[0], DEFAULT_OPTIONS.model)
+        return Preference(setting.run.model if setting else DEFAULT_OPTIONS.model, default)
 
 
 class _Catalog:
@@ -132,15 +151,18 @@ class _Catalog:
     def __init__(self, sources: _Sources) -> None:
         before = _catalog
         self.sources = sources
-        self.found, self.table = sources.found, sources.table
+        self.found, self.table, self.preferences = sources.found, sources.table, sources.preferences
         found, settings_by_id, table = sources.found, sources.settings, sources.table
-        same = before and before.found is found and before.table == table  # most changes of configuration are others
-        self.joined: Found = before.joined if before and same else answering.joined(found, table)
+        # Most changes of configuration are others.
+        same = before and before.found is found and before.table == table and before.preferences == self.preferences
+        self.joined: Found = before.joined if before and same else answering.joined(found, table, self.preferences)
         drop_ins = {
             id: _entry(serving, settings_by_id.get(id, _Setting())) for id, serving in self.joined.agents.items()
         }
         # Of the same id a folder serves before a declared agent, and either before an upstream's model.
-        others = (*map(_declared_entry, sources.declared.values()), *map(_model_entry, offered(table)))
+        judge = Judge(table=table, tools=sources.tools, namespaces=sources.namespaces, folders=found.agents)
+        self.declared = {id: declared_entry(one, judge.problems_of(one)) for id, one in sources.declared.items()}
+        others = (*self.declared.values(), *map(_model_entry, offered(table)))
         entries = {**{one.agent_id: one for one in reversed(others)}, **drop_ins}
         self.entries: Mapping[str, Entry] = MappingProxyType(dict(sorted(entries.items())))
 
@@ -173,18 +195,20 @@ def _entry(serving: Serving, setting: _Setting) -> Entry:
     )
 
 
-def _declared_entry(one: Declared) -> Entry:
+def declared_entry(one: Declared, problems: tuple[Problem, ...] = ()) -> Entry:
+    """Of a declared agent, in whichever stage."""
+    serves = not any(problem.code == "no_upstream" for problem in problems)
     return Entry(
         agent_id=one.agent_id,
         name=one.name,
         description=one.description,
         digest=one.digest,
         created=one.created,
-        state=State.LIVE,
+        state=State.LIVE if serves else State.BROKEN,
         enabled=one.stage == DeclaredAgent.Stage.LIVE,
         aliases=one.aliases,
-        problems=(),
-        serves=one,
+        problems=problems,
+        serves=one if serves else None,
         options=one.options,
     )
 
@@ -237,7 +261,14 @@ def _current() -> _Catalog:
 
 
 def _sources(found: Found) -> _Sources:
-    return _Sources(found, SETTINGS.current(), declared_agents(), upstreams.current())
+    return _Sources(
+        found=found,
+        settings=SETTINGS.current(),
+        namespaces=NAMESPACES.current(),
+        declared=declared_agents(),
+        tools=tools(),
+        table=upstreams.current(),
+    )
 
 
 def entries() -> Mapping[str, Entry]:
@@ -245,10 +276,19 @@ def entries() -> Mapping[str, Entry]:
     return _current().entries
 
 
+def declared_entries() -> Mapping[str, Entry]:
+    """Every declared agent by its id, those included whose id a folder has taken. Reads memory only."""
+    return _current().declared
+
+
 def problems() -> tuple[tuple[str, Problem], ...]:
     """Every diagnostic with the agent id that it concerns, those of ids without an entry included."""
-    found = _current().joined
-    return (*((id, one) for id, serving in found.agents.items() for one in serving.problems), *found.others)
+    found, declared = _current().joined, _current().declared.values()
+    return (
+        *((id, one) for id, serving in found.agents.items() for one in serving.problems),
+        *((entry.agent_id, one) for entry in declared if entry.enabled for one in entry.problems),
+        *found.others,
+    )
 
 
 def resolve(model: str, *, visible: Callable[[str], bool] | None = None) -> Entry:

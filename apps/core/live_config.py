@@ -65,6 +65,12 @@ class Section(Generic[T]):
         """The value in force. Reads memory only, once the process has loaded its first snapshot."""
         return cast("T", current().sections[self.name])
 
+    def loaded(self) -> T | None:
+        """The value in force; None in a process that has loaded no configuration, such as a command that runs where
+        there is no database. Never asks the database."""
+        snapshot = _state.snapshot
+        return cast("T", snapshot.sections[self.name]) if snapshot else None
+
 
 def section(name: str, load: Callable[[], T], *, reads: Iterable[type[ConfigModel]]) -> Section[T]:
     """Declare a section. `load` runs in a thread that may use the database and returns an immutable value.

@@ -15,6 +15,7 @@ from apps.execution import mcp_servers
 from apps.execution.approvals import ask, asker, resumed
 from apps.execution.events import RunEvent
 from apps.execution.guardrails import watched
+from apps.execution.model_settings import model_settings, with_defaults
 from apps.execution.order import ModuleOrder
 from apps.execution.sdk_runner import RUNNER, run_config
 from apps.execution.timing import Deadline, when_under_way
@@ -37,14 +38,14 @@ async def run_agent(order: ModuleOrder, agent: Agent[Any]) -> AsyncGenerator[Run
         agent,
         await resumed(agent, order.resumption, export.context_type) if order.resumption else order.input,
         context=export.context_type() if export.context_type and not order.resumption else None,
-        max_turns=settings.GATEWAY_MAX_TURNS,
-        run_config=run_config(model_settings=ModelSettings(**order.model_settings) if order.model_settings else None),
+        max_turns=order.options.max_turns or settings.GATEWAY_MAX_TURNS,
+        run_config=run_config(model_settings=_model_settings(order)),
     )
     # The SDK's queue has no public name; pinned by tests/execution/test_sdk_contract.py.
     queue: asyncio.Queue[Any] = result._event_queue  # noqa: SLF001
     order.calls.backlog = queue.qsize
     under_way = when_under_way(queue)
-    deadline = Deadline(result)
+    deadline = Deadline(result, order.options.run_timeout)
     told = told_by(transcript, cast("Events", result.stream_events()), order.calls)
     try:
         with watched(result, is_needed=bool(agent.input_guardrails)):
@@ -63,6 +64,12 @@ async def run_agent(order: ModuleOrder, agent: Agent[Any]) -> AsyncGenerator[Run
         await told.aclose()
         under_way.cancel()
         deadline.disarm()
+
+
+def _model_settings(order: ModuleOrder) -> ModelSettings | None:
+    """The request's own; under them what the operator set. Both go before the module's."""
+    chosen = with_defaults(order.model_settings, model_settings(order.options.parameters))
+    return ModelSettings(**chosen) if chosen else None
 
 
 async def _built(export: Export) -> Agent[Any]:

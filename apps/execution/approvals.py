@@ -70,17 +70,22 @@ class Resumption:
 
 
 async def ask(result: RunResultStreaming, asker: Asker, *, follows_text: bool) -> ApprovalWanted:
-    """Store the run and say what it waits for. Raises Unavailable when that is not possible."""
+    """Store the SDK's run and say what it waits for. Raises Unavailable when that is not possible."""
     calls = tuple(WantedCall(item.name or "", item.arguments or "") for item in result.interruptions)
     state = result.to_state().to_string(context_serializer=_context_values)
+    return await ask_about(calls, state, asker, follows_text=follows_text)
+
+
+async def ask_about(calls: tuple[WantedCall, ...], state: str, asker: Asker, *, follows_text: bool) -> ApprovalWanted:
+    """Store any run: `state` is what it goes on with. Raises Unavailable when that is not possible."""
     reference = f"apr_{secrets.token_hex(8)}"
-    await _in_database(_store, reference, asker, calls, state)
+    await in_database(_store, reference, asker, calls, state)
     return ApprovalWanted(reference, calls, follows_text)
 
 
 async def take(decision: Decision, asker: Asker) -> Resumption:
     """The run that a decision is about; nobody can take it again. Raises ApprovalClosed."""
-    state = await _in_database(_take, decision, asker)
+    state = await in_database(_take, decision, asker)
     return Resumption(state, decision)
 
 
@@ -93,15 +98,17 @@ async def resumed(agent: Agent[Any], resumption: Resumption, context_type: Calla
         if resumption.decision.approves(number):
             state.approve(item)
         else:
-            state.reject(item, rejection_message=_rejection(resumption.decision.reason))
+            state.reject(item, rejection_message=rejection(resumption.decision.reason))
     return state
 
 
-def _rejection(reason: str) -> str:
+def rejection(reason: str) -> str:
+    """What the model is told."""
     return f"A person rejected this tool call: {reason}" if reason else "A person rejected this tool call."
 
 
-async def _in_database(function: Callable[..., Any], *arguments: Any) -> Any:
+async def in_database(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` returns, called in the one thread that keeps waiting runs. Raises Unavailable."""
     return await asyncio.get_running_loop().run_in_executor(_database, _closing, function, *arguments)
 
 
@@ -109,9 +116,9 @@ def _closing(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Error as error:
-        raise Unavailable("The approval cannot be stored or read: the database does not answer. Try again.") from error
+        raise Unavailable("A waiting run cannot be stored or read: the database does not answer. Try again.") from error
     finally:
-        connection.close()  # approvals are rare: no connection is kept for them
+        connection.close()  # runs that wait are rare: no connection is kept for them
 
 
 def _store(reference: str, asker: Asker, calls: tuple[WantedCall, ...], state: str) -> None:

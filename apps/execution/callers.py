@@ -4,6 +4,7 @@ A ContextVar reaches tasks and the threads of asyncio. A thread that a module st
 such a thread does is judged for everyone who may have started it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,12 +19,14 @@ _NOBODY: Final = Subject(Key(0, "nobody"))  # for whom the rules of everyone and
 
 @dataclass(eq=False, slots=True)
 class Caller:
-    """Who asked, which agent serves, and the package that this agent's version is loaded as."""
+    """Who asked, which agent serves in which run, and the package that this agent's version is loaded as."""
 
     subject: Subject
     agent_id: str
     package: str
+    run_id: str = ""
     refused: dict[str, str] = field(default_factory=dict)  # what the model was not offered, and the sentence why
+    tool_calls: Counter[str] = field(default_factory=Counter)  # of the gateway's tools, in the whole run
 
     @property
     def namespace(self) -> str:
@@ -35,13 +38,13 @@ _under_way: set[Caller] = set()
 
 
 @contextmanager
-def working_for(subject: Subject | None, agent_id: str, package: str) -> Iterator[None]:
+def working_for(subject: Subject | None, agent_id: str, package: str, run_id: str = "") -> Iterator[None]:
     """What is done inside, and by whatever task is begun there, is done for this caller. A run without a gateway has
     none, and is not governed."""
     if subject is None:
         yield
         return
-    caller = Caller(subject, agent_id, package)
+    caller = Caller(subject, agent_id, package, run_id)
     _current.set(caller)  # for the rest of the request's task, as the call log is
     _under_way.add(caller)
     try:

@@ -57,7 +57,7 @@ async def _judged(order: ModuleOrder, events: AsyncGenerator[RunEvent, None]) ->
     own_provider.set(order.generation.model_provider)
     told_text = told_refusal = False
     package = order.generation.package
-    with order.generation.hold(), callers.working_for(order.subject, order.agent_id, package):
+    with order.generation.hold(), callers.working_for(order.subject, order.agent_id, package, order.run_id):
         try:
             await mcp_servers.connect(order.generation)
             async with aclosing(events):

@@ -32,7 +32,7 @@ from apps.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from apps.upstreams.transport import CALLERS_FAULT, refused
+from apps.upstreams.refusals import CALLERS_FAULT, refused
 
 _WITHHELD = "withheld by the provider's content filter"  # the SDK's words for an answer its provider filtered away
 

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents import RunResultStreaming
+from agents import ModelSettings, RunResultStreaming
 from agents.stream_events import StreamEvent
 
 
@@ -35,9 +35,20 @@ class _Run:
 
 
 class Forwarding:
-    """Runs at the same time are told one after the other, in the order in which they began: a person reads them."""
+    """Runs at the same time are told one after the other, in the order in which they began: a person reads them.
 
-    def __init__(self, emit: Callable[[ForwardedEvent], None]) -> None:
+    `settings` and `max_turns` are what an operator chose for every run of the workflow.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[ForwardedEvent], None],
+        *,
+        settings: ModelSettings | None = None,
+        max_turns: int | None = None,
+    ) -> None:
+        self.settings = settings
+        self.max_turns = max_turns
         self._loop = asyncio.get_running_loop()
         self._emit = emit
         self._runs: list[_Run] = []  # the first one is being told

@@ -5,6 +5,7 @@ each get what they need, wherever they come from.
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from agents import ModelProvider, ModelResponse, OpenAIChatCompletionsModel, OpenAIResponsesModel
@@ -66,7 +67,8 @@ class GatewayModel(OpenAIChatCompletionsModel):
         elif self._found.target.speaks_responses and (
             conversation_id or previous_response_id not in (None, FAKE_RESPONSES_ID)
         ):
-            found = self._found  # the history lies on the server; elsewhere the SDK warns that it is not used
+            # The history lies on that server and on no other; elsewhere the SDK warns that it is not used.
+            found = replace(self._found, others=())
         else:
             return None
         client = cast("Any", ResponsesClient(found))  # duck-typed: see ResponsesClient

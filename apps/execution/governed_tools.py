@@ -19,21 +19,24 @@ from django.core.exceptions import ImproperlyConfigured
 
 from apps.access.decide import Decision
 from apps.core.errors import AccessDenied
-from apps.execution import callers, tool_access
-from apps.execution.tool_modules import source_of
+from apps.execution import callers, observed_tools, tool_access, tool_calls
+from apps.execution.observed_tools import call_of, module_of
+from apps.execution.tool_records import Outcome
+from apps.tools import lent
 
 Asynchronous = Callable[..., Any]
 
 
 def install() -> None:
-    """Govern the tools of this process; once done, it stays done.
+    """Govern the tools of this process, and record their calls; once done, it stays done.
 
     Raises ImproperlyConfigured, and changes nothing, when the SDK is another one than this is made for.
     """
     found = [(seam, *seam.find()) for seam in SEAMS]
     for seam, owner, original in found:
-        if original.__module__ != __name__:
+        if not _is_ours(original):
             setattr(owner, seam.name, seam.governed(original))
+    lent.install(tool_calls.call_allowed)
 
 
 def tell_of_refused(args: ToolErrorFormatterArgs[Any]) -> str | None:
@@ -49,7 +52,8 @@ def _tool_call(original: Asynchronous) -> Asynchronous:
     """Asks before the SDK looks whether a person has to approve, and before guardrails and hooks hear of the call."""
 
     async def run_single_tool(executor: Any, *, task_state: Any, func_tool: FunctionTool, tool_call: Any) -> Any:
-        if told := _refusal(func_tool):
+        lent.keep_current(func_tool)
+        if told := _refusal(func_tool) or tool_calls.unavailable(func_tool):
             return _rejected(executor, func_tool, tool_call, told)
         return await original(executor, task_state=task_state, func_tool=func_tool, tool_call=tool_call)
 
@@ -57,11 +61,14 @@ def _tool_call(original: Asynchronous) -> Asynchronous:
 
 
 def _refusal(tool: FunctionTool) -> str:
-    decision = tool_access.ask_for_tool(tool.name, _source_of(tool))
+    decision = tool_access.ask_for_tool(tool.name, module_of(tool))
     inner = tool._agent_instance  # noqa: SLF001
     if decision.allowed and isinstance(inner, Agent):
         decision = tool_access.ask_to_hand_over(inner.name) or decision
-    return "" if decision.allowed else tool_access.sentence(tool.name, decision)
+    if decision.allowed:
+        return ""
+    call_of(tool).refused(Outcome.DENIED)
+    return tool_access.sentence(tool.name, decision)
 
 
 def _rejected(executor: Any, tool: FunctionTool, tool_call: Any, told: str) -> FunctionToolResult:
@@ -85,13 +92,15 @@ def _tools_of_turn(original: Asynchronous) -> Asynchronous:
 
     async def get_all_tools(agent: Agent[Any], context_wrapper: Any) -> list[Tool]:
         tools = await original(agent, context_wrapper)
+        for tool in tools:
+            lent.keep_current(tool)
         return [tool for tool in tools if isinstance(tool, FunctionTool) or _may_offer(tool)]
 
     return get_all_tools
 
 
 def _may_offer(tool: Tool) -> bool:
-    return tool_access.may_offer_tool(tool.name, _source_of(tool))
+    return tool_access.may_offer_tool(tool.name, module_of(tool))
 
 
 # Of the SDK's ToolExecutionPlan, and where each call of them has its tool.
@@ -109,7 +118,10 @@ def _calls_of_turn(original: Asynchronous) -> Asynchronous:
 
     async def execute_tool_plan(*, plan: Any, **options: Any) -> Any:
         for tool in _native_tools(plan):
-            _require(tool_access.ask_for_tool(tool.name, _source_of(tool)))
+            decision = tool_access.ask_for_tool(tool.name, module_of(tool))
+            if not decision.allowed:
+                call_of(tool).refused(Outcome.DENIED)
+            _require(decision)
         return await original(plan=plan, **options)
 
     return execute_tool_plan
@@ -151,10 +163,6 @@ def _require(decision: Decision | None) -> None:
         raise AccessDenied(decision.reason)
 
 
-def _source_of(tool: Tool) -> str:
-    return source_of(tool, tuple({one.package for one in callers.possible()}))
-
-
 # --- where they are put ----------------------------------------------------------------------------------------------
 
 
@@ -175,7 +183,8 @@ class Seam:
             takes = inspect.signature(function).parameters.keys()
         except (ImportError, AttributeError, TypeError) as error:
             raise self._missing() from error
-        if not inspect.iscoroutinefunction(function) or not self.takes <= takes:
+        fits = inspect.iscoroutinefunction(function) and self.takes <= takes
+        if not fits and not _is_ours(function):
             raise self._missing()
         return owner, function
 
@@ -186,6 +195,10 @@ class Seam:
         )
 
 
+def _is_ours(function: Asynchronous) -> bool:
+    return function.__module__ in (__name__, observed_tools.__name__)
+
+
 SEAMS: Final = (
     Seam(
         "tool_execution:_FunctionToolBatchExecutor",
@@ -193,9 +206,31 @@ SEAMS: Final = (
         frozenset({"task_state", "func_tool", "tool_call"}),
         _tool_call,
     ),
+    Seam(
+        "tool_execution",
+        "_invoke_function_tool_with_metadata",
+        frozenset({"function_tool", "context", "arguments"}),
+        observed_tools.function_call,
+    ),
     Seam("run_loop", "get_all_tools", frozenset({"agent", "context_wrapper"}), _tools_of_turn),
     Seam("turn_resolution", "_execute_tool_plan", frozenset({"plan"}), _calls_of_turn),
     Seam("run_loop", "get_handoffs", frozenset({"agent", "context_wrapper"}), _handoffs_of_turn),
     Seam("turn_resolution", "get_handoffs", frozenset({"agent", "context_wrapper"}), _handoffs_of_turn),
     Seam("turn_resolution", "execute_handoffs", frozenset({"run_handoffs"}), _handing_over),
+    Seam(
+        "run_loop",
+        "get_single_step_result_from_response",
+        frozenset({"new_response"}),
+        observed_tools.hosted_calls,
+    ),
+    *(
+        Seam(f"tool_actions:{action}", "execute", frozenset({call}), observed_tools.native_call(call, tool))
+        for action, call, tool in (
+            ("ComputerAction", "action", "computer_tool"),
+            ("CustomToolAction", "call", "custom_tool"),
+            ("ShellAction", "call", "shell_tool"),
+            ("ApplyPatchAction", "call", "apply_patch_tool"),
+            ("LocalShellAction", "call", "local_shell_tool"),
+        )
+    ),
 )

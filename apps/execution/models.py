@@ -1,4 +1,4 @@
-"""What was run: one row per request that reached an agent, and the runs that wait for a person."""
+"""What was run: one row per request that reached an agent, and the runs that wait for a person or a client."""
 
 from collections.abc import Sequence
 
@@ -98,3 +98,18 @@ class Approval(models.Model):
         if not self.approved:
             return "rejected"
         return "approved" if len(self.approved) == len(self.calls) else "partly approved"
+
+
+class SuspendedTurn(models.Model):
+    """What an agent's answer held besides the calls that its client has to make: messages that the client never saw."""
+
+    id = models.CharField("reference", max_length=40, primary_key=True)
+    agent_id = models.CharField("agent", max_length=200)
+    key_id = models.BigIntegerField("key")
+    user_id = models.CharField("user", max_length=200, blank=True)
+    encrypted_messages = models.TextField(editable=False)  # JSON
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.id

@@ -8,15 +8,18 @@ from apps.access.subject import Subject
 from apps.catalog.declared import Declared
 from apps.catalog.registry import Generation
 from apps.catalog.run_options import DEFAULT, RunOptions
+from apps.core.ids import new_id
 from apps.execution.approvals import Resumption
 from apps.upstreams.calls import CallLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What every kind has. `digest` is the version's, `subject` None for a run without a gateway."""
+    """What every kind has. `run_id` is the Run's, and the answer's for the client; `digest` is the version's, `subject`
+    None for a run without a gateway."""
 
     agent_id: str
+    run_id: str = field(default_factory=lambda: new_id("chatcmpl-"))
     digest: str = ""
     options: RunOptions = DEFAULT
     resumption: Resumption | None = None  # the stored run to go on with
@@ -46,6 +49,7 @@ class DeclaredOrder(Order):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     client_tools: Sequence[Mapping[str, Any]] = ()
     tool_choice: Any = None  # the client's; None where it sent none
+    streamed: bool = True  # somebody waits for the first event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import fields, replace
 from typing import Any
 
-from agents import Agent, ModelProvider, RunConfig, RunResult, RunResultStreaming
+from agents import Agent, ModelProvider, ModelSettings, RunConfig, RunResult, RunResultStreaming
 from agents.models.fake_id import FAKE_RESPONSES_ID
 from agents.models.multi_provider import MultiProvider
 from agents.run import AgentRunner
@@ -65,6 +65,20 @@ def _with_provider(given: RunConfig | dict[str, Any] | None) -> RunConfig | dict
     return given
 
 
+def _as_chosen(forward: Forwarding, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A run that a workflow starts, as its operator set it: the module's own word comes second."""
+    turns = {"max_turns": forward.max_turns} if forward.max_turns else {}
+    if forward.settings is None:
+        return kwargs | turns
+    config = kwargs["run_config"]
+    given = _of(config, "model_settings")
+    own = ModelSettings(**given) if isinstance(given, dict) else given or ModelSettings()
+    settings = own.resolve(forward.settings)
+    if isinstance(config, dict):
+        return kwargs | turns | {"run_config": {**config, "model_settings": settings}}
+    return kwargs | turns | {"run_config": replace(config, model_settings=settings)}
+
+
 def _of(config: RunConfig | dict[str, Any], name: str) -> Any:
     return config.get(name) if isinstance(config, dict) else getattr(config, name)
 
@@ -96,7 +110,7 @@ class GatewayRunner(AgentRunner):
             return await super().run(starting_agent, input, **kwargs)
         token = forwarding.set(None)
         try:
-            result = await self._forwarded(forward, starting_agent, input, **kwargs)
+            result = await self._forwarded(forward, starting_agent, input, **_as_chosen(forward, kwargs))
         finally:
             forwarding.reset(token)
         return _whole(result)
@@ -127,6 +141,8 @@ class GatewayRunner(AgentRunner):
 
     def _streamed(self, agent: Agent[Any], input: Any, **kwargs: Any) -> RunResultStreaming:
         kwargs["run_config"] = _config_for(agent, kwargs.get("run_config"))
+        if forward := forwarding.get():  # of a workflow that reads the stream itself
+            kwargs = _as_chosen(forward, kwargs)
         return self._begin(sandbox.for_one_run(agent), input, **kwargs)
 
     def _begin(self, agent: Agent[Any], input: Any, *, text_may_be_joined: bool, **kwargs: Any) -> RunResultStreaming:

@@ -79,12 +79,13 @@ class RunTime:
 
 
 class Deadline:
-    """Ends a run that takes longer than GATEWAY_RUN_TIMEOUT."""
+    """Ends a run that takes longer than `seconds`, or than GATEWAY_RUN_TIMEOUT where there are none."""
 
-    def __init__(self, run: RunResultStreaming | asyncio.Task[Any]) -> None:
+    def __init__(self, run: RunResultStreaming | asyncio.Task[Any], seconds: float | None = None) -> None:
         self._run = run
         self._passed = False
-        self._timer = asyncio.get_running_loop().call_later(settings.GATEWAY_RUN_TIMEOUT, self._pass)
+        self._seconds: float = settings.GATEWAY_RUN_TIMEOUT if seconds is None else seconds
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._pass)
 
     def _pass(self) -> None:
         self._passed = True
@@ -96,7 +97,7 @@ class Deadline:
     def check(self) -> None:
         """Raises UpstreamTimeout when that is why the run has ended."""
         if self._passed:
-            raise _too_long(settings.GATEWAY_RUN_TIMEOUT)
+            raise _too_long(self._seconds)
 
 
 def _too_long(seconds: float) -> UpstreamTimeout:

@@ -1,6 +1,7 @@
 """Whether a tool may be called, or a run handed over, in the run that goes on here: asked of the policy in force.
 
-Every kind of tool passes `ask_for_tool`: the SDK's by governed_tools.py, those that the gateway manages when they come.
+Every kind of tool passes `ask_for_tool`: those that the SDK calls by governed_tools.py, those of declared agents by
+tool_calls.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -14,6 +14,7 @@ from agents import Agent, CustomTool, FunctionTool, HostedMCPTool, Tool
 
 from apps.catalog import packages
 from apps.catalog.scan import DEFAULT_NAMESPACE
+from apps.tools.lent import lent_of
 
 _MOST_WRAPPERS: Final = 100  # around one function; a cycle would never end
 _SDK: Final = "agents"  # in Python; the drop-ins have this name in public
@@ -37,7 +38,8 @@ def source_of(tool: Tool, among: Sequence[str] = ()) -> str:
     origin = tool._tool_origin  # noqa: SLF001
     if origin and origin.mcp_server_name:
         return f"mcp.{origin.mcp_server_name}"
-    return _module_of(getattr(tool, "__wrapped__", tool.on_invoke_tool))
+    lent = lent_of(tool)
+    return lent.source if lent else _module_of(getattr(tool, "__wrapped__", tool.on_invoke_tool))
 
 
 def package_of(source: str) -> str:

@@ -5,10 +5,11 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from agents import RunResultStreaming
+from agents import ModelSettings, RunResultStreaming
 
 from apps.execution.events import RunEvent, UnderWay
 from apps.execution.forwarding import ForwardedEvent, Forwarding, forwarding
+from apps.execution.model_settings import model_settings
 from apps.execution.order import ModuleOrder
 from apps.execution.timing import Deadline, when_under_way
 from apps.execution.transcript import Events, Transcript, told_by
@@ -18,13 +19,16 @@ async def run_workflow(order: ModuleOrder) -> AsyncGenerator[RunEvent, None]:
     """The events of the runs that it starts, then what it returned. Closing it cancels the function."""
     queue: asyncio.Queue[ForwardedEvent | UnderWay | None] = asyncio.Queue()
     order.calls.backlog = queue.qsize
-    forward = Forwarding(queue.put_nowait)
+    chosen = model_settings(order.options.parameters)
+    forward = Forwarding(
+        queue.put_nowait, settings=ModelSettings(**chosen) if chosen else None, max_turns=order.options.max_turns
+    )
     forwarding.set(forward)
     transcript = Transcript(of_workflow=True)
     task = asyncio.create_task(_call_workflow(order, forward))
     task.add_done_callback(lambda _: queue.put_nowait(None))
     under_way = when_under_way(queue)
-    deadline = Deadline(task)
+    deadline = Deadline(task, order.options.run_timeout)
     told = told_by(transcript, _until_none(queue), order.calls)
     try:
         async for event in told:

@@ -1,4 +1,7 @@
-"""A request's messages → the SDK's input items. Nothing in the SDK converts in this direction."""
+"""A request's messages → what a run begins with: the SDK's input items for modules, sound messages for declared agents.
+
+Nothing in the SDK converts in this direction.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -55,15 +58,72 @@ def input_items(messages: list[Message]) -> list[Item]:
                 }
                 items.extend(_assistant_items(message, open_calls))
             case ToolMessage():
-                call_id = open_calls.pop(message.tool_call_id, None)
-                if call_id is None:
-                    raise InvalidRequest(
-                        f"messages[{place}] is the result of the tool call '{message.tool_call_id}', "
-                        "but no assistant message before it made that call.",
-                        param=f"messages[{place}].tool_call_id",
-                    )
+                call_id = _answered_by(message, place, open_calls)
                 items.append({"type": "function_call_output", "call_id": call_id, "output": text_of(message.content)})
     return items
+
+
+def chat_messages(messages: list[Message]) -> list[Item]:
+    """The conversation as the next model may be told it, in OpenAI's words. Raises as `input_items`.
+
+    Calls that nobody answered are left out here too, and of an id that was used before a new one is made; others stay,
+    since a client's calls are known again by their ids.
+    """
+    mended: list[Item] = []
+    answered = _answered_calls(messages)
+    open_calls: dict[str, str] = {}
+    used: set[str] = set()
+    for place, message in enumerate(messages):
+        match message:
+            case SystemMessage() | DeveloperMessage():
+                mended.append({"role": message.role, "content": text_of(message.content)})
+            case UserMessage():
+                mended.append({"role": "user", **message.model_dump(include={"content"}, exclude_none=True)})
+                mended[-1].setdefault("content", "")
+            case AssistantMessage():
+                calls = [call for call in message.tool_calls or () if (place, call.id) in answered]
+                open_calls = {call.id: f"{place}_{call.id}" if call.id in used else call.id for call in calls}
+                used.update(open_calls.values())
+                mended.append(_assistant_message(message, open_calls))
+            case ToolMessage():
+                call_id = _answered_by(message, place, open_calls)
+                mended.append({"role": "tool", "tool_call_id": call_id, "content": text_of(message.content)})
+    return mended
+
+
+def _answered_by(message: ToolMessage, place: int, open_calls: dict[str, str]) -> str:
+    """Our id of the call, which is open no longer. Raises InvalidRequest."""
+    call_id = open_calls.pop(message.tool_call_id, None)
+    if call_id is None:
+        raise InvalidRequest(
+            f"messages[{place}] is the result of the tool call '{message.tool_call_id}', "
+            "but no assistant message before it made that call.",
+            param=f"messages[{place}].tool_call_id",
+        )
+    return call_id
+
+
+def _assistant_message(message: AssistantMessage, call_ids: dict[str, str]) -> Item:
+    """A refusal is text like any other: few servers know the word."""
+    parts = [part.get("text") or part.get("refusal") or "" for part in _assistant_parts(message)]
+    calls = [
+        {
+            "id": call_ids[call.id],
+            "type": "function",
+            "function": {"name": call.function.name, "arguments": call.function.arguments or "{}"},
+        }
+        for call in message.tool_calls or ()
+        if call.id in call_ids
+    ]
+    text = "\n".join(filter(None, parts))
+    return (
+        {"role": "assistant", "content": text or None, "tool_calls": calls}
+        if calls
+        else {
+            "role": "assistant",
+            "content": text,
+        }
+    )
 
 
 def last_user_text(messages: list[Message]) -> str:

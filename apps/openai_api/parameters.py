@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from openai.types.shared import Reasoning
-
 from apps.core.errors import InvalidRequest
+from apps.execution import model_settings as mapping
 from apps.openai_api.schemas import ChatCompletionRequest
 
-_SETTINGS = (
+_HONOURED = (
     "temperature",
     "top_p",
     "frequency_penalty",
@@ -15,12 +14,18 @@ _SETTINGS = (
     "parallel_tool_calls",
     "verbosity",
     "metadata",
+    "max_tokens",
+    "max_completion_tokens",
+    "reasoning_effort",
+    "stop",
+    "seed",
+    "logit_bias",
+    "response_format",
 )
-_PASSED_ON = ("stop", "seed", "logit_bias", "response_format")
 
 
-def refuse_what_cannot_be_honoured(request: ChatCompletionRequest) -> None:
-    """Raises InvalidRequest that names the first such parameter."""
+def refuse_what_cannot_be_honoured(request: ChatCompletionRequest, *, takes_tools: bool = False) -> None:
+    """Raises InvalidRequest that names the first such parameter. `takes_tools`: the agent calls those of the client."""
     refusals: list[tuple[str, bool, str]] = [
         ("n", (request.n or 1) != 1, "an agent gives one answer to a request; send several requests instead"),
         ("logprobs", bool(request.logprobs), "agents do not report log probabilities"),
@@ -30,26 +35,31 @@ def refuse_what_cannot_be_honoured(request: ChatCompletionRequest) -> None:
         ("functions", bool(request.functions), "it was replaced by tools, and agents bring their own"),
         ("function_call", request.function_call not in (None, "none", "auto"), "agents choose among their own tools"),
         ("web_search_options", request.web_search_options is not None, "agents bring their own tools"),
-        ("tool_choice", request.tool_choice not in (None, "none", "auto"), "agents choose among their own tools"),
+        (
+            "tool_choice",
+            not takes_tools and request.tool_choice not in (None, "none", "auto"),
+            "agents choose among their own tools",
+        ),
     ]
     for name, asked, why in refusals:
         if asked:
             raise InvalidRequest(f"'{name}' is not supported: {why}.", param=name, code="unsupported_parameter")
 
 
+def chosen(request: ChatCompletionRequest) -> dict[str, Any]:
+    """What the request sets, in OpenAI's words; the most tokens by one of their two names."""
+    asked = {name: value for name in _HONOURED if (value := getattr(request, name)) is not None}
+    if (most := asked.pop("max_completion_tokens", None) or asked.get("max_tokens")) is not None:
+        asked["max_tokens"] = most
+    if isinstance(request.user, str):
+        asked["user"] = request.user
+    return asked
+
+
 def model_settings(request: ChatCompletionRequest) -> dict[str, Any]:
     """The fields of the SDK's ModelSettings that the request sets. They override the agent's own for this run."""
-    settings = {name: value for name in _SETTINGS if (value := getattr(request, name)) is not None}
-    if (most := request.max_completion_tokens or request.max_tokens) is not None:
-        settings["max_tokens"] = most
-    if request.reasoning_effort is not None:
-        settings["reasoning"] = Reasoning.model_construct(effort=request.reasoning_effort)  # a server's own words pass
-    body = {name: value for name in _PASSED_ON if (value := getattr(request, name)) is not None}
-    if isinstance(request.user, str):
-        body["user"] = request.user
-    if body:
-        settings["extra_body"] = body
-    return settings
+    asked = {name: getattr(request, name) for name in _HONOURED}
+    return mapping.model_settings({**asked, "user": request.user if isinstance(request.user, str) else None})
 
 
 def ignored(request: ChatCompletionRequest) -> list[str]:

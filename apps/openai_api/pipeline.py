@@ -23,7 +23,6 @@ from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
 from apps.core.errors import AgentUnavailable, GatewayError
-from apps.core.ids import new_id
 from apps.core.loop_handler import EventStream, LoopRequest
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import execute
@@ -33,6 +32,7 @@ from apps.execution.recording import runs
 from apps.execution.usage import usage_of
 from apps.observability.requests import leave_unlogged, request_id
 from apps.openai_api import shapes
+from apps.openai_api.draining import drained
 from apps.openai_api.orders import order_for
 from apps.openai_api.parameters import ignored, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
@@ -74,9 +74,11 @@ async def answer(
     except BaseException:
         await admission.settle()  # there is no run that would
         raise
-    run = _run(order, subject, shape, streamed=streamed)
+    run = _run(order, subject, streamed=streamed)
     request.cancel_when_client_leaves()
     events = record(execute(order), order, run, admission)
+    if order.options.drains:
+        events = drained(events)
     if streamed:
         return await stream(events, shape.writer(id=run.id, model=entry.agent_id))
     return await whole(events, shape.whole(id=run.id, model=entry.agent_id))
@@ -111,9 +113,9 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
     return entry.serves
 
 
-def _run(order: Order, subject: Subject, shape: Shape, *, streamed: bool) -> Run:
+def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
     return Run(
-        id=new_id(shape.prefix),
+        id=order.run_id,
         request_id=request_id.get(),
         agent_id=order.agent_id,
         agent_digest=order.digest,

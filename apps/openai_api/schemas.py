@@ -164,6 +164,7 @@ class AnswerMessage(Schema):
     content: str | None
     refusal: str | None
     reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None  # of tools that the request brought
 
 
 class AnswerChoice(Schema):

@@ -24,23 +24,20 @@ class Whole(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`writer` and `whole` take the `id` of the answer, which begins with `prefix`, and the `model` asked for."""
+    """`writer` and `whole` take the `id` of the answer and the `model` that was asked for."""
 
-    prefix: str
     writer: Callable[..., Writer]
     whole: Callable[..., Whole]
 
 
 def of_agents(*, with_usage: bool) -> Shape:
-    return Shape("chatcmpl-", partial(ChunkWriter, with_usage=with_usage), Fold)
+    return Shape(partial(ChunkWriter, with_usage=with_usage), Fold)
 
 
-def _forwarded(prefix: str, chunk: str, whole: str) -> Shape:
-    return Shape(prefix, partial(ForwardingWriter, object=chunk), partial(ForwardedWhole, object=whole))
+def _forwarded(chunk: str, whole: str) -> Shape:
+    return Shape(partial(ForwardingWriter, object=chunk), partial(ForwardedWhole, object=whole))
 
 
-CHAT = _forwarded("chatcmpl-", "chat.completion.chunk", "chat.completion")
-COMPLETION = _forwarded("cmpl-", "text_completion", "text_completion")
-EMBEDDINGS = Shape(
-    "embd-", partial(ForwardingWriter, object="list"), partial(ForwardedWhole, object="list", is_list=True)
-)
+CHAT = _forwarded("chat.completion.chunk", "chat.completion")
+COMPLETION = _forwarded("text_completion", "text_completion")
+EMBEDDINGS = Shape(partial(ForwardingWriter, object="list"), partial(ForwardedWhole, object="list", is_list=True))

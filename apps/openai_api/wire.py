@@ -1,6 +1,7 @@
 """RunEvents → OpenAI's wire: chunks for a stream, one object for a whole answer. Both say the same words.
 
-The agent's own tool calls and handoffs never appear as `tool_calls`: a client would try to execute them.
+The agent's own tool calls and handoffs never appear as `tool_calls`: a client would try to execute them. Those of the
+tools that the client brought do.
 """
 
 from time import time
@@ -8,7 +9,16 @@ from typing import Any
 
 from apps.core.errors import GatewayError
 from apps.core.json import encode
-from apps.execution.events import ApprovalWanted, Finished, ReasoningDelta, RefusalDelta, RunEvent, TextDelta, Usage
+from apps.execution.events import (
+    ApprovalWanted,
+    ClientToolCall,
+    Finished,
+    ReasoningDelta,
+    RefusalDelta,
+    RunEvent,
+    TextDelta,
+    Usage,
+)
 from apps.openai_api.approvals import request_text
 from apps.openai_api.errors import error_body
 
@@ -30,6 +40,17 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     }
 
 
+def _piece(event: ClientToolCall) -> dict[str, Any]:
+    """Of a call in a stream; its identity comes with the first piece alone."""
+    if event.id is None:
+        return {"index": event.index, "function": {"arguments": event.arguments}}
+    return {"index": event.index, **_whole_call(event, event.arguments)}
+
+
+def _whole_call(first: ClientToolCall, arguments: str) -> dict[str, Any]:
+    return {"id": first.id, "type": "function", "function": {"name": first.name, "arguments": arguments}}
+
+
 class ChunkWriter:
     """Writes the frames of one answer. All but the text of a chunk is encoded once."""
 
@@ -43,7 +64,7 @@ class ChunkWriter:
     def opening(self) -> bytes:
         return self._frame({"role": "assistant", "content": ""})
 
-    def frame(self, event: RunEvent) -> bytes:
+    def frame(self, event: RunEvent) -> bytes:  # noqa: PLR0911  # a table
         """The frames for an event; empty for what clients are not told. Those of Finished end the stream."""
         if type(event) is TextDelta:
             return self._delta + b'{"content":' + encode(event.text) + b"}" + self._tail
@@ -51,6 +72,8 @@ class ChunkWriter:
             return self._frame({"reasoning_content": event.text})
         if type(event) is RefusalDelta:
             return self._frame({"refusal": event.text})
+        if type(event) is ClientToolCall:
+            return self._frame({"tool_calls": [_piece(event)]})
         if type(event) is Finished:
             return self._ending(event)
         if type(event) is ApprovalWanted:
@@ -80,6 +103,7 @@ class Fold:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
+        self._calls: dict[int, tuple[ClientToolCall, list[str]]] = {}  # the first piece, all arguments
         self._finished = Finished("stop", Usage())
 
     def add(self, event: RunEvent) -> None:
@@ -90,18 +114,28 @@ class Fold:
                 self._reasoning.append(event.text)
             case RefusalDelta():
                 self._refusal.append(event.text)
+            case ClientToolCall():
+                self._gather(event)
             case ApprovalWanted():
                 self._text.append(request_text(event))
             case Finished():
                 self._finished = event
 
+    def _gather(self, event: ClientToolCall) -> None:
+        if event.id is not None:
+            self._calls[event.index] = (event, [])
+        self._calls[event.index][1].append(event.arguments)
+
     def encoded(self) -> bytes:
         refusal = "".join(self._refusal) or None
+        is_silent = (refusal or self._calls) and not self._text
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": None if refusal and not self._text else "".join(self._text),
+            "content": None if is_silent else "".join(self._text),
             "refusal": refusal,
         }
+        if self._calls:
+            message["tool_calls"] = [_whole_call(first, "".join(pieces)) for first, pieces in self._calls.values()]
         if self._reasoning:
             message["reasoning_content"] = "".join(self._reasoning)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finished.reason}

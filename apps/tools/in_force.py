@@ -18,13 +18,14 @@ _ANYTHING: Final = {"type": "object", "properties": {}}
 log = structlog.get_logger(__name__)
 
 
-def _tool(row: models.Tool) -> Tool:
-    """Raises SecretUnreadable."""
+def value_of(row: models.Tool) -> Tool:
+    """The row as runs see it. Raises SecretUnreadable."""
+    parameters = {name: value for name, value in row.parameters.items() if name != "description"}
     return Tool(
         name=row.name,
         kind=Kind(row.kind),
-        description=row.description,
-        parameters=row.parameters or _ANYTHING,
+        description=description_of(row),
+        parameters=parameters or _ANYTHING,
         source=row.source(),
         call=_call(row),
         needs_approval=row.needs_approval,
@@ -38,19 +39,31 @@ def _tool(row: models.Tool) -> Tool:
     )
 
 
+def description_of(row: models.Tool) -> str:
+    """What models are told: what the operator wrote, else what the function's docstring says (local.py)."""
+    return row.description or str(row.parameters.get("description", ""))
+
+
 def _call(row: models.Tool) -> LocalCall | HttpCall | McpCall:
     if row.kind == Kind.LOCAL:
         return LocalCall(row.function)
     if row.server is not None:
         return McpCall(row.server.slug, row.remote_name)
-    headers = {**row.headers, **row.secret_headers}
-    return HttpCall(row.method, row.url, row.body, headers, row.extract, row.allow_private_hosts)
+    return HttpCall(
+        method=row.method,
+        url=row.url,
+        body=row.body,
+        headers=row.headers,
+        secret_headers=row.secret_headers,
+        extract=row.extract,
+        allow_private_hosts=row.allow_private_hosts,
+    )
 
 
 def _readable(rows: Iterable[models.Tool]) -> Iterator[Tool]:
     for row in rows:
         try:
-            yield _tool(row)
+            yield value_of(row)
         except SecretUnreadable as error:  # this one is out; the others serve
             log.error("tool_secret_unreadable", tool=row.name, reason=str(error))
 

@@ -192,13 +192,12 @@ class Tool(_WithSecrets, ConfigModel):
         return self.name
 
     def clean(self) -> None:
-        missing = {Kind.LOCAL: ("function", self.function), Kind.HTTP: ("url", self.url)}.get(Kind(self.kind))
-        if missing and not missing[1]:
-            raise ValidationError({missing[0]: "This kind of tool needs it."})
-        if self.kind == Kind.MCP and not (self.server_id and self.remote_name):
-            raise ValidationError({"server": "A tool of an MCP server is made by reading the server's list."})
-        if not isinstance(self.parameters, dict):
-            raise ValidationError({"parameters": "A JSON schema is an object."})
+        """Reads the schema of a function, and makes the one of a URL template that was given none."""
+        from apps.tools.checking import complete, problems
+
+        if found := problems(self):
+            raise ValidationError(found)
+        complete(self)
 
     def source(self) -> str:
         """The dotted name that rules about tools are written for: docs/tool-access.md."""

@@ -18,8 +18,9 @@ class LocalCall:
 class HttpCall:
     method: str
     url: str  # a template with arguments in braces
-    body: Any  # a template; None: the arguments that the URL does not use
-    headers: Mapping[str, str] = field(repr=False)  # the secret ones included
+    body: Any  # a template; None: the arguments that nothing else uses
+    headers: Mapping[str, str]  # templates
+    secret_headers: Mapping[str, str] = field(repr=False)  # as they are
     extract: str  # JMESPath; empty: the whole answer
     allow_private_hosts: bool
 
@@ -52,10 +53,29 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What the model is given. `is_error`: the text says what went wrong, and what to do."""
+    """What the model is given. `is_error`: the text says what went wrong, and what to do. `outcome` is a word for
+    metrics and the log, "" for ok or error: cached, timeout, ... as CallFailed has it."""
 
     text: str
     is_error: bool = False
+    outcome: str = ""
+
+
+class CallFailed(Exception):
+    """A call came to nothing. The message is for the model: why, without internals and secrets.
+
+    `outcome` is for metrics and the log; `may_retry`: the same call may succeed a moment later, after `retry_after`
+    seconds if the server said so.
+    """
+
+    def __init__(
+        self, message: str, *, outcome: str = "error", may_retry: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.outcome = outcome
+        self.may_retry = may_retry
+        self.retry_after = retry_after
 
 
 class ToolMissing(LookupError):

@@ -31,10 +31,7 @@ async def answer(candidates: Sequence[Candidate], ask: Ask[Answer], patience: Pa
 
     Raises UpstreamError: the one that says when to come again, else the last choice's.
     """
-    if len(candidates) == 1:
-        turns: Iterator[Candidate] = iter(candidates)
-    else:
-        turns = in_turn(candidates)
+    turns = iter(candidates) if len(candidates) == 1 else in_turn(candidates)
     failures: list[tuple[Candidate, UpstreamError]] = []
     for left, candidate in zip(range(len(candidates) - 1, -1, -1), turns, strict=True):
         if failures:
@@ -45,13 +42,13 @@ async def answer(candidates: Sequence[Candidate], ask: Ask[Answer], patience: Pa
             failures.append((candidate, error))
             if isinstance(error, UpstreamRejected) and error.status not in _OTHERS_MAY_KNOW:
                 raise
-    candidate, error = min(failures[::-1], key=_soonest)
+    candidate, told = min(failures[::-1], key=_soonest)
     try:
-        if not _is_worth_waiting_for(candidate.target, error):
-            raise error
-        await asyncio.sleep(error.retry_after or 0.0)
+        if not _is_worth_waiting_for(candidate.target, told):
+            raise told
+        await asyncio.sleep(told.retry_after or 0.0)
     finally:
-        del error, failures  # an error refers to this frame
+        del told, failures  # an error refers to this frame
     return await _at(candidate, ask, patience, has_others=False, is_again=True)
 
 

@@ -30,10 +30,11 @@ class Gate:
     async def enter(self, limit: int, *, queue_size: int, patience: float) -> "Place":
         """Wait for a place. Raises UpstreamBusy when too many wait already, or none was free in time."""
         self._limit = limit
+        self._let_in()  # it may have been raised
         if self.taken < limit and not self.queue:
             self.taken += 1
         elif len(self.queue) >= queue_size:
-            raise self._busy(f"{self.taken} calls run there and {len(self.queue)} wait")
+            raise self._busy(f"{self.taken} running and {len(self.queue)} waiting")
         else:
             await self._wait(patience)
         return Place(self)
@@ -61,6 +62,9 @@ class Gate:
         if held is not None:
             self._held += (held - self._held) / 8
         self.taken -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
         while self.queue and self.taken < self._limit:
             turn = self.queue.popleft()
             if not turn.done():

@@ -13,8 +13,8 @@ from openai.types.chat import chat_completion_chunk
 from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
-from apps.upstreams import transport
 from apps.upstreams.calls import CallLog, number, text_may_join
+from apps.upstreams.refusals import failure
 from apps.upstreams.road import Opened
 from apps.upstreams.routing import Target
 
@@ -136,7 +136,7 @@ class ChunkStream:
                 )
             ) from error
         if chunk.error:
-            raise self._opened.broken(transport.failure(self._target, {"error": chunk.error}))
+            raise self._opened.broken(failure(self._target, {"error": chunk.error}))
         return chunk
 
     def _mend(self, choice: Choice) -> None:

@@ -196,7 +196,7 @@ def end_trial(slug: str) -> None:
 
 def forget_changed(fingerprints: Mapping[str, int]) -> None:
     """Keep what is known of these upstreams alone, and of those whose fingerprint is another nothing but the counts."""
-    for slug in _records.keys() - fingerprints.keys():
+    for slug in set(_records) - fingerprints.keys():
         del _records[slug]
     for slug, fingerprint in fingerprints.items():
         known = record(slug)
@@ -207,6 +207,8 @@ def forget_changed(fingerprints: Mapping[str, int]) -> None:
 def _note(slug: str, known: Record, note: Callable[[datetime], None]) -> None:
     was = known.state
     note(clock.now())
-    if known.state is not was and is_told(_lines.add(slug)):
-        told = log.warning if known.state in (State.DOWN, State.DEGRADED) else log.info
+    if known.state is was or (was, known.state) == (State.UNKNOWN, State.HEALTHY):
+        return
+    if is_told(_lines.add(slug)):
+        told = log.info if known.state is State.HEALTHY else log.warning
         told("upstream_state_changed", upstream=slug, state=str(known.state), was=str(was), reason=known.reason)

@@ -15,8 +15,9 @@ from openai import BaseModel, NotGiven, Omit
 from openai.types.responses import Response, ResponseOutputItem, ResponseStreamEvent
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
-from apps.upstreams import road, transport
+from apps.upstreams import road
 from apps.upstreams.calls import CallLog, current_calls, number
+from apps.upstreams.refusals import failure
 from apps.upstreams.road import Opened
 from apps.upstreams.routing import Route
 from apps.upstreams.stock_client import as_openai, base_url, module_headers
@@ -78,7 +79,7 @@ class ResponseEvents:
                 for data in events:
                     event = self._parse(data)
                     if event["type"] in _FAILURES:
-                        raise self._opened.broken(transport.failure(self._target, event))
+                        raise self._opened.broken(failure(self._target, event))
                     received += event["type"].endswith(".delta")
                     if self._log is not None and received % _PACE_EVERY == 0:
                         await self._log.wait_for_reader()

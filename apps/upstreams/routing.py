@@ -43,6 +43,11 @@ class Target:
     retries: int = 1
     cooldown: float = 15.0
 
+    @property
+    def usual_model(self) -> str:
+        """What it answers with where nobody names a model; empty when nothing is known of any."""
+        return self.default_model or min(self.models, default="")
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -126,18 +131,16 @@ class Table:
 
         An operator's choice for the agent replaces the name. A route for exactly that name comes first; a name that an
         upstream listed goes there; `upstream/model` says it outright; then routes with a glob. Anything else gets the
-        namespace's default, else the default upstream's default model, so that a module written for another provider
-        still answers. With `responses` the upstream has to have the Responses API; where the default one has not, the
-        first that has it substitutes. Raises Unavailable when there is no upstream to ask, or no model to ask for.
+        namespace's default, else GATEWAY_DEFAULT_MODEL, else the default upstream's default model, so that a module
+        written for another provider still answers. With `responses` the upstream has to have the Responses API; where
+        the default one has not, the first that has it substitutes. Only a route has several choices: a model that
+        several upstreams list is asked of one, because nobody said that the others may see what it is asked.
+        Raises Unavailable when there is no upstream to ask, or no model to ask for.
         """
-        if prefer.instead:
-            found = self._chosen(prefer.instead, responses)
-        else:
-            found = self._named(model, responses) if model else None
-            if found is None and prefer.default and (chosen := self._chosen(prefer.default, responses)):
-                found = replace(chosen, is_substitute=bool(model))
+        chosen = prefer.instead
+        found = self._chosen(chosen, responses) if chosen else self._named(model, responses) if model else None
         if found is None:
-            return Route(*self._substitute(responses), is_substitute=bool(model or prefer.instead.model))
+            return replace(self._default(prefer.default, responses), is_substitute=bool(chosen or model))
         if responses and not found.target.speaks_responses:
             raise Unavailable(
                 f"The upstream '{found.target.slug}' is not marked as having the Responses API. Mark it in the admin "
@@ -147,11 +150,11 @@ class Table:
         return found
 
     def _chosen(self, ref: ModelRef, responses: bool) -> Route | None:
-        """None where the upstream is switched off, or nothing has a model of that name."""
+        """None where the upstream is switched off or has no model, or nothing has one of that name."""
         if not ref.upstream:
             return self._named(ref.model, responses)
         target = self.targets.get(ref.upstream)
-        model = ref.model or (target.default_model if target else "")
+        model = ref.model or (target.usual_model if target else "")
         return Route(target, model) if target and model else None
 
     def _named(self, model: str, responses: bool) -> Route | None:
@@ -178,19 +181,21 @@ class Table:
         first, *others = choices
         return Route(first.target, first.model, others=tuple(others), first=first)
 
-    def _substitute(self, responses: bool) -> tuple[Target, str]:
+    def _default(self, of_namespace: ModelRef, responses: bool) -> Route:
+        """For want of a name: a default that cannot do what is needed makes way for the next."""
         chosen: str = settings.GATEWAY_DEFAULT_MODEL
-        for target in self.by_model.get(chosen, ()):
-            if target.speaks_responses or not responses:
-                return target, chosen
+        for ref in (of_namespace, ModelRef("", chosen)):
+            found = self._chosen(ref, responses) if ref else None
+            if found and (found.target.speaks_responses or not responses):
+                return found
         target = self._fallback(responses)
-        model = (chosen if target is self.default else "") or target.default_model or min(target.models, default="")
+        model = (chosen if target is self.default else "") or target.usual_model
         if not model:
             raise Unavailable(
                 f"Upstream '{target.slug}' has no default model. Choose one in the admin under Upstreams.",
                 code="no_default_model",
             )
-        return target, model
+        return Route(target, model)
 
     def _fallback(self, responses: bool) -> Target:
         if self.default is None:

@@ -6,7 +6,8 @@ One server serves all faults, streamed and whole; `GET /v1/models` lists them, F
 below HTTP (a connection cut in mid-chunk, a character split over two TCP segments), so it speaks HTTP/1.1 by hand.
 
 `GET /stats` tells {active, started, finished, cancelled, requests} as the demo upstream does: an answer is cancelled
-when the client left before its end. `GET /last` is the last chat request, {"headers": {...}, "body": {...}}.
+when the client left before its end; and {connections}, those that are open, the asker's among them.
+`GET /last` is the last chat request, {"headers": {...}, "body": {...}}.
 """
 
 import argparse
@@ -15,9 +16,12 @@ import json
 import re
 import socket
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -91,6 +95,19 @@ def tool_functions(body: dict[str, Any], most: int = 1) -> list[dict[str, str]]:
     return made or [{"name": "get_weather", "arguments": '{"city": "Oslo"}'}]
 
 
+def tool_fragments(body: dict[str, Any]) -> Iterator[Chunk]:
+    """Two calls in pieces, which neither an id nor an index holds together."""
+    if rounds_of_tools(body):
+        yield from said(*PIECES)
+        return
+    yield chunk({"role": "assistant", "content": None})
+    for function in tool_functions(body, most=2):
+        yield chunk({"tool_calls": [{"type": "function", "function": {**function, "arguments": ""}}]})
+        for piece in re.findall(".{1,5}", function["arguments"]):
+            yield chunk({"tool_calls": [{"function": {"arguments": piece}}]})
+    yield chunk(finish_reason="tool_calls")
+
+
 def tool_calls(
     body: dict[str, Any], *, rounds: int = 1, most: int = 1, finish_reason: str = "tool_calls", **identity: Any
 ) -> Iterator[Chunk]:
@@ -106,6 +123,7 @@ def tool_calls(
 
 SAYINGS: dict[str, Callable[[dict[str, Any]], Iterator[Chunk]]] = {
     "tool-no-id": lambda body: tool_calls(body, most=2),
+    "tool-fragments": tool_fragments,
     "tool-repeated-ids": lambda body: tool_calls(body, rounds=2, index=0, id="call_0"),
     "stop-with-tools": lambda body: tool_calls(body, finish_reason="stop", index=0, id="call_stop"),
     "usage-every-chunk": lambda _: with_usage_everywhere(),
@@ -182,6 +200,7 @@ class Exchange:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     body: dict[str, Any] = field(default_factory=dict)
+    turn: int = 0  # how many chat requests for this model came before
 
     @property
     def is_stream(self) -> bool:
@@ -266,9 +285,101 @@ async def status(exchange: Exchange) -> None:
     await exchange.json(openai_error(f"The upstream says {number}.", kind.get(number, "server_error"), code), number)
 
 
-async def rate_limited(exchange: Exchange) -> None:
+async def rate_limited(exchange: Exchange, retry_after: str = "7") -> None:
     error = openai_error("Slow down.", "rate_limit_error", "rate_limit_exceeded")
-    await exchange.json(error, 429, retry_after="7")
+    await exchange.json(error, 429, retry_after=retry_after)
+
+
+async def rate_limited_date(exchange: Exchange) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=40)
+    await rate_limited(exchange, format_datetime(at, usegmt=True))
+
+
+async def overloaded(exchange: Exchange) -> None:
+    await exchange.json(openai_error("Too much to do."), 503, retry_after="20")
+
+
+def every_second(fault: Callable[[Exchange], Awaitable[None]]) -> Callable[[Exchange], Awaitable[None]]:
+    """The fault, and the next time a proper answer."""
+
+    async def now_and_then(exchange: Exchange) -> None:
+        await (properly if exchange.turn % 2 else fault)(exchange)
+
+    return now_and_then
+
+
+async def fails(exchange: Exchange) -> None:
+    await exchange.json(openai_error("A bad moment."), 500)
+
+
+async def drops(_: Exchange) -> None:
+    raise Dropped
+
+
+async def cut_at_once(exchange: Exchange) -> None:
+    await exchange.begin_stream()
+    raise Dropped
+
+
+async def hang_at_once(exchange: Exchange) -> None:
+    await exchange.begin_stream()
+    await exchange.part(b": still loading\n\n")
+    await exchange.wait(None)
+
+
+async def error_first(exchange: Exchange) -> None:
+    error = openai_error("No memory is left.")
+    if not exchange.is_stream:
+        await exchange.json(error)
+        return
+    await exchange.begin_stream()
+    await exchange.part(frame(error))
+    await exchange.end_stream()
+
+
+async def too_long(exchange: Exchange) -> None:
+    """As LM Studio tells it."""
+    await exchange.begin_stream()
+    error = {"error": {"message": "The prompt is too long.", "code": 400}}
+    await exchange.part(b"event: error\n" + frame(error))
+    await exchange.end_stream()
+
+
+async def error_line(exchange: Exchange) -> None:
+    """Of an answer that has begun, on a line without `data:`."""
+    if not exchange.is_stream:
+        await exchange.json(openai_error("The model crashed."))
+        return
+    await some(exchange, contents=1)
+    await exchange.part(json.dumps(openai_error("The model crashed.")).encode() + b"\n")
+    await exchange.end_stream()
+
+
+async def garbage_later(exchange: Exchange) -> None:
+    await some(exchange, contents=1)
+    await exchange.part(b"data: {not JSON\n\n")
+    await exchange.end_stream()
+
+
+async def plain_text(exchange: Exchange) -> None:
+    await exchange.content(b"The model is loading.", kind="text/plain")
+
+
+async def whole_anyway(exchange: Exchange) -> None:
+    """Spread over lines, as some servers write it."""
+    body = {**exchange.body, "stream": False}
+    await exchange.content(json.dumps(whole(chunks_of(body)), indent=2).encode())
+
+
+async def mislabelled(exchange: Exchange) -> None:
+    if not exchange.is_stream:
+        await properly(exchange)
+        return
+    await exchange.head(content_type="application/json", transfer_encoding="chunked")
+    for one in chunks_of(exchange.body):
+        await exchange.part(frame(one))
+    await exchange.part(b"data: [DONE]\n\n")
+    await exchange.end_stream()
 
 
 async def html(exchange: Exchange) -> None:
@@ -398,6 +509,21 @@ FAULTS: dict[str, Callable[[Exchange], Awaitable[None]]] = {
         f"status-{number}": status for number in (400, 401, 403, 404, 413, 500, 503)
     },  # that status, OpenAI's error JSON
     "rate-limited": rate_limited,  # 429 with Retry-After: 7
+    "rate-limited-date": rate_limited_date,  # the same as a date, 40 s away
+    "rate-limited-once": every_second(lambda exchange: rate_limited(exchange, "1")),  # Retry-After: 1, then right
+    "overloaded": overloaded,  # 503 with Retry-After: 20
+    "fails-once": every_second(fails),  # 500, then right
+    "drops": drops,  # the connection ends without a byte of an answer
+    "drops-once": every_second(drops),  # the same, then right
+    "cut-at-once": cut_at_once,  # 200, then the connection ends
+    "hang-at-once": hang_at_once,  # 200 and a comment, then silence
+    "error-first": error_first,  # 200, and the first event is an error
+    "too-long": too_long,  # 200, and the first event says that the request is at fault
+    "error-line": error_line,  # a piece, then {"error": ...} as a line of its own
+    "garbage-later": garbage_later,  # a piece, then what is not JSON
+    "plain-text": plain_text,  # 200, a sentence
+    "whole-anyway": whole_anyway,  # 200, a whole answer although a stream was asked for
+    "mislabelled": mislabelled,  # a stream that is called application/json
     "html": html,  # 200, a web page
     "garbage": garbage,  # data lines, or a body, that are not JSON
     "cut": cut,  # three pieces, then the connection ends inside an HTTP chunk
@@ -409,6 +535,7 @@ FAULTS: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "detail-error": detail_error,  # 422 in FastAPI's shape
     "text-error": text_error,  # 500 in plain text
     "tool-no-id": properly,  # tool calls without id and index, each in one delta; two when two tools are offered
+    "tool-fragments": properly,  # two calls in pieces without id and index
     "tool-repeated-ids": properly,  # two rounds of one call, both with the id call_0
     "stop-with-tools": properly,  # tool calls that finish with "stop"
     "usage-every-chunk": properly,  # usage on every chunk, growing
@@ -440,6 +567,7 @@ class Stats:
     started: int = 0
     finished: int = 0
     cancelled: int = 0
+    connections: int = 0
 
 
 @dataclass
@@ -449,6 +577,7 @@ class FaultyUpstream:
     slow: float = 60.0
     stats: Stats = field(default_factory=Stats)
     last: dict[str, Any] = field(default_factory=dict)
+    turns: Counter[str] = field(default_factory=Counter)
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set when the last answer under way has ended
     conversations: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -471,12 +600,14 @@ class FaultyUpstream:
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """All requests of one connection."""
+        self.stats.connections += 1
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             with suppress(ClientGone, Dropped, ConnectionError, asyncio.IncompleteReadError):
                 while request := await read_request(reader):
                     await self.respond(request, Exchange(reader, writer))
         finally:
+            self.stats.connections -= 1
             writer.close()
 
     async def respond(self, request: HttpRequest, exchange: Exchange) -> None:
@@ -514,6 +645,8 @@ class FaultyUpstream:
 
     async def answer(self, exchange: Exchange) -> None:
         name = str(exchange.body.get("model"))
+        exchange.turn = self.turns[name]
+        self.turns[name] += 1
         if slow := SLOW.fullmatch(name):
             await exchange.wait(float(slow[1] or self.slow))
             await properly(exchange)

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.fakes import faulty_upstream as faulty
 from tests.fakes.faulty_upstream import FaultyUpstream
 
 ROOT = Path(__file__).resolve().parents[2]
+NEVER_WHOLE = ("hang", "hang-in-arguments", "hang-at-once", "cut", "cut-at-once", "drops", "drops-once")
 MESSAGES: list[Any] = [{"role": "user", "content": "Hi"}]
 
 
@@ -64,7 +67,7 @@ async def test_ok_is_what_the_official_client_expects(url: str) -> None:
         assert {"ok", "cut", "slow-headers"} <= {model.id async for model in client.models.list()}
 
 
-@pytest.mark.parametrize("model", [name for name in faulty.FAULTS if name not in ("hang", "hang-in-arguments", "cut")])
+@pytest.mark.parametrize("model", [name for name in faulty.FAULTS if name not in NEVER_WHOLE])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_every_fault_ends(url: str, server: FaultyUpstream, model: str, stream: bool) -> None:
     await raw(url, model, stream=stream)
@@ -86,9 +89,41 @@ async def test_rate_limited_says_when_to_come_back(url: str) -> None:
     assert refused.value.response.headers["retry-after"] == "7"
 
 
+async def test_rate_limited_says_so_as_a_date_too(url: str) -> None:
+    async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.chat.completions.create(model="rate-limited-date", messages=MESSAGES)
+    away = parsedate_to_datetime(refused.value.response.headers["retry-after"]) - datetime.now(UTC)
+    assert timedelta(seconds=20) < away <= timedelta(seconds=40)
+
+
+@pytest.mark.parametrize(("model", "status"), [("fails-once", 500), ("rate-limited-once", 429)])
+async def test_bad_moments_pass(url: str, model: str, status: int) -> None:
+    assert [(await raw(url, model))[0] for _ in range(4)] == [status, 200, status, 200]
+
+
+@pytest.mark.parametrize("model", ["drops", "drops-once", "cut-at-once"])
+async def test_connection_ends_without_a_word(url: str, model: str) -> None:
+    with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError)):
+        await raw(url, model)
+
+
+async def test_fragments_of_a_tool_call_belong_together(url: str) -> None:
+    calls = [delta["tool_calls"][0] for delta in deltas(await chunks(url, "tool-fragments")) if "tool_calls" in delta]
+    assert [one for one in calls if "id" in one or "index" in one] == []
+    assert "".join(one["function"]["arguments"] for one in calls) == '{"city": "Oslo"}'
+
+
 @pytest.mark.parametrize(
     ("model", "status", "kind"),
-    [("html", 200, "text/html"), ("text-error", 500, "text/plain"), ("detail-error", 422, "application/json")],
+    [
+        ("html", 200, "text/html"),
+        ("plain-text", 200, "text/plain"),
+        ("mislabelled", 200, "application/json"),
+        ("whole-anyway", 200, "application/json"),
+        ("text-error", 500, "text/plain"),
+        ("detail-error", 422, "application/json"),
+    ],
 )
 async def test_answers_of_other_kinds(url: str, model: str, status: int, kind: str) -> None:
     assert (await raw(url, model))[:2] == (status, kind)
@@ -193,7 +228,7 @@ async def test_first_words_and_finish(url: str, model: str, finish: str, delta: 
     assert (deltas(made)[1], finishes(made)) == (delta, [finish])
 
 
-@pytest.mark.parametrize("model", ["hang", "hang-in-arguments", "slow-headers"])
+@pytest.mark.parametrize("model", ["hang", "hang-in-arguments", "hang-at-once", "slow-headers"])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_gives_up_is_counted(url: str, server: FaultyUpstream, model: str, stream: bool) -> None:
     with pytest.raises(TimeoutError):
@@ -213,6 +248,7 @@ async def test_the_last_request_is_kept(url: str) -> None:
         last = await (await session.get(url.replace("/v1", "/last"))).json()
         stats = await (await session.get(url.replace("/v1", "/stats"))).json()
     assert (last["body"]["messages"], last["headers"]["content-type"]) == (MESSAGES, "application/json")
+    assert stats.pop("connections") >= 1  # this one; the other's end may not have been seen yet
     assert stats == {"requests": 1, "active": 0, "started": 1, "finished": 1, "cancelled": 0}
 
 

@@ -30,7 +30,7 @@ def revoke_key(id: int) -> None:
     assert ApiKey.objects.filter(pk=id).revoke(now()) == 1
 
 
-def make(model: str, **fields: Any) -> int:
+def make(model: str, /, **fields: Any) -> int:
     """A row of `model`, such as access.Grant; its id. Names like `team_id` set foreign keys."""
     from django.apps import apps
 

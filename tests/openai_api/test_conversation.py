@@ -1,4 +1,4 @@
-"""Messages → the SDK's input items: every row of agents-sdk.md section 5."""
+"""Messages → the SDK's input items: every row of agents-sdk.md section 5. And → sound messages for declared agents."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from agents.models.chatcmpl_converter import Converter
 from pydantic import TypeAdapter
 
 from apps.core.errors import InvalidRequest
-from apps.openai_api.conversation import input_items, last_user_text
+from apps.openai_api.conversation import chat_messages, input_items, last_user_text
 from apps.openai_api.schemas import Message
 
 MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
@@ -233,3 +233,80 @@ def test_order_is_kept() -> None:
 )
 def test_workflow_gets_the_last_user_text(messages: list[Any], text: str) -> None:
     assert last_user_text(MESSAGES.validate_python(messages)) == text
+
+
+# --- for declared agents ---------------------------------------------------------------------------------------------
+
+
+def mended(*messages: dict[str, Any]) -> list[dict[str, Any]]:
+    return chat_messages(MESSAGES.validate_python(list(messages)))
+
+
+def test_sound_conversation_stays_as_it_is() -> None:
+    history = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "developer", "content": "Briefer."},
+        {
+            "role": "user",
+            "content": [
+                part("Look:"),
+                {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+                {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+                {"type": "file", "file": {"file_id": "f1"}},
+            ],
+        },
+        {"role": "assistant", "content": "Well.", "tool_calls": [call("a"), call("b")]},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "assistant", "content": None, "tool_calls": [call("c", arguments='{"x": 1}')]},
+        {"role": "tool", "tool_call_id": "c", "content": "3"},
+        {"role": "assistant", "content": "Done."},
+    ]
+
+    assert mended(*history) == history
+
+
+def test_content_of_other_shapes_becomes_text() -> None:
+    assert mended(
+        {"role": "user", "content": None, "name": "Ada"},
+        {"role": "assistant", "content": [part("No"), {"type": "refusal", "refusal": "never"}]},
+        {"role": "assistant", "content": None, "refusal": "No."},
+        {"role": "system", "content": [part("a"), part("b")]},
+    ) == [
+        {"role": "user", "content": ""},
+        {"role": "assistant", "content": "No\nnever"},
+        {"role": "assistant", "content": "No."},
+        {"role": "system", "content": "a\nb"},
+    ]
+
+
+def test_ids_that_begin_anew_in_every_answer_are_told_apart() -> None:
+    answer = {"role": "assistant", "content": None, "tool_calls": [call("call_0")]}
+    result = {"role": "tool", "tool_call_id": "call_0", "content": "x"}
+
+    whole = mended(answer, result, answer, result)
+
+    ids = [one["tool_calls"][0]["id"] for one in whole if one["role"] == "assistant"]
+    assert ids == ["call_0", "2_call_0"]
+    assert [one["tool_call_id"] for one in whole if one["role"] == "tool"] == ids
+
+
+def test_calls_that_nobody_answered_are_no_part_of_it() -> None:
+    assert mended(
+        {"role": "assistant", "content": "One", "tool_calls": [call("a"), call("b")]},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+        {"role": "assistant", "content": "Two", "tool_calls": [call("c")]},
+        {"role": "user", "content": "Stop"},
+    ) == [
+        {"role": "assistant", "content": "One", "tool_calls": [call("b")]},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+        {"role": "assistant", "content": "Two"},
+        {"role": "user", "content": "Stop"},
+    ]
+
+
+def test_result_of_a_call_that_was_never_made_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        mended({"role": "user", "content": "Hi"}, {"role": "tool", "tool_call_id": "a", "content": "1"})
+
+    assert caught.value.param == "messages[1].tool_call_id"

@@ -4,6 +4,8 @@ The agents `faulty/<fault>` ask the model of that name of tests/fakes/faulty_ups
 1.5 s for the first byte and 1 s for silence (tests/harness/gateway.py).
 """
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -55,6 +57,13 @@ REFUSED: list[Any] = [
         ),
     ),
     ("rate-limited", openai.RateLimitError, 429, error(SAYS + "Slow down.", "rate_limit_exceeded")),
+    ("rate-limited-date", openai.RateLimitError, 429, error(SAYS + "Slow down.", "rate_limit_exceeded")),
+    (
+        "too-long",
+        openai.BadRequestError,
+        400,
+        error("Upstream 'faulty' failed instead of answering: The prompt is too long.", "upstream_rejected"),
+    ),
     *(
         (
             f"status-{status}",
@@ -92,54 +101,54 @@ REFUSED: list[Any] = [
             "upstream_error",
         ),
     ),
-    (
-        "slow-headers",
-        openai.InternalServerError,
-        504,
-        error("Upstream 'faulty' did not begin to answer within 1.5 s.", "upstream_timeout"),
+    *(
+        (fault, openai.InternalServerError, 502, error(f"Upstream 'faulty' {message}", code))
+        for fault, message, code in (
+            ("overloaded", "failed with status 503: Too much to do.", "upstream_error"),
+            ("drops", "closed the connection without an answer (ServerDisconnectedError).", "upstream_unreachable"),
+            ("cut-at-once", "closed the connection in the middle of its answer.", "upstream_cut"),
+            ("error-first", "failed instead of answering: No memory is left.", "upstream_error"),
+            ("plain-text", "answered with text/plain instead of a stream of events.", "upstream_error"),
+        )
     ),
 ]
+SLOW = error("Upstream 'faulty' did not begin to answer within 1.5 s.", "upstream_timeout")
 
 
 @pytest.mark.parametrize(("fault", "kind", "status", "body"), REFUSED, ids=[one[0] for one in REFUSED])
 def test_refusal_before_the_first_event_keeps_a_status_of_its_own(
-    client: openai.OpenAI, fault: str, kind: type[openai.APIStatusError], status: int, body: dict[str, Any]
+    client: openai.OpenAI, ask: Ask, fault: str, kind: type[openai.APIStatusError], status: int, body: dict[str, Any]
 ) -> None:
+    """Of a stream too, within its first second."""
     with pytest.raises(kind) as caught:
+        ask(client, f"faulty/{fault}", "Hi")
+
+    assert (caught.value.status_code, caught.value.body) == (status, body)
+
+
+@pytest.mark.parametrize("fault", ["slow-headers", "hang-at-once"])
+def test_upstream_that_does_not_begin_in_time_is_told(client: openai.OpenAI, fault: str) -> None:
+    with pytest.raises(openai.InternalServerError) as caught:
         ask_whole(client, f"faulty/{fault}", "Hi")
 
-    assert (caught.value.status_code, caught.value.body) == (status, body)
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind", "status", "body"),
-    [one for one in REFUSED if one[0] != "slow-headers"],
-    ids=[one[0] for one in REFUSED if one[0] != "slow-headers"],
-)
-def test_refusal_within_the_first_second_of_a_stream_keeps_its_status_too(
-    client: openai.OpenAI, fault: str, kind: type[openai.APIStatusError], status: int, body: dict[str, Any]
-) -> None:
-    with pytest.raises(kind) as caught:
-        ask_streamed(client, f"faulty/{fault}", "Hi")
-
-    assert (caught.value.status_code, caught.value.body) == (status, body)
+    assert (caught.value.status_code, caught.value.body) == (504, SLOW)
 
 
 def test_refusal_later_is_told_in_the_stream(client: openai.OpenAI) -> None:
     """Headers leave after a second; this server is silent for longer."""
     said, told = stream_until_error(client, "faulty/slow-headers")
 
-    assert (said, told.body) == (
-        "",
-        error("Upstream 'faulty' did not begin to answer within 1.5 s.", "upstream_timeout"),
-    )
+    assert (said, told.body) == ("", SLOW)
 
 
-def test_rate_limit_of_the_upstream_is_handed_on_with_its_retry_after(client: openai.OpenAI, ask: Ask) -> None:
-    with pytest.raises(openai.RateLimitError) as caught:
-        ask(client, "faulty/rate-limited", "Hi")
+@pytest.mark.parametrize(
+    ("fault", "seconds"), [("rate-limited", {7}), ("overloaded", {20}), ("rate-limited-date", set(range(20, 41)))]
+)
+def test_time_to_come_again_is_handed_on(client: openai.OpenAI, ask: Ask, fault: str, seconds: set[int]) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        ask(client, f"faulty/{fault}", "Hi")
 
-    assert caught.value.response.headers["retry-after"] == "7"
+    assert int(caught.value.response.headers["retry-after"]) in seconds
 
 
 BROKEN_OFF: list[Any] = [
@@ -157,6 +166,20 @@ BROKEN_OFF: list[Any] = [
         "Hello",
         "Upstream 'faulty' failed in the middle of its answer: The model crashed.",
         "upstream_error",
+        502,
+    ),
+    (
+        "error-line",
+        "Hello",
+        "Upstream 'faulty' failed in the middle of its answer: The model crashed.",
+        "upstream_error",
+        502,
+    ),
+    (
+        "garbage-later",
+        "Hello",
+        "Upstream 'faulty' sent something that is not a chat completion chunk: b'{not JSON'",
+        "upstream_garbage",
         502,
     ),
 ]
@@ -222,6 +245,11 @@ def test_upstream_that_is_down_is_told(client: openai.OpenAI, ask: Ask) -> None:
         ("crlf", Told(fake.TEXT, "stop", USAGE)),
         ("gzip", Told(fake.TEXT, "stop", USAGE)),
         ("closes", Told(fake.TEXT, "stop", USAGE)),
+        ("mislabelled", Told(fake.TEXT, "stop", USAGE)),
+        ("whole-anyway", Told(fake.TEXT, "stop", USAGE)),
+        ("fails-once", Told(fake.TEXT, "stop", USAGE)),
+        ("drops-once", Told(fake.TEXT, "stop", USAGE)),
+        ("rate-limited-once", Told(fake.TEXT, "stop", USAGE)),
         ("usage-every-chunk", Told(fake.TEXT, "stop", USAGE)),
         ("split-utf8", Told(fake.EMOJI_TEXT, "stop", USAGE)),
         ("u2028", Told(fake.LINE_SEPARATOR_TEXT, "stop", USAGE)),
@@ -233,6 +261,7 @@ def test_upstream_that_is_down_is_told(client: openai.OpenAI, ask: Ask) -> None:
         ("reasoning-content", Told(fake.TEXT, "stop", USAGE, reasoning="Let me think.")),
         ("flood", Told("x" * fake.FLOOD, "stop", USAGE)),
         ("big-chunk", Told("x" * fake.BIG, "stop", USAGE)),
+        ("tool-fragments", Told(fake.TEXT, "stop", (14, 10))),
         ("tool-no-id", Told(fake.TEXT, "stop", (14, 10))),
         ("stop-with-tools", Told(fake.TEXT, "stop", (14, 10))),
         ("tool-repeated-ids", Told(fake.TEXT, "stop", (21, 15))),
@@ -255,8 +284,9 @@ def test_usage_is_estimated_when_the_upstream_reports_none(
     assert (run["prompt_tokens"], run["completion_tokens"], run["tokens_estimated"]) == (prompt, completion, True)
 
 
-def test_tool_calls_without_ids_reach_their_tools(client: openai.OpenAI, faulty: FaultyServer) -> None:
-    ask_whole(client, "faulty/tool-no-id", "Weather and time")
+@pytest.mark.parametrize("fault", ["tool-no-id", "tool-fragments"])
+def test_tool_calls_without_ids_reach_their_tools(client: openai.OpenAI, faulty: FaultyServer, fault: str) -> None:
+    ask_whole(client, f"faulty/{fault}", "Weather and time")
 
     messages = faulty.last()["body"]["messages"]
     (asked,) = [one for one in messages if one.get("tool_calls")]
@@ -308,6 +338,21 @@ def test_run_row_tells_how_it_went(
     assert (run["upstream"], run["model"]) == ("faulty", fault)
 
 
+def test_every_fault_leaves_a_run(gateway: GatewayServer, client: openai.OpenAI) -> None:
+    faults = [*fake.FAULTS, "slow-headers"]
+
+    def meet(fault: str) -> None:
+        with contextlib.suppress(openai.APIError):
+            ask_streamed(client, f"faulty/{fault}", "Hi", extra_headers={"x-request-id": f"fault-any-{fault}"})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(meet, faults))
+
+    eventually(lambda: gateway.operator.count_runs(request_id__startswith="fault-any-"), len(faults))
+    runs = gateway.operator.runs(request_id__startswith="fault-any-")
+    assert {(run["upstream"], run["model"]) for run in runs} == {("faulty", fault) for fault in faults}
+
+
 def test_failure_stands_in_the_log_with_the_request_id(gateway: GatewayServer, client: openai.OpenAI) -> None:
     with pytest.raises(openai.APIError):
         ask_streamed(client, "faulty/cut", "Hi", extra_headers={"x-request-id": "fault-log"})
@@ -329,6 +374,11 @@ def test_connections_are_kept_for_the_next_request(client: openai.OpenAI, faulty
         "cancelled": 0,
         "active": 0,
     }
+
+
+def test_no_connection_is_left_when_all_is_over(faulty: FaultyServer) -> None:
+    """Of all the faults above; those that could serve again are kept for four seconds."""
+    eventually(lambda: faulty.stats()["connections"], 1, within=20)  # the one that asks
 
 
 def test_slow_reader_does_not_keep_other_requests_waiting(client: openai.OpenAI) -> None:

@@ -1,0 +1,182 @@
+"""What came of a tool call, whoever's tool it was: one record, told to the metrics and to the log.
+
+Every kind of call ends here: `observed` is the place for whoever wants to hear of all of them.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from time import perf_counter
+from typing import Final
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from apps.execution import callers
+from apps.observability.metrics import REGISTRY
+
+log = structlog.get_logger(__name__)
+
+
+class Source(StrEnum):
+    """Whose tool it is, and how it is reached."""
+
+    NATIVE = "sdk-native"  # a module's function, an agent used as a tool, a tool of the SDK or of the model's provider
+    MCP = "mcp"  # of an MCP server, the module's or the gateway's
+    LOCAL = "gateway-local"
+    HTTP = "gateway-http"
+
+
+class Outcome(StrEnum):
+    """The gateway's own tools have further words for what goes wrong, such as timeout: CallFailed."""
+
+    OK = "ok"
+    ERROR = "error"  # it failed, or took too long
+    DENIED = "denied"  # by a rule
+    LIMIT = "limit"  # as often as it may be called in a run, it has been
+    MISSING = "missing"  # it was taken away since the agent was loaded
+    CANCELLED = "cancelled"  # the run ended first
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRecord:
+    """A call that was made or refused.
+
+    `module` is the dotted name that rules are written for; the agent is the one that serves; `key_id` is 0 and `run_id`
+    "" where a run is no client's. `duration_ms` is 0 of a call that was refused, and None of one that the model's
+    provider made: nobody here knows how long that took.
+    """
+
+    source: Source
+    tool: str
+    module: str
+    agent_id: str
+    key_id: int
+    run_id: str
+    outcome: str
+    duration_ms: float | None
+
+
+_CALLS = Counter(
+    "gateway_tool_calls",
+    "Calls of tools, by tool, by whose it is and by what came of it.",
+    ["tool", "source", "outcome"],
+    registry=REGISTRY,
+)
+_SECONDS = Histogram(
+    "gateway_tool_call_duration_seconds",
+    "How long tools took that were called.",
+    ["tool", "source"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    registry=REGISTRY,
+)
+
+
+def observed(record: ToolCallRecord) -> None:
+    """Tell of the call."""
+    name = _names.label(record.tool)
+    _CALLS.labels(name, record.source.value, record.outcome).inc()
+    if record.duration_ms is not None and record.outcome not in _REFUSED:
+        _SECONDS.labels(name, record.source.value).observe(record.duration_ms / 1000)
+    log.log(
+        logging.INFO if record.outcome in _QUIET else logging.WARNING,
+        "tool_call_finished",
+        source=record.source.value,
+        tool=record.tool,
+        module=record.module,
+        agent=record.agent_id,
+        key_id=record.key_id,
+        run_id=record.run_id,
+        outcome=record.outcome,
+        duration_ms=record.duration_ms and round(record.duration_ms, 1),
+    )
+
+
+_REFUSED: Final = frozenset({Outcome.DENIED, Outcome.LIMIT, Outcome.MISSING})
+_QUIET: Final = frozenset({Outcome.OK, Outcome.CANCELLED, Outcome.DENIED, "cached"})  # a denial has its own warning
+
+
+class ToolCall:
+    """One call. Is told of once, with the first outcome that it is given."""
+
+    __slots__ = ("_began", "_is_told", "module", "source", "tool")
+
+    def __init__(self, source: Source, tool: str, module: str) -> None:
+        self.source = source
+        self.tool = tool
+        self.module = module
+        self._began = perf_counter()
+        self._is_told = False
+
+    def refused(self, outcome: str) -> None:
+        self._tell(outcome, 0.0)
+
+    def made(self, outcome: str) -> None:
+        self._tell(outcome, (perf_counter() - self._began) * 1000)
+
+    def made_elsewhere(self, outcome: str) -> None:
+        """By the model's provider."""
+        self._tell(outcome, None)
+
+    def forget(self) -> None:
+        """It was not made yet: a person has to approve it first."""
+        self._is_told = True
+
+    def _tell(self, outcome: str, duration_ms: float | None) -> None:
+        if self._is_told:
+            return
+        self._is_told = True
+        caller = callers.current()
+        observed(
+            ToolCallRecord(
+                source=self.source,
+                tool=self.tool,
+                module=self.module,
+                agent_id=caller.agent_id if caller else "",
+                key_id=caller.subject.key.id if caller else 0,
+                run_id=caller.run_id if caller else "",
+                outcome=str(outcome),
+                duration_ms=duration_ms,
+            )
+        )
+
+
+@contextmanager
+def under_way(source: Source, tool: str, module: str) -> Iterator[ToolCall]:
+    """The call is made inside: it is an error when that raises, else what the code inside says, else ok."""
+    call = ToolCall(source, tool, module)
+    try:
+        yield call
+        call.made(Outcome.OK)
+    except Exception:
+        call.made(Outcome.ERROR)
+        raise
+    except BaseException:  # cancelled, or a module's sys.exit()
+        call.made(Outcome.CANCELLED)
+        raise
+
+
+class _Names:
+    """The names that have a series of their own: modules may make up names without end."""
+
+    MOST: Final = 500
+    OTHERS: Final = "(others)"
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._lock = threading.Lock()
+
+    def label(self, name: str) -> str:
+        if name in self._known:
+            return name
+        with self._lock:
+            if len(self._known) >= self.MOST:
+                return self.OTHERS
+            self._known.add(name)
+        return name
+
+
+_names = _Names()

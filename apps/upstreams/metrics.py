@@ -1,0 +1,69 @@
+"""The upstreams as Prometheus metrics, read from memory when they are asked for: a call only counts in an integer."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from apps.upstreams import capacity, health
+from apps.upstreams.health import State
+from apps.upstreams.routing import upstreams
+
+_COUNTERS = {
+    "retried": ("gateway_upstream_retries", "Further attempts at the same upstream."),
+    "failed_over": ("gateway_upstream_failovers", "Calls that went on to another upstream after failing at this one."),
+    "cooldowns": ("gateway_upstream_cooldowns", "Times that it was passed over for a while after failures."),
+}
+
+
+class UpstreamCollector(Collector):
+    """Of the upstreams that are switched on; so the labels are bounded. Each process tells of its own calls."""
+
+    def collect(self) -> Iterator[Metric]:
+        slugs = list(upstreams.current().targets)
+        yield _states(slugs)
+        yield _attempts(slugs)
+        for name, (metric, says) in _COUNTERS.items():
+            family = CounterMetricFamily(metric, says, labels=["upstream"])
+            for slug in slugs:
+                family.add_metric([slug], getattr(health.record(slug).counts, name))
+            yield family
+        yield _calls(slugs)
+
+
+def _states(slugs: list[str]) -> Metric:
+    family = GaugeMetricFamily(
+        "gateway_upstream_state",
+        "1 for the state that an upstream is in: healthy, degraded, down or unknown.",
+        labels=["upstream", "state"],
+    )
+    for slug in slugs:
+        current = health.standing(slug).state
+        for state in State:
+            family.add_metric([slug, state.value], state is current)
+    return family
+
+
+def _attempts(slugs: list[str]) -> Metric:
+    family = CounterMetricFamily(
+        "gateway_upstream_attempts",
+        "Requests for a model's answer: answered when it began, failed when it did not, or broke off.",
+        labels=["upstream", "outcome"],
+    )
+    for slug in slugs:
+        counts = health.record(slug).counts
+        family.add_metric([slug, "answered"], counts.answered)
+        family.add_metric([slug, "failed"], counts.failed)
+    return family
+
+
+def _calls(slugs: list[str]) -> Metric:
+    family = GaugeMetricFamily(
+        "gateway_upstream_calls",
+        "Calls of an upstream whose number is limited: running, and waiting for their turn.",
+        labels=["upstream", "state"],
+    )
+    for slug in slugs:
+        family.add_metric([slug, "running"], capacity.running_at(slug))
+        family.add_metric([slug, "waiting"], capacity.waiting_at(slug))
+    return family

@@ -1,0 +1,117 @@
+"""What a server means that does not answer: its statuses, error bodies and error events, as errors of the gateway."""
+
+import json
+import math
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import msgspec
+
+from apps.core import clock
+from apps.core.errors import UpstreamError, UpstreamRejected
+from apps.upstreams.routing import Target
+
+# Statuses that tell the caller something about its own request; everything else of 4xx is between us and the server.
+CALLERS_FAULT: Final = frozenset({400, 404, 413, 422, 429})
+
+
+class _Head(msgspec.Struct):
+    error: Any = None
+    type: str | None = None
+    response: Any = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+_FAILURES: Final = frozenset({"error", "response.error", "response.failed"})  # events of the Responses API
+
+
+def refusal(target: Target, status: int, headers: Mapping[str, str], text: str) -> UpstreamError:
+    """What a status other than 200 means, with the body that came with it."""
+    meaning = _meaning(target, status, headers.get("Retry-After"), _message_in(text))
+    meaning.answered = status
+    return meaning
+
+
+def _meaning(target: Target, status: int, retry_after: str | None, said: str) -> UpstreamError:
+    if status in (401, 403):
+        return UpstreamError(
+            f"Upstream '{target.slug}' refused the gateway's secret ({status}). Enter it again in the admin.",
+            code="upstream_unauthorised",
+        )
+    if status not in CALLERS_FAULT:
+        return UpstreamError(
+            f"Upstream '{target.slug}' failed with status {status}: {said or 'no reason given'}",
+            retry_after=_seconds(retry_after),
+        )
+    return refused(f"Upstream '{target.slug}' says: {said or f'status {status}'}", status, retry_after)
+
+
+def refused(message: str, status: int, retry_after: str | None) -> UpstreamRejected:
+    """A server's refusal of the caller's own request, with its status and the header Retry-After."""
+    code = "rate_limit_exceeded" if status == 429 else None
+    return UpstreamRejected(message, status=status, code=code, retry_after=_seconds(retry_after))
+
+
+def _message_in(text: str) -> str:
+    """The reason in an error body of any of the shapes that servers use."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return text.strip()[:500]
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail") or error
+    return (error if isinstance(error, str) else json.dumps(error))[:500]
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Of a header Retry-After, which gives a number of seconds or a date."""
+    if not retry_after:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        return _seconds_until(retry_after)
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        at = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    return max(0.0, (at - clock.now()).total_seconds()) if at.tzinfo else None
+
+
+def look_at(target: Target, data: bytes) -> None:
+    """Raises UpstreamError unless `data` is JSON that is no error: the beginning of an answer, or all of one."""
+    try:
+        head = _decode_head(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UpstreamError(
+            f"Upstream '{target.slug}' sent something that is not a JSON object: {data[:80]!r}",
+            code="upstream_garbage",
+        ) from error
+    if head.error or head.type in _FAILURES:
+        raise failure(target, msgspec.json.decode(data), has_begun=False)
+
+
+def failure(target: Target, event: Mapping[str, Any], *, has_begun: bool = True) -> UpstreamError:
+    """What an event means that tells of an error, in any of the shapes that servers use."""
+    error = event.get("error") or (event.get("response") or {}).get("error") or event
+    said = (error.get("message") if isinstance(error, dict) else error) or "no reason given"
+    status = _status_of(error) if isinstance(error, dict) else None
+    when = "in the middle of its answer" if has_begun else "instead of answering"
+    message = f"Upstream '{target.slug}' failed {when}: {said}"
+    return refused(message, status, None) if status in CALLERS_FAULT else UpstreamError(message)
+
+
+def _status_of(error: Mapping[str, Any]) -> int | None:
+    """As a number where servers give one (`code` of llama.cpp, vLLM and OpenRouter), or by OpenAI's words."""
+    code, kind = error.get("code"), error.get("type")
+    if isinstance(code, int) or (isinstance(code, str) and code.isdigit()):
+        return int(code)
+    if code == "rate_limit_exceeded":
+        return 429
+    return 400 if kind == "invalid_request_error" else None

@@ -1,0 +1,467 @@
+"""Calls to models over real HTTP, on servers that fail: who is asked, how often, and who answers in the end."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from random import Random
+from typing import Any
+
+import pytest
+
+from apps.core import clock
+from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
+from apps.upstreams import capacity, health, road, transport
+from apps.upstreams.attempts import in_turn
+from apps.upstreams.calls import CallLog, ModelCall, current_calls
+from apps.upstreams.chat_stream import ChunkStream
+from apps.upstreams.dialect import adapt
+from apps.upstreams.health import State
+from apps.upstreams.road import Opened
+from apps.upstreams.routing import Candidate, Route, Target
+from tests.fakes import faulty_upstream as fake
+from tests.fakes.faulty_upstream import FaultyUpstream
+from tests.upstreams.test_routing import target
+
+BODY = {"messages": [{"role": "user", "content": "Hi"}]}
+STREAMED = {**BODY, "stream": True, "stream_options": {"include_usage": True}}
+PATH = "/chat/completions"
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+class Servers:
+    """Real ones, one for each upstream of a test."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self.by_slug: dict[str, FaultyUpstream] = {}
+
+    async def add(self, slug: str, **fields: Any) -> Target:
+        server = self.by_slug[slug] = FaultyUpstream(slow=30)
+        url = await self._stack.enter_async_context(server.serving())
+        return target(slug, **{"base_url": url, "first_event_timeout": 5.0, "retries": 0, **fields})
+
+    def asked(self) -> dict[str, int]:
+        """How many requests each one got."""
+        return {slug: server.stats.started for slug, server in self.by_slug.items()}
+
+    async def wait_until_idle(self) -> None:
+        async with asyncio.timeout(10):
+            for server in self.by_slug.values():
+                while server.stats.active:
+                    await server.idle.wait()
+
+    async def wait_until_left(self) -> None:
+        await until(lambda: not any(server.stats.connections for server in self.by_slug.values()))
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[Servers]:
+    """Afterwards nothing is under way, no place is taken, and every connection has been given up."""
+    async with AsyncExitStack() as stack:
+        transport.open_session()
+        made = Servers(stack)
+        yield made
+        await made.wait_until_idle()
+        assert {slug: capacity.running_at(slug) for slug in made.by_slug} == dict.fromkeys(made.by_slug, 0)
+        await transport.close_session()
+        await made.wait_until_left()
+
+
+@pytest.fixture
+def log() -> CallLog:
+    made = CallLog()
+    current_calls.set(made)
+    return made
+
+
+def route(*choices: tuple[Target, str]) -> Route:
+    candidates = [Candidate(of, model, order) for order, (of, model) in enumerate(choices)]
+    first, *others = candidates
+    return Route(first.target, first.model, others=tuple(others), first=first)
+
+
+def refused(slug: str = "refused", **fields: Any) -> Target:
+    return target(slug, base_url="http://127.0.0.1:9/v1", **{"retries": 0, **fields})
+
+
+async def say(way: Route) -> str:
+    """What a streamed chat says. Raises UpstreamError."""
+    return await read(await road.open_chat(way, STREAMED))
+
+
+async def read(opened: Opened) -> str:
+    stream = ChunkStream(opened)
+    said = ""
+    try:
+        async for chunk in stream:
+            for choice in chunk.choices or ():
+                said += (choice.delta and choice.delta.content) or ""
+    except UpstreamError as error:
+        error.add_note(said)
+        raise
+    finally:
+        await stream.aclose()
+    return said
+
+
+async def say_whole(way: Route) -> str:
+    data = (await road.ask_whole(way, PATH, BODY, adapt=adapt, timeout=5)).data
+    return str(fake.json.loads(data)["choices"][0]["message"]["content"])
+
+
+ANOTHER_ANSWERS = [
+    "drops", "status-401", "status-403", "status-404", "status-500", "status-503", "text-error", "rate-limited",
+    "rate-limited-once", "overloaded", "html", "error-first",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", [*ANOTHER_ANSWERS, "garbage", "cut-at-once", "plain-text"])
+async def test_another_upstream_answers_when_the_first_has_not_begun(
+    servers: Servers, log: CallLog, fault: str
+) -> None:
+    first, second = await servers.add("first"), await servers.add("second")
+
+    assert await say(route((first, fault), (second, "ok"))) == fake.TEXT
+
+    assert servers.asked() == {"first": 1, "second": 1}
+    assert log.calls == [ModelCall("second", "ok", 7, 5, estimated=False, finish_reason="stop")]
+    assert health.record("first").counts.failed_over == 1
+
+
+@pytest.mark.parametrize("fault", [*ANOTHER_ANSWERS, "garbage", "cut"])
+async def test_another_upstream_gives_the_whole_answer(servers: Servers, log: CallLog, fault: str) -> None:
+    first, second = await servers.add("first"), await servers.add("second")
+
+    assert await say_whole(route((first, fault), (second, "ok"))) == fake.TEXT
+
+    assert servers.asked() == {"first": 1, "second": 1}
+    assert log.calls == [ModelCall("second", "ok", 7, 5, estimated=False, finish_reason="stop")]
+
+
+@pytest.mark.parametrize("say", [say, say_whole])
+async def test_another_upstream_answers_when_the_first_cannot_be_reached(servers: Servers, say: Any) -> None:
+    second = await servers.add("second")
+
+    assert await say(route((refused(retries=3), "m"), (second, "ok"))) == fake.TEXT
+
+    assert health.record("refused").counts.retried == 0  # where another one can answer, that would be lost time
+    assert health.standing("refused").state is State.DOWN
+
+
+@pytest.mark.parametrize("fault", ["hang-at-once", "slow-headers"])
+async def test_another_upstream_answers_when_the_first_does_not_begin_in_time(servers: Servers, fault: str) -> None:
+    first, second = await servers.add("first", first_event_timeout=0.2, retries=3), await servers.add("second")
+
+    assert await say(route((first, fault), (second, "ok"))) == fake.TEXT
+
+    assert servers.asked() == {"first": 1, "second": 1}  # a time-out is not tried again
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("status-400", 400), ("status-413", 413), ("detail-error", 422), ("too-long", 400)]
+)
+async def test_what_the_caller_did_wrong_is_not_asked_elsewhere(servers: Servers, fault: str, status: int) -> None:
+    first, second = await servers.add("first", retries=2), await servers.add("second")
+
+    with pytest.raises(UpstreamRejected) as caught:
+        await say(route((first, fault), (second, "ok")))
+
+    assert (caught.value.status, servers.asked()) == (status, {"first": 1, "second": 0})
+    assert health.standing("first").state is State.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "code"),
+    [
+        ("cut", "Hello from the", "upstream_cut"),
+        ("cut-clean", "Hello from the", "upstream_cut"),
+        ("hang", "Hello from the", "upstream_silent"),
+        ("error-in-stream", "Hello", "upstream_error"),
+        ("error-line", "Hello", "upstream_error"),
+        ("garbage-later", "Hello", "upstream_garbage"),
+    ],
+)
+async def test_stream_that_has_begun_is_never_begun_again(
+    servers: Servers, log: CallLog, fault: str, said: str, code: str
+) -> None:
+    first = await servers.add("first", retries=3, silence_timeout=0.2, max_concurrency=1)
+    second = await servers.add("second")
+
+    with pytest.raises(UpstreamError) as caught:
+        await say(route((first, fault), (second, "ok")))
+
+    assert (caught.value.code, caught.value.__notes__, servers.asked()) == (code, [said], {"first": 1, "second": 0})
+    assert [(call.upstream, call.estimated) for call in log.calls] == [("first", True)]
+    assert health.standing("first").state is State.DEGRADED
+
+
+@pytest.mark.parametrize("say", [say, say_whole])
+@pytest.mark.parametrize(
+    ("fault", "retries", "asked"),
+    [
+        ("status-500", 2, 3),
+        ("status-503", 1, 2),
+        ("text-error", 1, 2),
+        ("drops", 1, 2),
+        ("status-500", 0, 1),
+        ("rate-limited", 3, 1),  # it says 7 s: too long to keep a client waiting
+        ("overloaded", 3, 1),
+        ("status-400", 3, 1),
+        ("status-401", 3, 1),
+        ("status-404", 3, 1),
+        ("html", 3, 1),
+        ("garbage", 3, 1),
+    ],
+)
+async def test_upstream_is_asked_again_where_that_may_help(
+    servers: Servers, fault: str, retries: int, asked: int, say: Any
+) -> None:
+    one = await servers.add("one", retries=retries)
+
+    with pytest.raises(UpstreamError):
+        await say(route((one, fault)))
+
+    assert (servers.asked(), health.record("one").counts.retried) == ({"one": asked}, asked - 1)
+
+
+@pytest.mark.parametrize("say", [say, say_whole])
+@pytest.mark.parametrize("fault", ["fails-once", "drops-once", "rate-limited-once"])
+async def test_bad_moment_is_not_told(servers: Servers, log: CallLog, fault: str, say: Any) -> None:
+    """The last of them asks for a second, which is waited for: nobody else can answer."""
+    one = await servers.add("one", retries=1)
+
+    assert await say(route((one, fault))) == fake.TEXT
+
+    assert servers.asked() == {"one": 2}
+    assert log.calls == [ModelCall("one", fault, 7, 5, estimated=False, finish_reason="stop")]
+
+
+async def test_retries_end_with_the_patience_for_a_first_event(servers: Servers) -> None:
+    one = await servers.add("one", retries=1_000_000, first_event_timeout=1.0)
+
+    with pytest.raises(UpstreamError) as caught:
+        await say(route((one, "status-500")))
+
+    assert caught.value.answered == 500
+    assert 2 <= servers.asked()["one"] <= 5  # after pauses of 0.1, 0.2, 0.4 ... s
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"), [("rate-limited", (7, 7)), ("rate-limited-date", (20, 40)), ("overloaded", (20, 20))]
+)
+async def test_whoever_says_when_to_come_again_is_told(
+    servers: Servers, fault: str, seconds: tuple[float, float]
+) -> None:
+    first, second = await servers.add("first"), await servers.add("second")
+
+    with pytest.raises(UpstreamError) as caught:
+        await say(route((first, fault), (second, "status-500"), (refused(), "m")))
+
+    least, most = seconds
+    assert least <= (caught.value.retry_after or 0) <= most
+    assert "'first'" in caught.value.message
+
+
+async def test_last_failure_is_told_where_nobody_says_when_to_come_again(servers: Servers, log: CallLog) -> None:
+    first = await servers.add("first")
+
+    with pytest.raises(UpstreamUnreachable) as caught:
+        await say(route((first, "status-500"), (refused(), "m")))
+
+    assert caught.value.message == "Upstream 'refused' cannot be reached: nothing listens there. Is the server started?"
+    assert log.calls == [ModelCall("refused", "m", estimated=False)]
+
+
+async def test_upstream_that_is_down_is_left_alone_until_its_cooldown_ends(servers: Servers) -> None:
+    first, second = await servers.add("first", cooldown=600), await servers.add("second")
+
+    assert await say(route((first, "status-401"), (second, "ok"))) == fake.TEXT
+    assert await say(route((first, "ok"), (second, "ok"))) == fake.TEXT
+    assert servers.asked() == {"first": 1, "second": 2}
+
+    health.record("first").cooling_until = clock.now()
+    assert await say(route((first, "ok"), (second, "ok"))) == fake.TEXT
+    assert servers.asked() == {"first": 2, "second": 2}
+    assert health.standing("first").state is State.DEGRADED  # it is back
+
+
+async def test_upstream_that_is_down_is_asked_when_nobody_else_is_there(servers: Servers) -> None:
+    one = await servers.add("one")
+
+    for _ in range(3):
+        with pytest.raises(UpstreamError):
+            await say(route((one, "status-401")))
+
+    assert servers.asked() == {"one": 3}
+    assert await say(route((one, "ok"))) == fake.TEXT
+
+
+async def test_trial_that_its_client_gives_up_leaves_the_way_free(servers: Servers) -> None:
+    first, second = await servers.add("first", cooldown=0.0), await servers.add("second")
+    await say(route((first, "status-401"), (second, "ok")))
+
+    trial = asyncio.create_task(say(route((first, "hang-at-once"), (second, "ok"))))
+    await until(lambda: servers.asked()["first"] == 2)
+    assert await say(route((first, "ok"), (second, "ok"))) == fake.TEXT
+    assert servers.asked() == {"first": 2, "second": 2}  # passed over while the trial goes on
+    trial.cancel()
+    await asyncio.gather(trial, return_exceptions=True)
+
+    assert await say(route((first, "ok"), (second, "ok"))) == fake.TEXT
+    assert servers.asked() == {"first": 3, "second": 2}
+
+
+def candidates(*orders: tuple[str, int, int], cooldown: float = 60) -> list[Candidate]:
+    return [Candidate(target(slug, cooldown=cooldown), "m", order, weight) for slug, order, weight in orders]
+
+
+def slugs(turns: Sequence[Candidate] | AsyncIterator[Candidate] | Any) -> list[str]:
+    return [one.target.slug for one in turns]
+
+
+def test_weights_draw_lots_within_an_order_alone() -> None:
+    draw = Random(5).random
+    choices = candidates(("a", 1, 3), ("b", 1, 1), ("c", 2, 1000))
+
+    turns = [tuple(slugs(in_turn(choices, draw))) for _ in range(4000)]
+
+    assert set(turns) == {("a", "b", "c"), ("b", "a", "c")}
+    assert 2900 < turns.count(("a", "b", "c")) < 3100  # three of four
+
+
+def test_those_that_cool_down_come_last_and_the_one_that_is_ready_first_before_them() -> None:
+    down = UpstreamError("401", code="upstream_unauthorised")
+    health.note_failure("a", down, cooldown=60)
+    health.note_failure("b", down, cooldown=30)
+    choices = candidates(("a", 1, 1), ("b", 2, 1), ("c", 3, 1))
+
+    assert slugs(in_turn(choices)) == ["c", "b", "a"]
+    assert slugs(in_turn(choices[:2])) == ["b", "a"]
+
+
+async def test_full_queue_sends_the_call_to_the_next_upstream(servers: Servers) -> None:
+    first, second = await servers.add("first", max_concurrency=1, queue_size=0), await servers.add("second")
+    busy = await road.open_chat(route((first, "ok")), STREAMED)
+
+    assert await say(route((first, "ok"), (second, "ok"))) == fake.TEXT
+    assert servers.asked() == {"first": 1, "second": 1}
+    with pytest.raises(UpstreamBusy):
+        await say(route((first, "ok")))
+
+    assert await read(busy) == fake.TEXT
+    assert await say(route((first, "ok"))) == fake.TEXT
+
+
+async def _closes_early(opened: Opened) -> None:
+    async for _ in opened.source:
+        break
+    await opened.source.aclose()
+
+
+async def _never_reads(opened: Opened) -> None:
+    await opened.source.aclose()
+
+
+async def _forgets(_: Opened) -> None:
+    gc.collect()
+
+
+async def _reads_twice(opened: Opened) -> None:
+    await read(opened)
+    await opened.source.aclose()
+
+
+@pytest.mark.parametrize("end", [_closes_early, _never_reads, _forgets, _reads_twice])
+async def test_place_is_free_again_however_the_stream_ends(servers: Servers, end: Callable[[Opened], Any]) -> None:
+    one = await servers.add("one", max_concurrency=1, queue_timeout=10.0)
+
+    await end(await road.open_chat(route((one, "ok")), STREAMED))
+
+    gc.collect()
+    assert await say(route((one, "ok"))) == fake.TEXT
+    assert capacity.running_at("one") == 0
+
+
+@pytest.mark.parametrize("fault", ["hang-at-once", "hang"])
+async def test_place_is_free_again_when_the_call_is_cancelled(servers: Servers, fault: str) -> None:
+    one = await servers.add("one", max_concurrency=1, silence_timeout=20.0)
+    task = asyncio.create_task(say(route((one, fault))))
+    await until(lambda: servers.asked()["one"] == 1)
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert capacity.running_at("one") == 0
+
+
+async def test_many_calls_share_a_few_places(servers: Servers) -> None:
+    one = await servers.add("one", max_concurrency=3, queue_size=100)
+
+    said = await asyncio.gather(*(say(route((one, "ok"))) for _ in range(40)))
+
+    assert said == [fake.TEXT] * 40
+    assert servers.by_slug["one"].stats.started == 40
+
+
+async def test_whole_answer_is_handed_on_as_it_came(servers: Servers, log: CallLog) -> None:
+    one = await servers.add("one")
+
+    answered = await road.ask_whole(route((one, "ok")), PATH, {**BODY, "model": "one/ok"}, adapt=adapt)
+
+    assert fake.json.loads(answered.data)["object"] == "chat.completion"
+    assert servers.by_slug["one"].last["body"] == {**BODY, "model": "ok"}
+    assert log.calls == [answered.call] == [ModelCall("one", "ok", 7, 5, estimated=False, finish_reason="stop")]
+
+
+async def test_whole_answer_without_usage_is_estimated(servers: Servers, log: CallLog) -> None:
+    await road.ask_whole(route((await servers.add("one"), "no-usage")), PATH, BODY, adapt=adapt)
+
+    (call,) = log.calls
+    assert (call.estimated, call.completion_tokens) == (True, len(fake.TEXT) // 4)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        ("hang", UpstreamTimeout, "Upstream 'one' did not answer within 0.2 s."),
+        ("slow-headers", UpstreamTimeout, "Upstream 'one' did not answer within 0.2 s."),
+        ("garbage", UpstreamError, "Upstream 'one' sent something that is not a JSON object: b'this is {not JSON'"),
+        ("error-in-stream", UpstreamError, "Upstream 'one' failed instead of answering: The model crashed."),
+    ],
+)
+async def test_whole_answer_that_fails_is_told_in_the_same_words(
+    servers: Servers, fault: str, kind: type[UpstreamError], message: str
+) -> None:
+    one = await servers.add("one")
+
+    with pytest.raises(kind) as caught:
+        await road.ask_whole(
+            route((one, fault)), PATH, BODY, adapt=adapt, timeout=0.2 if kind is UpstreamTimeout else 5
+        )
+
+    assert caught.value.message == message
+
+
+async def test_built_in_demo_answers_without_a_server() -> None:
+    demo = route((target("demo", kind="demo", base_url=""), "demo"))
+    said = {"messages": [{"role": "user", "content": "[[say=Here I am.]]"}]}
+
+    assert await read(await road.open_chat(demo, {**said, "stream": True})) == "Here I am."
+    whole = await road.ask_whole(demo, PATH, said, adapt=adapt)
+    assert fake.json.loads(whole.data)["choices"][0]["message"]["content"] == "Here I am."
+    with pytest.raises(UpstreamRejected) as caught:
+        await road.ask_whole(demo, "/embeddings", {"input": "Hi"}, adapt=lambda body, _: body)
+    assert (caught.value.status, caught.value.message) == (404, "Upstream 'demo' says: The demo has no /embeddings.")
+
+
+async def test_call_outside_of_a_served_loop_leaves_nothing_open(servers: Servers) -> None:
+    """As a drop-in's own loop in a thread of its own does it: there is no session to share."""
+    one = await servers.add("one")
+
+    assert await asyncio.to_thread(lambda: asyncio.run(say(route((one, "ok"))))) == fake.TEXT
