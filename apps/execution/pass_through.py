@@ -3,10 +3,12 @@
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+from django.conf import settings
+
 from apps.core.errors import Unavailable, UpstreamError
 from apps.execution.events import Finished, FinishReason, Forwarded, RunEvent
+from apps.execution.in_time import in_time
 from apps.execution.order import PassOrder
-from apps.execution.timing import RunTime, with_under_way
 from apps.execution.usage import usage_of
 from apps.upstreams import road
 from apps.upstreams.dialect import adapt
@@ -23,7 +25,9 @@ _REASONS: Mapping[str | None, FinishReason] = {
 
 def pass_through(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
     """The answer as Forwarded events, ending with Finished. Raises GatewayError."""
-    return with_under_way(_streamed(order)) if order.streamed else _whole(order)
+    if not order.streamed:
+        return _whole(order)  # one call, which watches its own time
+    return in_time(_streamed(order), order.options.run_timeout or settings.GATEWAY_RUN_TIMEOUT, streamed=True)
 
 
 async def _whole(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
@@ -35,20 +39,18 @@ async def _whole(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
 
 
 async def _streamed(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
-    time = RunTime(order.options)
     body, asks_usage = _with_usage(order.body)
-    opened = await time.within(road.open_stream(_route(order), order.path, body, adapt=_adapt_for(order.path)))
+    opened = await road.open_stream(_route(order), order.path, body, adapt=_adapt_for(order.path))
     answer = RawStream(opened.target, opened.call, order.path, body, asks_usage=asks_usage)
     try:
-        with time.closing(opened.source.aclose):
-            async for events in opened.source:
-                chunks, failure = _read(answer, events)
-                if chunks:
-                    yield Forwarded(chunks)
-                if failure:
-                    raise opened.broken(failure)
-            if ending := _ending(opened, answer):
-                yield Forwarded(ending)
+        async for events in opened.source:
+            chunks, failure = _read(answer, events)
+            if chunks:
+                yield Forwarded(chunks)
+            if failure:
+                raise opened.broken(failure)
+        if ending := _ending(opened, answer):
+            yield Forwarded(ending)
     finally:
         answer.count()
         await opened.source.aclose()

@@ -470,15 +470,13 @@ def configured(gateway: GatewayServer) -> None:
 
 
 def test_key_sees_and_may_use_only_what_its_grants_cover(passing: GatewayServer) -> None:
-    key = passing.operator.issue_key("Reader of some", agents=["raw/o*", "raw/tool-*"])["credential"]
+    key = passing.operator.issue_key("Reader of some", agents=["raw/ok", "raw/tool-no*"])["credential"]
     configured(passing)
     client = passing.openai(key)
 
     assert sorted(one.id for one in client.models.list()) == [
-        "raw/odd-tools",
         "raw/ok",
         "raw/tool-no-id",
-        "raw/tool-repeated-ids",
     ]
     assert ask_whole(client, "raw/ok", "Hi").content == fake.TEXT
     with pytest.raises(openai.PermissionDeniedError):
