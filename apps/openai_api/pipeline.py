@@ -114,7 +114,7 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
 
 
 def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
-    return Run(
+    return Run.begun(
         id=order.run_id,
         request_id=request_id.get(),
         agent_id=order.agent_id,

@@ -18,6 +18,7 @@ FEW, MANY = 50, 550  # words: what lies between the two is chunks alone
 PACE = 0.002  # seconds between the chunks of an upstream that is not ready before it is asked
 BARE = ("fast", "joined", "stock")  # what is run without the gateway: see bare.py
 FEW_RULES, MANY_RULES = (10, 10), (100_000, 10_000)  # keys and rules of `access`
+PASSED_AT_ONCE = 16  # whole answers, as those of the prototypes from which the target comes
 CROWD, CROWD_WORDS, CROWD_PACE = 1000, 20, 0.5  # streams at once, words of each, seconds between them
 CHAT = "/v1/chat/completions"
 MODELS_PER_RUN = 10  # requests of /v1/models for each run asked for: they cost about a tenth
@@ -90,14 +91,14 @@ class Bench:
 
     async def forwarded(self) -> Rounds:
         """Its chunks, by the difference between short and long answers: in a burst, and one at a time."""
-        return await self._slopes(self.offered)
+        return await self._slopes(self.offered, {"": 0.0, "-paced": PACE})
 
     async def declared(self) -> Rounds:
         """Whole answers of a declared agent without tools."""
         return await self._interleave(self._passing(DECLARED, WORDS, self.effort.requests, streamed=False))
 
     async def declared_chunks(self) -> Rounds:
-        return await self._slopes(DECLARED)
+        return await self._slopes(DECLARED, {"": 0.0})
 
     async def crowd(self) -> Rounds:
         """Very many streams at once in one process."""
@@ -111,12 +112,12 @@ class Bench:
         }
         return [{"gateway": await self.load.order(pid=self.gateway.pid, port=self.gateway.port, **order)}]
 
-    async def _slopes(self, model: str) -> Rounds:
+    async def _slopes(self, model: str, paces: Mapping[str, float]) -> Rounds:
         count = max(self.effort.clients, self.effort.requests // 4)
         return await self._interleave(
             {
                 f"{side}-{words}{name}": ask
-                for name, pace in (("", 0.0), ("-paced", PACE))
+                for name, pace in paces.items()
                 for words in (FEW, MANY)
                 for side, ask in self._passing(model, words, count, streamed=True, pace=pace).items()
                 if side != "litellm"
@@ -138,6 +139,7 @@ class Bench:
                 needle="word",
                 needles=words,
                 headers={"Authorization": f"Bearer {key}"},
+                clients=self.effort.clients if streamed else PASSED_AT_ONCE,
             )
             for side, (server, asked, key) in servers.items()
         }
@@ -193,9 +195,8 @@ class Bench:
         return await self.load.order(
             pid=server.pid,
             port=server.port,
-            clients=self.effort.clients,
             count=count,
-            **{"headers": {"x-api-key": KEY}, **order},
+            **{"headers": {"x-api-key": KEY}, "clients": self.effort.clients, **order},
         )
 
     async def _interleave(self, sides: Mapping[str, Ask]) -> Rounds:

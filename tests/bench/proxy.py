@@ -16,7 +16,7 @@ _session: aiohttp.ClientSession | None = None
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    global _session
+    global _session  # noqa: PLW0603  # made in the loop that serves
     if _session is None:
         _session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False)
     body = b""
