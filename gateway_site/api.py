@@ -11,6 +11,7 @@ from ninja.parser import Parser
 
 from apps.admin_api.routes import router as admin_router
 from apps.core.errors import GatewayError, InvalidRequest
+from apps.core.loop_handler import LoopRequest
 from apps.openai_api.errors import error_response
 from apps.openai_api.routes import router as openai_router
 from gateway_site.health import router as health_router
@@ -28,6 +29,8 @@ class StrictParser(Parser):
             ) from error
         if not isinstance(body, dict):
             raise InvalidRequest("The request body must be a JSON object.")
+        if isinstance(request, LoopRequest):
+            request.document = body
         return body
 
 
@@ -46,7 +49,16 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number")
 
 
-api = NinjaAPI(
+class GatewayAPI(NinjaAPI):
+    """Spares /v1 the response that ninja makes beforehand: its views bring their own."""
+
+    def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
+        return _UNUSED if request.path.startswith("/v1/") else super().create_temporal_response(request)
+
+
+_UNUSED = HttpResponse()
+
+api = GatewayAPI(
     title="Agent Gateway",
     version="0.1.0",
     description="OpenAI Agents SDK agents as models on an OpenAI-compatible API.",

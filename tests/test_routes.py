@@ -39,6 +39,8 @@ API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
     "health": ("GET", None, (200, 200, 200, 200)),
     "ready": ("GET", None, (503, 503, 503, 503)),  # no worker runs in this process
     "v1/chat/completions": ("POST", CHAT_BODY, (401, 404, 404, 401)),  # a model that is none, before all else
+    "v1/completions": ("POST", {"model": "default/nothing", "prompt": "Hi"}, (401, 404, 404, 401)),
+    "v1/embeddings": ("POST", {"model": "default/nothing", "input": "Hi"}, (401, 404, 404, 401)),
     "v1/models": ("GET", None, (401, 200, 403, 401)),
     "v1/models/<path:model>": ("GET", None, (401, 404, 404, 401)),
     "v1/<path:rest>": ("GET", None, (401, 404, 404, 401)),

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 
 import structlog
 from prometheus_client import Counter
@@ -25,6 +26,9 @@ _DECISIONS = Counter(
 )
 
 
+_counter = lru_cache(maxsize=1000)(_DECISIONS.labels)  # the look-up by labels takes a lock and more than the counting
+
+
 def authorise(subject: Subject, action: Action, target: Target, *, limits: Sequence[LimitState] = ()) -> Decision:
     """The decision of `decide` now, logged and counted. Raises AccessDenied with its reason."""
     decision = ask(subject, action, target, limits=limits)
@@ -37,7 +41,7 @@ def ask(subject: Subject, action: Action, target: Target, *, limits: Sequence[Li
     """The same, with a denial returned."""
     decision = decide(policy_in_force(), subject, action, target, at=clock.now(), limits=limits)
     outcome = "allowed" if decision.allowed else "denied"
-    _DECISIONS.labels(action.value, outcome, decision.code).inc()
+    _counter(action.value, outcome, decision.code).inc()
     facts = {
         "action": action.value,
         "target": str(target),

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 
-AGENT_GLOB = re.compile(r"[A-Za-z0-9._/*-]+")  # what a glob over agent ids may be made of
+# What a glob over agent ids may be made of; those of models have more than others: ollama/qwen3:8b, hub/name@main.
+AGENT_GLOB = re.compile(r"[A-Za-z0-9._/*:@+-]+")
 
 
 def matches(value: str, patterns: Iterable[str]) -> bool:

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
-from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.urls import ResolverMatch
 from django.utils.module_loading import import_string
 
 from apps.core.errors import BodyTooLarge
@@ -40,6 +41,7 @@ class LoopRequest(ASGIRequest):
         super().__init__(scope, BytesIO(body or b""))
         self.client_left = False
         self.answer_headers: Mapping[str, str] = {}  # that the answer carries, whether it is a result or an error
+        self.document: Mapping[str, Any] = {}  # what the JSON of the body says, once that has been parsed
         self._receive = receive
         self._content = body
         self._listener: asyncio.TimerHandle | asyncio.Task[None] | None = None
@@ -91,6 +93,20 @@ class EventStream(StreamingHttpResponse):
 
 class LoopHandler(ASGIHandler):
     """Serves what is asynchronous from view to socket; its middleware is settings.LOOP_MIDDLEWARE."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._matches: dict[str, ResolverMatch] = {}
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """As Django's, which costs as much as the view; paths without parameters, of which there are few, once."""
+        match = self._matches.get(request.path_info)
+        if match is None:
+            match = super().resolve_request(request)  # type: ignore[misc]  # missing from the stubs
+            if not match.kwargs:
+                self._matches[request.path_info] = match
+        request.resolver_match = match
+        return match
 
     def load_middleware(self, is_async: bool = True) -> None:  # noqa: ARG002  # Django's signature
         # Without Django's exception wrapper, which hops to a thread: the innermost of ours answers every exception.

@@ -1,6 +1,6 @@
 """What a run tells while it goes on. Every way of running yields these, every renderer reads them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -67,10 +67,12 @@ class ClientToolCall(RunEvent, frozen=True):
 
 
 class Forwarded(RunEvent, frozen=True, gc=False):
-    """What a server sent, as it came: a chunk of a stream, or with `is_whole` the whole answer. JSON."""
+    """What a server sent, as it came: the chunks of a stream that were there at once, or one whole answer.
 
-    data: bytes
-    is_whole: bool = False
+    Of each object the members; values are raw JSON (msgspec.Raw), Python's where they had to be mended.
+    """
+
+    objects: list[dict[str, Any]]
 
 
 class WantedCall(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from apps.access.subject import Subject
 from apps.catalog import registry
 from apps.catalog.declared import Declared
 from apps.catalog.models import State
+from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry
 from apps.core import clock
 from apps.core.json import encode
@@ -61,25 +62,30 @@ def is_listed(entry: Entry) -> bool:
 
 
 def model_object(entry: Entry) -> dict[str, Any]:
-    capabilities = {"builtin_tools": False, "usage": True, "vision": True, "file_upload": True}
-    shown = _presentation(entry.serves) if isinstance(entry.serves, Declared) else {}
+    model = entry.serves if isinstance(entry.serves, PassThrough) else None
     return {
         "id": entry.agent_id,
         "object": "model",
         "created": entry.created,
-        "owned_by": "agent-gateway",
+        "owned_by": model.upstream if model else "agent-gateway",
         "name": entry.name,
         "description": entry.description,
-        "info": {
-            "meta": {
-                "description": entry.description,
-                "capabilities": capabilities,
-                "version": entry.digest[:12],
-                "stale": entry.state == State.STALE,  # the newest edit does not load
-                "pinned": any(one.code == "pinned_version" for one in entry.problems),  # put back by an operator
-                **shown,
-            }
-        },
+        "info": {"meta": {"description": entry.description, **(_MODELS_META if model else _meta(entry))}},
+    }
+
+
+# A model takes the tools of whoever asks it; agents have their own.
+_CAPABILITIES = {"usage": True, "vision": True, "file_upload": True}
+_MODELS_META = {"capabilities": _CAPABILITIES}
+
+
+def _meta(entry: Entry) -> dict[str, Any]:
+    return {
+        "capabilities": {"builtin_tools": False, **_CAPABILITIES},
+        "version": entry.digest[:12],
+        "stale": entry.state == State.STALE,  # the newest edit does not load
+        "pinned": any(one.code == "pinned_version" for one in entry.problems),  # put back by an operator
+        **(_presentation(entry.serves) if isinstance(entry.serves, Declared) else {}),
     }
 
 

@@ -4,7 +4,8 @@ Each word is one call. Streamed and whole answers read the same events; only the
 """
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -29,12 +30,13 @@ from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.recording import runs
 from apps.execution.usage import usage_of
-from apps.observability.requests import request_id
+from apps.observability.requests import leave_unlogged, request_id
+from apps.openai_api import shapes
 from apps.openai_api.draining import drained
 from apps.openai_api.orders import order_for
 from apps.openai_api.parameters import ignored, refuse_what_cannot_be_honoured
 from apps.openai_api.schemas import ChatCompletionRequest
-from apps.openai_api.wire import ChunkWriter, Fold
+from apps.openai_api.shapes import Shape, Whole, Writer
 from apps.upstreams.prices import cost
 
 log = structlog.get_logger(__name__)
@@ -42,28 +44,51 @@ log = structlog.get_logger(__name__)
 
 async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionRequest) -> HttpResponseBase:
     """Answer a chat completion. Raises GatewayError for whatever fails before the first event."""
-    entry = resolve(subject, body.model)
-    authorise(subject, Action.CHAT, Target(entry.agent_id))
+    entry = permitted(subject, body.model)
     serves = serving(entry)
     if isinstance(serves, Generation):
         refuse_what_cannot_be_honoured(body)
+    with_usage = bool(body.stream_options and body.stream_options.include_usage)
+    shape = shapes.CHAT if isinstance(serves, PassThrough) else shapes.of_agents(with_usage=with_usage)
+    making = partial(order_for, entry, serves, subject, body, request.document)
+    response = await answer(request, subject, entry, making, shape, streamed=bool(body.stream))
+    if isinstance(serves, Generation) and (names := ignored(body)):
+        response.headers["x-gateway-ignored"] = ", ".join(names)
+    return response
+
+
+async def answer(
+    request: LoopRequest,
+    subject: Subject,
+    entry: Entry,
+    making: Callable[[], Awaitable[Order]],
+    shape: Shape,
+    *,
+    streamed: bool,
+) -> HttpResponseBase:
+    """Admit, execute what is made, stream and record: what all endpoints that run something have in common."""
     admission = await admit(subject, entry.agent_id)
     request.answer_headers = admission.headers
     try:
-        order = await order_for(entry, serves, subject, body, request.body)
+        order = await making()
     except BaseException:
         await admission.settle()  # there is no run that would
         raise
-    run = run_for(order, subject, streamed=bool(body.stream))
+    run = run_for(order, subject, streamed=streamed)
     request.cancel_when_client_leaves()
     events = record(execute(order), order, run, admission)
     if order.options.drains:
         events = drained(events)
-    answer = stream if body.stream else whole
-    response = await answer(events, run.id, entry.agent_id, body)
-    if isinstance(serves, Generation) and (names := ignored(body)):
-        response.headers["x-gateway-ignored"] = ", ".join(names)
-    return response
+    if streamed:
+        return await stream(events, shape.writer(id=run.id, model=entry.agent_id))
+    return await whole(events, shape.whole(id=run.id, model=entry.agent_id))
+
+
+def permitted(subject: Subject, model: str) -> Entry:
+    """What a model name means, when this caller may use it. Raises ModelNotFound and AccessDenied."""
+    entry = resolve(subject, model)
+    authorise(subject, Action.CHAT, Target(entry.agent_id))
+    return entry
 
 
 def resolve(subject: Subject, model: str) -> Entry:
@@ -90,7 +115,7 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
 
 def run_for(order: Order, subject: Subject, *, streamed: bool) -> Run:
     """The row of a run that begins now; `record` fills it in and writes it."""
-    return Run(
+    return Run.begun(
         id=order.run_id,
         request_id=request_id.get(),
         agent_id=order.agent_id,
@@ -105,16 +130,12 @@ def run_for(order: Order, subject: Subject, *, streamed: bool) -> Run:
     )
 
 
-async def stream(
-    events: AsyncGenerator[RunEvent, None], id: str, model: str, body: ChatCompletionRequest
-) -> EventStream:
+async def stream(events: AsyncGenerator[RunEvent, None], writer: Writer) -> EventStream:
     """An event stream. A failure before there is anything to tell, within a second, is raised instead."""
-    with_usage = bool(body.stream_options and body.stream_options.include_usage)
-    writer = ChunkWriter(id=id, model=model, with_usage=with_usage)
     return EventStream(_frames(await _first_frame(events, writer), events, writer), events.aclose)
 
 
-async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: ChunkWriter) -> bytes:
+async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: Writer) -> bytes:
     """Of the first event that clients are told; a run ends with one at the latest."""
     frame = b""
     async for event in events:
@@ -125,9 +146,7 @@ async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: ChunkWrit
     return writer.opening() + frame
 
 
-async def _frames(
-    first: bytes, events: AsyncGenerator[RunEvent, None], writer: ChunkWriter
-) -> AsyncGenerator[bytes, None]:
+async def _frames(first: bytes, events: AsyncGenerator[RunEvent, None], writer: Writer) -> AsyncGenerator[bytes, None]:
     try:
         yield first
         async for event in events:
@@ -140,16 +159,11 @@ async def _frames(
         yield writer.failure(GatewayError("The gateway itself failed. Its log has the details under this request id."))
 
 
-async def whole(
-    events: AsyncGenerator[RunEvent, None],
-    id: str,
-    model: str,
-    body: ChatCompletionRequest,  # noqa: ARG001  # the same signature as `stream`
-) -> HttpResponse:
-    fold = Fold(id=id, model=model)
+async def whole(events: AsyncGenerator[RunEvent, None], fold: Whole) -> HttpResponse:
     async with contextlib.aclosing(events):
         async for event in events:
             fold.add(event)
+    leave_unlogged()  # its line is run_finished
     return HttpResponse(fold.encoded(), content_type="application/json")
 
 

@@ -13,7 +13,8 @@ from apps.access.decide import Action, Target
 from apps.core.errors import NotFound, Unauthenticated
 from apps.core.json import encode
 from apps.core.loop_handler import LoopRequest
-from apps.openai_api import pipeline
+from apps.openai_api import completions, pipeline
+from apps.openai_api.completion_schemas import Completion, CompletionRequest, EmbeddingList, EmbeddingRequest
 from apps.openai_api.models_list import model_list, model_object
 from apps.openai_api.schemas import ChatCompletion, ChatCompletionRequest, ErrorBody, Model, ModelList
 
@@ -44,6 +45,18 @@ async def create_chat_completion(request: LoopRequest, body: ChatCompletionReque
     return await pipeline.chat(request, pipeline.caller(request), body)
 
 
+@router.post("/completions", response={200: Completion, **REFUSALS}, summary="Go on with a text")
+async def create_completion(request: LoopRequest, body: CompletionRequest) -> HttpResponseBase:
+    """OpenAI's former endpoint, for models of upstreams that are offered as they are: `upstream/model`."""
+    return await completions.complete(request, pipeline.caller(request), body)
+
+
+@router.post("/embeddings", response={200: EmbeddingList, **REFUSALS}, summary="Turn texts into vectors")
+async def create_embeddings(request: LoopRequest, body: EmbeddingRequest) -> HttpResponseBase:
+    """For models of upstreams that are offered as they are: `upstream/model`."""
+    return await completions.embed(request, pipeline.caller(request), body)
+
+
 @router.get("/models", response={200: ModelList, **REFUSALS}, summary="List the agents this key may use")
 async def list_models(request: HttpRequest) -> HttpResponse:
     subject = pipeline.caller(request)
@@ -66,6 +79,6 @@ async def retrieve_model(request: HttpRequest, model: str) -> HttpResponse:
 )
 async def nothing_here(request: HttpRequest, rest: str) -> HttpResponse:
     raise NotFound(
-        f"There is no endpoint {request.method} /v1/{rest}. "
-        "This gateway serves /v1/models and /v1/chat/completions; /docs describes them."
+        f"There is no endpoint {request.method} /v1/{rest}. This gateway serves /v1/models, /v1/chat/completions, "
+        "/v1/completions and /v1/embeddings; /docs describes them."
     )

@@ -22,7 +22,12 @@ from apps.execution.events import (
 from apps.openai_api.approvals import request_text
 from apps.openai_api.errors import error_body
 
-_DONE = b"data: [DONE]\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def failure_frame(error: GatewayError) -> bytes:
+    """An error ends a stream: the official clients raise APIError for it, chat UIs show its message."""
+    return b"data: " + encode(error_body(error)) + b"\n\n" + DONE
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
@@ -76,8 +81,7 @@ class ChunkWriter:
         return b""
 
     def failure(self, error: GatewayError) -> bytes:
-        """An error ends the stream: the official clients raise APIError for it, chat UIs show its message."""
-        return b"data: " + encode(error_body(error)) + b"\n\n" + _DONE
+        return failure_frame(error)
 
     def _frame(self, delta: dict[str, Any]) -> bytes:
         return self._delta + encode(delta) + self._tail
@@ -87,7 +91,7 @@ class ChunkWriter:
         frames = self._delta + b'{},"logprobs":null,"finish_reason":' + encode(event.reason) + b"}]" + nulls + b"}\n\n"
         if self._with_usage:
             frames += self._head + b',"choices":[],"usage":' + encode(usage_object(event.usage)) + b"}\n\n"
-        return frames + _DONE
+        return frames + DONE
 
 
 class Fold:

@@ -72,7 +72,7 @@ class ChunkStream:
         self._source = opened.source
         self._body = opened.body
         self._error_of = error_of
-        self._tool_calls = _ToolCallIds(opened.body["messages"])
+        self._tool_calls = ToolCallIds(opened.body["messages"])
         self._reported: dict[str, Any] | None = None  # usage
         self._received = 0
         self._joins_text = log is not None and text_may_join.get()
@@ -169,7 +169,7 @@ def whole_chunk(answered: Answered, messages: list[dict[str, Any]]) -> Chunk:
     choice = chunk.choices[0]
     choice.delta = choice.message or choice.delta
     if choice.delta is not None and choice.delta.tool_calls:
-        _ToolCallIds(messages).mend(choice.delta.tool_calls)
+        ToolCallIds(messages).mend(choice.delta.tool_calls)
     return chunk
 
 
@@ -205,7 +205,7 @@ def _chunk_of(text: list[str]) -> Chunk:
     return Chunk([Choice(Delta(content="".join(text)))])
 
 
-class _ToolCallIds:
+class ToolCallIds:
     """Ids and indexes for tool calls: some servers leave them out, some use the same ones in every answer.
 
     The SDK tells calls apart by id over the whole conversation: a repeated one overwrites history, an empty one fails.

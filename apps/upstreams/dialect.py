@@ -32,7 +32,7 @@ def _merge_system_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any
 def _without_strict(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {**tool, "function": {name: value for name, value in tool["function"].items() if name != "strict"}}
-        if tool.get("type") == "function"
+        if isinstance(tool.get("function"), dict)
         else tool
         for tool in tools
     ]

@@ -16,7 +16,10 @@ from tests.bench import processes, report
 from tests.bench.measure import BARE, Bench, Effort, Rounds, start
 from tests.bench.processes import BenchFailed
 
-MEASUREMENTS = ("start", "models", "stream", "chunks", "paced", "whole", "access", "rest")
+MEASUREMENTS = (
+    "start", "models", "stream", "chunks", "paced", "whole", "pass_through", "forwarded", "declared", "declared_chunks",
+    "crowd", "access", "rest",
+)  # fmt: skip
 RESULTS = processes.ROOT / "bench-results"
 _STARTS = 3
 
@@ -46,26 +49,32 @@ async def measure(names: list[str], effort: Effort, folder: Path) -> dict[str, R
     measured: dict[str, Rounds] = {}
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(processes.upstream(folder))
+        offered = await processes.offers(upstream.port, folder)
         if "start" in names:
             async with processes.gateway(upstream.port, folder):
                 _say("start: the data folder is set up")
             measured["start"] = await start(lambda: processes.gateway(upstream.port, folder), _STARTS)
         if others := [name for name in names if name != "start"]:
-            bench = await _all_up(stack, upstream, effort, folder)
+            bench = await _all_up(stack, upstream, offered, effort, folder)
             for name in others:
                 _say(f"{name} ...")
                 measured[name] = await getattr(bench, name)()
     return measured
 
 
-async def _all_up(stack: AsyncExitStack, upstream: processes.Child, effort: Effort, folder: Path) -> Bench:
-    _say("starting upstream, floor, bare runners, gateway and load")
+async def _all_up(
+    stack: AsyncExitStack, upstream: processes.Child, offered: str, effort: Effort, folder: Path
+) -> Bench:
+    _say("starting upstream, floors, bare runners, gateway and load")
     up = stack.enter_async_context
     return Bench(
         effort=effort,
         load=await up(processes.load(folder)),
         gateway=await up(processes.gateway(upstream.port, folder)),
         floor=await up(processes.floor(folder)),
+        proxy=await up(processes.proxy(upstream.port, folder)),
+        litellm=await up(processes.litellm(upstream.port, folder)) if processes.LITELLM else None,
+        offered=offered,
         bare={client: await up(processes.bare(client, upstream.port, folder)) for client in BARE},
         crowded=partial(processes.crowded, upstream.port, folder),
     )

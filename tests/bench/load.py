@@ -8,12 +8,13 @@ microsecond of the client is missing to the server.
 import asyncio
 import json
 import sys
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
 import uvloop
 
-from tests.bench.clock import batch, cpu_seconds
+from tests.bench.clock import batch, cpu_seconds, percentile, resident_mb
 
 _PATIENCE = 60.0  # seconds for one answer
 _SETTLE = 0.3  # seconds in which the server writes what it writes behind its answers; that counts as well
@@ -80,6 +81,45 @@ def _check(answer: bytes, order: dict[str, Any]) -> None:
         raise ValueError(text)
 
 
+class Stream(Connection):
+    """A connection that notes when pieces of its answer came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[float] = []
+
+    def data_received(self, data: bytes) -> None:
+        if b"word" in data:
+            self.pieces.append(perf_counter())
+        super().data_received(data)
+
+
+async def crowd(order: dict[str, Any]) -> dict[str, float]:
+    """Opens `streams` streams at once. What each holds in the server, and the gaps between their pieces once all of
+    them have begun: the median, and the longest of any."""
+    request, loop = _request(order), asyncio.get_running_loop()
+    before = resident_mb(order["pid"])
+    streams = [(await loop.create_connection(Stream, "127.0.0.1", order["port"]))[1] for _ in range(order["streams"])]
+    try:
+        answers = asyncio.gather(*(one.ask(request) for one in streams))
+        while not all(one.pieces for one in streams) and not answers.done():  # noqa: ASYNC110  # cheaper than 1,000 events
+            await asyncio.sleep(0.1)
+        began, held = perf_counter(), resident_mb(order["pid"]) - before
+        for answer in await answers:
+            _check(answer, order)
+    finally:
+        for one in streams:
+            one.transport.close()
+    gaps = sorted(
+        later - earlier for one in streams for earlier, later in pairwise(at for at in one.pieces if at >= began)
+    )
+    return {
+        "kb_a_stream": held * 1024 / len(streams),
+        "gap_median_ms": percentile(gaps, 0.5) * 1000,
+        "gap_longest_ms": gaps[-1] * 1000,
+    }
+
+
 async def run(order: dict[str, Any]) -> dict[str, float]:
     """Sends `count` requests over `clients` connections, after two each to warm up."""
     request, loop = _request(order), asyncio.get_running_loop()
@@ -120,7 +160,8 @@ def main() -> None:
     print("ready", flush=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         for line in sys.stdin:
-            print(json.dumps(runner.run(run(json.loads(line)))), flush=True)
+            order = json.loads(line)
+            print(json.dumps(runner.run(crowd(order) if "streams" in order else run(order))), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,16 @@ from time import perf_counter
 from typing import Any
 
 from tests.bench.clock import resident_mb
-from tests.bench.processes import AGENT, KEY, BenchFailed, Child
+from tests.bench.processes import AGENT, DECLARED, KEY, LITELLM_KEY, LITELLM_MODEL, BenchFailed, Child
 
 WORDS = 100  # of an ordinary answer: one chunk each
 FEW, MANY = 50, 550  # words: what lies between the two is chunks alone
 PACE = 0.002  # seconds between the chunks of an upstream that is not ready before it is asked
 BARE = ("fast", "joined", "stock")  # what is run without the gateway: see bare.py
 FEW_RULES, MANY_RULES = (10, 10), (100_000, 10_000)  # keys and rules of `access`
+PASSED_AT_ONCE = 16  # whole answers, as those of the prototypes from which the target comes
+CROWD, CROWD_WORDS, CROWD_PACE = 1000, 20, 0.5  # streams at once, words of each, seconds between them
+CHAT = "/v1/chat/completions"
 MODELS_PER_RUN = 10  # requests of /v1/models for each run asked for: they cost about a tenth
 
 Batch = Mapping[str, float]
@@ -42,6 +45,9 @@ class Bench:
     load: Child
     gateway: Child
     floor: Child
+    proxy: Child
+    litellm: Child | None
+    offered: str  # the id of the upstream's own model
     bare: Mapping[str, Child]
     crowded: Callable[[int, int], AbstractAsyncContextManager[Child]]
 
@@ -78,6 +84,65 @@ class Bench:
         sides = self._sides(WORDS, count, streamed=True, pace=PACE)
         del sides["joined"], sides["stock"]
         return await self._interleave(sides)
+
+    async def pass_through(self) -> Rounds:
+        """Whole answers of the upstream's own model."""
+        return await self._interleave(self._passing(self.offered, WORDS, self.effort.requests, streamed=False))
+
+    async def forwarded(self) -> Rounds:
+        """Its chunks, by the difference between short and long answers: in a burst, and one at a time."""
+        return await self._slopes(self.offered, {"": 0.0, "-paced": PACE})
+
+    async def declared(self) -> Rounds:
+        """Whole answers of a declared agent without tools."""
+        return await self._interleave(self._passing(DECLARED, WORDS, self.effort.requests, streamed=False))
+
+    async def declared_chunks(self) -> Rounds:
+        return await self._slopes(DECLARED, {"": 0.0})
+
+    async def crowd(self) -> Rounds:
+        """Very many streams at once in one process."""
+        order = {
+            "path": CHAT,
+            "body": _body(self.offered, _message(CROWD_WORDS, CROWD_PACE), streamed=True),
+            "needle": "word",
+            "needles": CROWD_WORDS,
+            "headers": {"x-api-key": KEY},
+            "streams": CROWD,
+        }
+        return [{"gateway": await self.load.order(pid=self.gateway.pid, port=self.gateway.port, **order)}]
+
+    async def _slopes(self, model: str, paces: Mapping[str, float]) -> Rounds:
+        count = max(self.effort.clients, self.effort.requests // 4)
+        return await self._interleave(
+            {
+                f"{side}-{words}{name}": ask
+                for name, pace in paces.items()
+                for words in (FEW, MANY)
+                for side, ask in self._passing(model, words, count, streamed=True, pace=pace).items()
+                if side != "litellm"
+            }
+        )
+
+    def _passing(self, model: str, words: int, count: int, *, streamed: bool, pace: float = 0.0) -> dict[str, Ask]:
+        """The same request to the gateway, to what does nothing but pass it on, and to LiteLLM where it is there."""
+        servers = {"gateway": (self.gateway, model, KEY), "proxy": (self.proxy, "demo", KEY)}
+        if self.litellm:
+            servers["litellm"] = (self.litellm, LITELLM_MODEL, LITELLM_KEY)
+        return {
+            side: partial(
+                self._load,
+                server,
+                count,
+                path=CHAT,
+                body=_body(asked, _message(words, pace), streamed=streamed),
+                needle="word",
+                needles=words,
+                headers={"Authorization": f"Bearer {key}"},
+                clients=self.effort.clients if streamed else PASSED_AT_ONCE,
+            )
+            for side, (server, asked, key) in servers.items()
+        }
 
     async def access(self) -> Rounds:
         """A key check, a decision and the list of what is granted: with few keys and rules, and with very many."""
@@ -120,8 +185,8 @@ class Bench:
         return await self._load(
             self.gateway,
             count,
-            path="/v1/chat/completions",
-            body=_body(message, streamed=streamed),
+            path=CHAT,
+            body=_body(AGENT, message, streamed=streamed),
             needle="word",
             needles=words,
         )
@@ -130,10 +195,8 @@ class Bench:
         return await self.load.order(
             pid=server.pid,
             port=server.port,
-            headers={"x-api-key": KEY},
-            clients=self.effort.clients,
             count=count,
-            **order,
+            **{"headers": {"x-api-key": KEY}, "clients": self.effort.clients, **order},
         )
 
     async def _interleave(self, sides: Mapping[str, Ask]) -> Rounds:
@@ -161,7 +224,7 @@ async def start(gateway: Callable[[], Child], times: int) -> Rounds:
 def _answer(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {"x-api-key": KEY, "content-type": "application/json"}
-    connection.request("POST", "/v1/chat/completions", json.dumps(_body(_message(1), streamed=False)), headers)
+    connection.request("POST", CHAT, json.dumps(_body(AGENT, _message(1), streamed=False)), headers)
     response = connection.getresponse()
     if response.status != 200:
         raise BenchFailed(f"The first answer of the gateway was {response.status}: {response.read(600)!r}")
@@ -173,5 +236,5 @@ def _message(words: int, pace: float = 0.0) -> str:
     return f"[[words={words}]]" + (f" [[delay={pace:g}]]" if pace else "")
 
 
-def _body(message: str, *, streamed: bool) -> dict[str, Any]:
-    return {"model": AGENT, "stream": streamed, "messages": [{"role": "user", "content": message}]}
+def _body(model: str, message: str, *, streamed: bool) -> dict[str, Any]:
+    return {"model": model, "stream": streamed, "messages": [{"role": "user", "content": message}]}

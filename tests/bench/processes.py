@@ -16,6 +16,9 @@ from tests.bench.clock import cpu_seconds
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "agw_bench_b6e1c9d2f4a80735"
 AGENT = "default/bench"
+DECLARED = "default/declared"
+LITELLM_KEY, LITELLM_MODEL = "sk-bench", "bench"
+LITELLM = os.environ.get("BENCH_LITELLM", "")  # an interpreter with litellm[proxy]; without it there is no such column
 
 _START_PATIENCE = 120.0  # seconds: a first start migrates the database
 _ORDER_PATIENCE = 300.0  # seconds for one batch
@@ -31,8 +34,12 @@ class BenchFailed(Exception):
 class Child:
     """A process that says when it is ready and is ended with the `async with` block. `log` gets its standard error."""
 
-    def __init__(self, name: str, arguments: list[str], *, ready: re.Pattern[str], folder: Path, **env: str) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], *, ready: re.Pattern[str], folder: Path, python: str = sys.executable,
+        **env: str,
+    ) -> None:  # fmt: skip
         self.name = name
+        self._python = python
         self.said: list[str] = []
         self._arguments = arguments
         self._ready = ready
@@ -44,7 +51,7 @@ class Child:
         with self._log.open("ab") as log:
             # A session of its own: Ctrl-C reaches this program alone, which then ends the others in order.
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *self._arguments, cwd=ROOT, env=self._env, start_new_session=True,
+                self._python, *self._arguments, cwd=ROOT, env=self._env, start_new_session=True,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, limit=1 << 20,
             )  # fmt: skip
         try:
@@ -128,6 +135,18 @@ def floor(folder: Path) -> Child:
     return Child("floor", ["-m", "tests.bench.floor"], ready=_URL, folder=folder)
 
 
+def proxy(upstream_port: int, folder: Path) -> Child:
+    """What passes requests on and does nothing else."""
+    arguments = ["-m", "tests.bench.proxy", f"http://127.0.0.1:{upstream_port}/v1"]
+    return Child("proxy", arguments, ready=_URL, folder=folder)
+
+
+def litellm(upstream_port: int, folder: Path) -> Child:
+    script = str(ROOT / "tests" / "bench" / "litellm_proxy.py")
+    arguments = [script, f"http://127.0.0.1:{upstream_port}/v1", LITELLM_KEY, LITELLM_MODEL]
+    return Child("litellm", arguments, ready=_URL, folder=folder, python=LITELLM)
+
+
 def load(folder: Path) -> Child:
     return Child("load", ["-m", "tests.bench.load"], ready=re.compile("ready"), folder=folder)
 
@@ -146,6 +165,15 @@ def gateway(upstream_port: int, folder: Path, *, name: str = "gateway") -> Child
         folder=folder,
         **_of_gateway(upstream_port),
     )
+
+
+async def offers(upstream_port: int, folder: Path) -> str:
+    """Sets up, in the data folder, what is asked besides the modules; the id of the upstream's own model."""
+    ready = re.compile(r"offers (\S+)")
+    async with Child(
+        "offers", ["-m", "tests.bench.offers"], ready=ready, folder=folder, **_of_gateway(upstream_port)
+    ) as one:
+        return one.ready[1]
 
 
 @asynccontextmanager

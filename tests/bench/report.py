@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.measure import FEW, MANY, PACE, WORDS, Effort, Rounds
+from tests.bench.measure import CROWD, FEW, MANY, PACE, WORDS, Effort, Rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ def _chunks(rounds: Rounds) -> Iterator[Row]:
     yield Row("a chunk more, bare Runner, same client: CPU", " us", _per_chunk(rounds, "fast"))
 
 
-def _per_chunk(rounds: Rounds, side: str) -> list[float]:
+def _per_chunk(rounds: Rounds, side: str, name: str = "") -> list[float]:
     """The slope between short and long answers, in microseconds."""
-    rise = [each[f"{side}-{MANY}"]["cpu_ms"] - each[f"{side}-{FEW}"]["cpu_ms"] for each in rounds]
+    rise = [each[f"{side}-{MANY}{name}"]["cpu_ms"] - each[f"{side}-{FEW}{name}"]["cpu_ms"] for each in rounds]
     return [milliseconds * 1000 / (MANY - FEW) for milliseconds in rise]
 
 
@@ -77,6 +77,44 @@ def _whole(rounds: Rounds) -> Iterator[Row]:
     what = f"whole answer of {WORDS} words"
     yield Row(f"{what}: gateway / bare Runner, same client", "x", _ratio(rounds, "gateway", "fast"))
     yield Row(f"{what}: gateway / bare Runner, stock client", "x", _ratio(rounds, "gateway", "stock"))
+
+
+def _pass_through(rounds: Rounds) -> Iterator[Row]:
+    yield from _beside("whole answer of a model as it is", rounds)
+
+
+def _declared(rounds: Rounds) -> Iterator[Row]:
+    yield from _beside("whole answer of a declared agent", rounds)
+
+
+def _beside(what: str, rounds: Rounds) -> Iterator[Row]:
+    yield Row(f"{what}: gateway / bare proxy", "x", _ratio(rounds, "gateway", "proxy"), 3.5)
+    if "litellm" in rounds[0]:
+        yield Row(f"{what}: gateway / LiteLLM", "x", _ratio(rounds, "gateway", "litellm"), 1 / 25)
+
+
+def _forwarded(rounds: Rounds) -> Iterator[Row]:
+    yield from _over_the_proxy("a chunk more of a model as it is", rounds)
+
+
+def _declared_chunks(rounds: Rounds) -> Iterator[Row]:
+    yield from _over_the_proxy("a chunk more of a declared agent", rounds)
+
+
+def _over_the_proxy(what: str, rounds: Rounds) -> Iterator[Row]:
+    for name, how, target in (("", "", 20.0), ("-paced", f", {PACE * 1000:g} ms apart", None)):
+        if f"proxy-{MANY}{name}" in rounds[0]:
+            gateway, proxy = (_per_chunk(rounds, side, name) for side in ("gateway", "proxy"))
+            over = [one - other for one, other in zip(gateway, proxy, strict=True)]
+            yield Row(f"{what}{how}: CPU over the bare proxy", " us", over, target)
+            yield Row(f"{what}{how}: CPU of the bare proxy", " us", proxy)
+
+
+def _crowd(rounds: Rounds) -> Iterator[Row]:
+    what = f"{CROWD:,} streams at once"
+    yield Row(f"{what}: memory of each", " kB", _of(rounds, "gateway", "kb_a_stream"), 100.0)
+    gaps = [each["gateway"]["gap_longest_ms"] / each["gateway"]["gap_median_ms"] for each in rounds]
+    yield Row(f"{what}: longest gap between two chunks / median", "x", gaps, 10.0)
 
 
 def _access(rounds: Rounds) -> Iterator[Row]:
@@ -102,6 +140,11 @@ _TABLE: Mapping[str, Callable[[Rounds], Iterator[Row]]] = {
     "chunks": _chunks,
     "paced": _paced,
     "whole": _whole,
+    "pass_through": _pass_through,
+    "forwarded": _forwarded,
+    "declared": _declared,
+    "declared_chunks": _declared_chunks,
+    "crowd": _crowd,
     "access": _access,
     "rest": _rest,
 }

@@ -3,6 +3,6 @@
 from tests.harness.gateway import GatewayServer, Template
 from tests.harness.polling import eventually
 from tests.harness.redis import RedisServer
-from tests.harness.upstreams import DemoServer, FaultyServer
+from tests.harness.upstreams import DemoServer, FaultyServer, RawServer
 
-__all__ = ["DemoServer", "FaultyServer", "GatewayServer", "RedisServer", "Template", "eventually"]
+__all__ = ["DemoServer", "FaultyServer", "GatewayServer", "RawServer", "RedisServer", "Template", "eventually"]

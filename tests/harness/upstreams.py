@@ -56,3 +56,21 @@ class FaultyServer(LLMServer):
         """The last chat request: its headers and body."""
         last: dict[str, Any] = self.read("/last")
         return last
+
+
+class RawServer(LLMServer):
+    """tests/fakes/raw_upstream.py: the faulty server, with completions, embeddings, and answers to be handed on."""
+
+    announcement = "at "
+
+    def __init__(self) -> None:
+        super().__init__(["-m", "tests.fakes.raw_upstream", "--port", "0"], clean_environment())
+
+    def last(self) -> dict[str, Any]:
+        """The last request: its headers and body."""
+        last: dict[str, Any] = self.read("/last")
+        return last
+
+    def connections(self) -> int:
+        """How many are open."""
+        return int(self.read("/connections")["open"])

@@ -34,6 +34,8 @@ def test_openapi_describes_the_endpoints(described: Any) -> None:
 
     assert operations == {
         ("/v1/chat/completions", "post"),
+        ("/v1/completions", "post"),
+        ("/v1/embeddings", "post"),
         ("/v1/models", "get"),
         ("/v1/models/{model}", "get"),
         ("/health", "get"),
@@ -63,6 +65,8 @@ def test_openapi_describes_the_endpoints(described: Any) -> None:
     ("path", "method", "schema"),
     [
         ("/v1/chat/completions", "post", "ChatCompletion"),
+        ("/v1/completions", "post", "Completion"),
+        ("/v1/embeddings", "post", "EmbeddingList"),
         ("/v1/models", "get", "ModelList"),
         ("/v1/models/{model}", "get", "Model"),
     ],

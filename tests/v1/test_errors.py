@@ -12,7 +12,9 @@ from tests.harness.asking import ask_whole
 
 CHAT = "/v1/chat/completions"
 NOT_MADE = "but no assistant message before it made that call."
-SERVED = "This gateway serves /v1/models and /v1/chat/completions; /docs describes them."
+SERVED = (
+    "This gateway serves /v1/models, /v1/chat/completions, /v1/completions and /v1/embeddings; /docs describes them."
+)
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
 

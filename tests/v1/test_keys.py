@@ -200,4 +200,4 @@ def test_key_is_logged_by_its_id(gateway: GatewayServer) -> None:
 
     gateway.request("POST", "/v1/chat/completions", body=body, headers=headers)
 
-    assert gateway.wait_for_log(event="request_finished", request_id="keys-by-id")["key_id"] == key["id"]
+    assert gateway.wait_for_log(event="run_finished", request_id="keys-by-id")["key_id"] == key["id"]
