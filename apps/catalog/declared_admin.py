@@ -31,6 +31,7 @@ from apps.tools.in_force import matching
 
 Stage = DeclaredAgent.Stage
 STAGE_COLOURS = {Stage.DRAFT: "info", Stage.LIVE: "success", Stage.DISABLED: None}
+_STORED_TOOLS = ["tools", ("tool_choice", "parallel_tool_calls")]
 _ASKED_AGAIN = {"namespace", "upstream", "model", "parameters", "tools", "instructions", "name"}
 
 
@@ -185,11 +186,7 @@ class DeclaredAgentAdmin(ModelAdmin):
         """Who may not change it is shown the tools as they are stored, not the form's two halves."""
         if self.has_change_permission(request, obj):
             return self.fieldsets
-        halves = {"chosen_tools": "tools", "tool_globs": ""}
-        return [
-            (name, options | {"fields": [one for field in options["fields"] if (one := _replaced(field, halves))]})
-            for name, options in self.fieldsets
-        ]
+        return [*self.fieldsets[:3], ("What it may use", {"fields": _STORED_TOOLS}), *self.fieldsets[4:]]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -348,10 +345,6 @@ def _warn(request: HttpRequest, agent: DeclaredAgent) -> None:
 def _back_to(agent: DeclaredAgent) -> HttpResponse:
     """The dialog's answer: the browser loads the detail page anew, with the messages on it."""
     return HttpResponse(headers={"HX-Redirect": reverse("admin:catalog_declaredagent_change", args=[agent.pk])})
-
-
-def _replaced(field: Any, by: dict[str, str]) -> Any:
-    return by.get(field, field) if isinstance(field, str) else field
 
 
 def _number(text: str | None) -> int:
