@@ -16,6 +16,7 @@ from apps.execution import containment, governed_tools, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
 from apps.execution.recording import runs
 from apps.observability import error_ring
+from apps.tools.mcp import pool
 from apps.upstreams import transport
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,7 @@ class Worker:
             runs.start()
             key_uses.start()
             error_ring.start()
+            pool.current()
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -77,6 +79,7 @@ class Worker:
         self.is_running = False
         await asyncio.to_thread(self._discovery.stop)
         await mcp_servers.close()
+        await pool.close()
         await keeper.stop()
         await asyncio.to_thread(this_worker.leave)
         lost = await asyncio.to_thread(runs.stop)

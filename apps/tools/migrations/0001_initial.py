@@ -6,72 +6,275 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='McpServer',
+            name="McpServer",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('headers', models.JSONField(blank=True, default=dict, help_text='Sent with every request: {"Accept-Language": "en"}')),
-                ('encrypted_headers', models.TextField(blank=True, editable=False)),
-                ('slug', models.CharField(help_text='Its tools are called name_tool.', max_length=32, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9_-]{0,31}$', 'Lower-case letters, digits, _ and -; at most 32.')], verbose_name='name')),
-                ('transport', models.CharField(choices=[('http', 'Streamable HTTP'), ('sse', 'HTTP with server-sent events (before 2025)'), ('stdio', 'A process of this machine (stdio)'), ('mcp_gateway', "Microsoft's mcp-gateway")], default='http', max_length=12)),
-                ('url', models.CharField(blank=True, max_length=500, validators=[django.core.validators.RegexValidator('^https?://[^/\\s]+', 'A URL looks like https://mcp.example.com/mcp.')], verbose_name='URL')),
-                ('command', models.JSONField(blank=True, default=list, help_text='Of a stdio server, as a list: ["npx", "-y", "@modelcontextprotocol/server-everything"]. Superusers only: it runs on this machine as the gateway\'s user.')),
-                ('encrypted_environment', models.TextField(blank=True, editable=False)),
-                ('encrypted_oauth', models.TextField(blank=True, editable=False)),
-                ('enabled', models.BooleanField(default=True)),
-                ('allowed_tools', models.JSONField(blank=True, default=list, help_text='Globs over the names that the server lists: ["read_*"]. Empty: all.')),
-                ('timeout', models.FloatField(default=60, help_text='Seconds for a call.', validators=[django.core.validators.MinValueValidator(0.1)])),
-                ('max_concurrency', models.PositiveIntegerField(default=8, help_text='Calls.', validators=[django.core.validators.MinValueValidator(1)])),
-                ('state', models.CharField(blank=True, editable=False, max_length=12)),
-                ('reason', models.TextField(blank=True, editable=False)),
-                ('state_since', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('protocol', models.CharField(blank=True, editable=False, max_length=20)),
-                ('checked_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('parent', models.ForeignKey(blank=True, editable=False, help_text='The mcp-gateway that has it as an adapter.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='adapters', to='tools.mcpserver')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "headers",
+                    models.JSONField(
+                        blank=True, default=dict, help_text='Sent with every request: {"Accept-Language": "en"}'
+                    ),
+                ),
+                ("encrypted_headers", models.TextField(blank=True, editable=False)),
+                (
+                    "slug",
+                    models.CharField(
+                        help_text="Its tools are called name_tool.",
+                        max_length=32,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9_-]{0,31}$", "Lower-case letters, digits, _ and -; at most 32."
+                            )
+                        ],
+                        verbose_name="name",
+                    ),
+                ),
+                (
+                    "transport",
+                    models.CharField(
+                        choices=[
+                            ("http", "Streamable HTTP"),
+                            ("sse", "HTTP with server-sent events (before 2025)"),
+                            ("stdio", "A process of this machine (stdio)"),
+                            ("mcp_gateway", "Microsoft's mcp-gateway"),
+                        ],
+                        default="http",
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "url",
+                    models.CharField(
+                        blank=True,
+                        max_length=500,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^https?://[^/\\s]+", "A URL looks like https://mcp.example.com/mcp."
+                            )
+                        ],
+                        verbose_name="URL",
+                    ),
+                ),
+                (
+                    "command",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text='Of a stdio server, as a list: ["npx", "-y", "@modelcontextprotocol/server-everything"]. Superusers only: it runs on this machine as the gateway\'s user.',
+                    ),
+                ),
+                ("encrypted_environment", models.TextField(blank=True, editable=False)),
+                ("encrypted_oauth", models.TextField(blank=True, editable=False)),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "allowed_tools",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text='Globs over the names that the server lists: ["read_*"]. Empty: all.',
+                    ),
+                ),
+                (
+                    "timeout",
+                    models.FloatField(
+                        default=60,
+                        help_text="Seconds for a call.",
+                        validators=[django.core.validators.MinValueValidator(0.1)],
+                    ),
+                ),
+                (
+                    "max_concurrency",
+                    models.PositiveIntegerField(
+                        default=8, help_text="Calls.", validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                ("state", models.CharField(blank=True, editable=False, max_length=12)),
+                ("reason", models.TextField(blank=True, editable=False)),
+                ("state_since", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("protocol", models.CharField(blank=True, editable=False, max_length=20)),
+                ("checked_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        blank=True,
+                        editable=False,
+                        help_text="The mcp-gateway that has it as an adapter.",
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="adapters",
+                        to="tools.mcpserver",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'MCP server',
-                'ordering': ['slug'],
+                "verbose_name": "MCP server",
+                "ordering": ["slug"],
             },
         ),
         migrations.CreateModel(
-            name='Tool',
+            name="Tool",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('headers', models.JSONField(blank=True, default=dict, help_text='Sent with every request: {"Accept-Language": "en"}')),
-                ('encrypted_headers', models.TextField(blank=True, editable=False)),
-                ('name', models.CharField(help_text='What models and agents call it.', max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[a-zA-Z0-9_-]{1,64}$', 'Letters, digits, _ and -; at most 64.')])),
-                ('kind', models.CharField(choices=[('local', 'Python function'), ('http', 'HTTP request'), ('mcp', 'MCP server')], default='http', max_length=5)),
-                ('description', models.TextField(blank=True, help_text="What models are told. Empty: the function's or server's.")),
-                ('enabled', models.BooleanField(default=True)),
-                ('parameters', models.JSONField(blank=True, default=dict, help_text="JSON schema of its arguments. A function's is read from its signature.")),
-                ('function', models.CharField(blank=True, help_text='Dotted path of a function in an allowed module: my_tools.forecast', max_length=300)),
-                ('method', models.CharField(choices=[('GET', 'Get'), ('POST', 'Post'), ('PUT', 'Put'), ('PATCH', 'Patch'), ('DELETE', 'Delete')], default='GET', max_length=6)),
-                ('url', models.CharField(blank=True, help_text='With arguments in braces: https://api.example.com/items/{id}?q={query}', max_length=1000, verbose_name='URL template')),
-                ('body', models.JSONField(blank=True, help_text='What is sent, with arguments in braces: {"text": "{text}"}. Empty: what the URL does not use.', null=True)),
-                ('extract', models.CharField(blank=True, help_text='JMESPath of what the model is given of a JSON answer: items[].title', max_length=500)),
-                ('allow_private_hosts', models.BooleanField(default=False, help_text='Lets it ask hosts of private networks and of this machine.')),
-                ('remote_name', models.CharField(blank=True, help_text='What the server calls it.', max_length=200)),
-                ('gone_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('needs_approval', models.BooleanField(default=False, help_text='A person has to approve every call.')),
-                ('is_idempotent', models.BooleanField(default=False, help_text='A call that failed may be tried again: it changes nothing.', verbose_name='may be repeated')),
-                ('retries', models.PositiveIntegerField(default=2, help_text='Of calls that may be repeated.')),
-                ('cache_seconds', models.FloatField(default=0, help_text='For so long equal calls get the same answer; 0: never.', validators=[django.core.validators.MinValueValidator(0)])),
-                ('max_calls_per_run', models.PositiveIntegerField(blank=True, help_text='Empty: any number.', null=True)),
-                ('timeout', models.FloatField(default=30, help_text='Seconds.', validators=[django.core.validators.MinValueValidator(0.1)])),
-                ('max_concurrency', models.PositiveIntegerField(default=16, help_text='Calls at once in one worker; further ones wait.', validators=[django.core.validators.MinValueValidator(1)])),
-                ('max_output_bytes', models.PositiveIntegerField(default=65536, help_text='A longer answer is cut, and says so.', validators=[django.core.validators.MinValueValidator(100)])),
-                ('server', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='tools', to='tools.mcpserver')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "headers",
+                    models.JSONField(
+                        blank=True, default=dict, help_text='Sent with every request: {"Accept-Language": "en"}'
+                    ),
+                ),
+                ("encrypted_headers", models.TextField(blank=True, editable=False)),
+                (
+                    "name",
+                    models.CharField(
+                        help_text="What models and agents call it.",
+                        max_length=64,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-zA-Z0-9_-]{1,64}$", "Letters, digits, _ and -; at most 64."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("local", "Python function"), ("http", "HTTP request"), ("mcp", "MCP server")],
+                        default="http",
+                        max_length=5,
+                    ),
+                ),
+                (
+                    "description",
+                    models.TextField(blank=True, help_text="What models are told. Empty: the function's or server's."),
+                ),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "parameters",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="JSON schema of its arguments. A function's is read from its signature.",
+                    ),
+                ),
+                (
+                    "function",
+                    models.CharField(
+                        blank=True,
+                        help_text="Dotted path of a function in an allowed module: my_tools.forecast",
+                        max_length=300,
+                    ),
+                ),
+                (
+                    "method",
+                    models.CharField(
+                        choices=[
+                            ("GET", "Get"),
+                            ("POST", "Post"),
+                            ("PUT", "Put"),
+                            ("PATCH", "Patch"),
+                            ("DELETE", "Delete"),
+                        ],
+                        default="GET",
+                        max_length=6,
+                    ),
+                ),
+                (
+                    "url",
+                    models.CharField(
+                        blank=True,
+                        help_text="With arguments in braces: https://api.example.com/items/{id}?q={query}",
+                        max_length=1000,
+                        verbose_name="URL template",
+                    ),
+                ),
+                (
+                    "body",
+                    models.JSONField(
+                        blank=True,
+                        help_text='What is sent, with arguments in braces: {"text": "{text}"}. Empty: what the URL does not use.',
+                        null=True,
+                    ),
+                ),
+                (
+                    "extract",
+                    models.CharField(
+                        blank=True,
+                        help_text="JMESPath of what the model is given of a JSON answer: items[].title",
+                        max_length=500,
+                    ),
+                ),
+                (
+                    "allow_private_hosts",
+                    models.BooleanField(
+                        default=False, help_text="Lets it ask hosts of private networks and of this machine."
+                    ),
+                ),
+                ("remote_name", models.CharField(blank=True, help_text="What the server calls it.", max_length=200)),
+                ("gone_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("needs_approval", models.BooleanField(default=False, help_text="A person has to approve every call.")),
+                (
+                    "is_idempotent",
+                    models.BooleanField(
+                        default=False,
+                        help_text="A call that failed may be tried again: it changes nothing.",
+                        verbose_name="may be repeated",
+                    ),
+                ),
+                ("retries", models.PositiveIntegerField(default=2, help_text="Of calls that may be repeated.")),
+                (
+                    "cache_seconds",
+                    models.FloatField(
+                        default=0,
+                        help_text="For so long equal calls get the same answer; 0: never.",
+                        validators=[django.core.validators.MinValueValidator(0)],
+                    ),
+                ),
+                (
+                    "max_calls_per_run",
+                    models.PositiveIntegerField(blank=True, help_text="Empty: any number.", null=True),
+                ),
+                (
+                    "timeout",
+                    models.FloatField(
+                        default=30, help_text="Seconds.", validators=[django.core.validators.MinValueValidator(0.1)]
+                    ),
+                ),
+                (
+                    "max_concurrency",
+                    models.PositiveIntegerField(
+                        default=16,
+                        help_text="Calls at once in one worker; further ones wait.",
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "max_output_bytes",
+                    models.PositiveIntegerField(
+                        default=65536,
+                        help_text="A longer answer is cut, and says so.",
+                        validators=[django.core.validators.MinValueValidator(100)],
+                    ),
+                ),
+                (
+                    "server",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tools",
+                        to="tools.mcpserver",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
     ]
