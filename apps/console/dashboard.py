@@ -18,6 +18,7 @@ from apps.console.matter import Matter
 from apps.core import clock
 from apps.execution.admin import OUTCOME_COLOURS, time_shown
 from apps.execution.models import Outcome, Run
+from apps.tools.models import McpServer
 from apps.upstreams.models import Kind, Upstream
 
 EXPIRES_SOON = timedelta(days=14)
@@ -105,6 +106,7 @@ def _matters(upstreams: list[Upstream], now: datetime) -> Iterator[Matter]:
         yield Matter(NOT_ENFORCED, remedy, _url("access_limit"))
     yield from _agent_matters()
     yield from _upstream_matters(upstreams)
+    yield from _server_matters()
     yield from access_matters(now)
     soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")
     for key in soon[:SHOWN]:
@@ -141,6 +143,13 @@ def _upstream_matters(upstreams: list[Upstream]) -> Iterator[Matter]:
     elif not any(upstream.is_default for upstream in enabled):
         remedy = "Open one and press Make default, so that agents without a known model run."
         yield Matter("No enabled upstream is the default.", remedy, _url("upstreams_upstream"))
+
+
+def _server_matters() -> Iterator[Matter]:
+    down = McpServer.objects.filter(enabled=True, state="down").exclude(parent__enabled=False)
+    for server in down.order_by("state_since")[:SHOWN]:
+        link = _url("tools_mcpserver", server.pk)
+        yield Matter(f"MCP server {server}: {server.reason}", "Mend it, then press Connect anew; or disable it.", link)
 
 
 def _recent(run: Run) -> RecentRun:

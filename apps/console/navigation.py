@@ -16,6 +16,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _list(request, "Agents", "smart_toy", "catalog", "dropin"),
                 _list(request, "Upstreams", "dns", "upstreams", "upstream"),
                 _list(request, "Prices", "payments", "upstreams", "modelprice"),
+                _list(request, "MCP servers", "hub", "tools", "mcpserver"),
                 _list(request, "Runs", "history", "execution", "run"),
                 _list(request, "Approvals", "approval", "execution", "approval"),
             ],

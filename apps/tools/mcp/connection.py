@@ -95,7 +95,7 @@ class Connection:
         finally:
             self._calls -= 1
             self._slots.release()
-            if self._retire_by is not None:
+            if self._is_retiring():
                 self._wake.set()
 
     def look(self) -> None:
@@ -121,6 +121,9 @@ class Connection:
     def is_closed(self) -> bool:
         return self._owner.done()
 
+    def _is_retiring(self) -> bool:
+        return self._retire_by is not None
+
     async def _ready(self) -> "Client":
         while self._client is None:
             if self.state == State.DOWN or self._owner.done():
@@ -131,13 +134,20 @@ class Connection:
     # --- the owner ---------------------------------------------------------------------------------------------------
 
     async def _own(self) -> None:
+        try:
+            await self._connect_for_ever()
+        finally:  # nobody waits for it in vain
+            self.state, self.reason = State.DOWN, "its connection is being closed."
+            self._settled.set()
+
+    async def _connect_for_ever(self) -> None:
         failures = 0
-        while self._retire_by is None:
+        while not self._is_retiring():
             self._become(State.CONNECTING)
             began = anyio.current_time()
             told, held = await self._hold()
-            if self._retire_by is not None:
-                break
+            if self._is_retiring():
+                return
             if held and anyio.current_time() - began > _STABLE:
                 failures = 0  # once more at once: it may have been restarted
                 log.warning("mcp_server_lost", server=self.server.slug, reason=told)
@@ -146,7 +156,6 @@ class Connection:
                 self._become(State.DOWN, told)
                 await self._pause(failures)
             metrics.RECONNECTS.labels(self.server.slug).inc()
-        self._become(State.DOWN, "it is being closed.")
 
     async def _hold(self) -> tuple[str, bool]:
         """One connection from its beginning to its end: why it ended, and whether it ever stood."""
@@ -177,7 +186,7 @@ class Connection:
         self._has_ended = self._must_look = False
         self._scope = anyio.CancelScope(deadline=anyio.current_time() + settings.GATEWAY_MCP_CONNECT_TIMEOUT)
         client: Client | None = None
-        if self._retire_by is not None:
+        if self._is_retiring():
             self._scope.cancel()
         with self._scope:
             transport = transports.opened(self.server, self._observed, self._heard)
@@ -250,7 +259,7 @@ class Connection:
         longest = min(LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(failures, 10))
         self._wake.clear()
         with anyio.move_on_after(longest * random.uniform(0.5, 1)):  # noqa: S311
-            while self._retire_by is None:
+            while not self._is_retiring():
                 await self._wake.wait()
                 self._wake.clear()
 

@@ -102,7 +102,10 @@ def _of_status(status: int, server: Server) -> str:
 
 def _shown(server: Server) -> str:
     """Its URL without what may be a credential."""
-    parts = urlsplit(server.url)
+    try:
+        parts = urlsplit(server.url)
+    except ValueError:
+        return "Its URL"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

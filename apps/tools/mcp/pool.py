@@ -73,7 +73,7 @@ class Pool:
         self._watching.cancel()
         await asyncio.gather(*(owner.close() for owner in [*self.owners.values(), *self._retired]))
         self.owners.clear()
-        await asyncio.get_running_loop().run_in_executor(self._writer, lambda: database.close())  # that thread's own
+        await asyncio.get_running_loop().run_in_executor(self._writer, _close_database)
         self._writer.shutdown(wait=False)
 
     async def _watch(self) -> None:
@@ -102,7 +102,7 @@ class Pool:
 
     def _note(self, owner: Owner) -> None:
         """Ordered, and waited for by nobody."""
-        if self.owners.get(owner.server.slug) in (None, owner):  # else another has taken its place
+        if self.owners.get(owner.server.slug) is owner:  # else another has taken its place
             told = {"state": owner.state.value, "reason": owner.reason, "protocol": owner.protocol}
             write = self._writer.submit(_in_thread, partial(rows.note, owner.server.pk, **told))
             write.add_done_callback(_tell)
@@ -128,6 +128,10 @@ def _in_thread(write: Any) -> Any:
     except DatabaseError:
         database.close()
         raise
+
+
+def _close_database() -> None:
+    database.close()  # of the thread that calls
 
 
 def _tell(write: Any) -> None:

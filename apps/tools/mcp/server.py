@@ -1,13 +1,15 @@
 """An MCP server as its connection sees it: an immutable value of the live configuration."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
 import structlog
+from django.conf import settings
 
-from apps.core import live_config
+from apps.core import globs, live_config
 from apps.core.secrets import SecretUnreadable
 from apps.tools.models import McpServer, Transport
 
@@ -48,8 +50,17 @@ def from_row(row: McpServer) -> Server:
         allowed_tools=tuple(row.allowed_tools),
         timeout=row.timeout,
         max_concurrency=row.max_concurrency,
-        renewed_at=max(filter(None, (row.renewed_at, parent and parent.renewed_at)), default=None),
+        renewed_at=_later(row.renewed_at, parent.renewed_at if parent else None),
     )
+
+
+def may_start(command: Sequence[str]) -> bool:
+    """Whether GATEWAY_MCP_STDIO allows the command of a stdio server."""
+    return globs.matches(shlex.join(command), settings.GATEWAY_MCP_STDIO)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max(one, other) if one and other else one or other
 
 
 def _readable(rows: Iterable[McpServer]) -> Iterator[Server]:

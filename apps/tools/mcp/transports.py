@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self, TextIO
@@ -15,10 +14,9 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from apps.core import globs
 from apps.tools.mcp.failures import Observed, ServerDown
 from apps.tools.mcp.oauth import authentication
-from apps.tools.mcp.server import Server
+from apps.tools.mcp.server import Server, may_start
 from apps.tools.models import Transport
 
 LARGEST_EVENT = 16 * 1024 * 1024  # bytes of one message over HTTP
@@ -37,11 +35,6 @@ async def opened(server: Server, observed: Observed, heard: Callable[[bool], Non
     False when none will come any more. Raises ServerDown and whatever the transport raises."""
     async with _transport(server, observed) as (read, write):
         yield _Heard(read, heard), write
-
-
-def may_start(command: tuple[str, ...] | list[str]) -> bool:
-    """Whether GATEWAY_MCP_STDIO allows this command."""
-    return globs.matches(shlex.join(command), settings.GATEWAY_MCP_STDIO)
 
 
 def http_client(server: Server, observed: Observed) -> httpx2.AsyncClient:

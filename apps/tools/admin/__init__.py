@@ -1,0 +1,3 @@
+from apps.tools.admin import servers
+
+__all__ = ["servers"]
