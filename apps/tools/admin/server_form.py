@@ -125,15 +125,18 @@ class McpServerForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         is_process = cleaned.get("transport") == Transport.STDIO
-        if is_process and not self.instance.command:
-            self.add_error("command_line", "A stdio server needs its command.")
-        elif is_process and not may_start(self.instance.command):
+        if is_process and self.instance.command and not may_start(self.instance.command):
             self.add_error("command_line", "GATEWAY_MCP_STDIO, which whoever runs the gateway sets, does not allow it.")
         if any(cleaned.get(name) for name in _OAUTH):
             for name in ("client_id", "client_secret"):
                 if not (cleaned.get(name) or self._oauth.get(name)):
                     self.add_error(name, "OAuth needs both the client's id and its secret.")
         return cleaned
+
+    def _update_errors(self, errors: Any) -> None:
+        if "command" in getattr(errors, "error_dict", {}):  # the model's name for it
+            errors.error_dict["command_line"] = errors.error_dict.pop("command")
+        super()._update_errors(errors)
 
     def save_secrets(self) -> None:
         """Put them on the instance, which is not saved."""

@@ -111,7 +111,7 @@ class McpServerAdmin(ModelAdmin):
         return super().get_queryset(request).annotate(tool_count=Count("tools", filter=Q(tools__gone_at=None)))
 
     def get_form(self, request: HttpRequest, obj: McpServer | None = None, change: bool = False, **kwargs: Any) -> Any:
-        kwargs["fields"] = None  # the fieldsets name some that are no model's
+        kwargs["fields"] = McpServerForm.Meta.fields  # the fieldsets name some that are no model's
         form = super().get_form(request, obj, change=change, **kwargs)
         return _with(form, may_use_processes=_may_use_processes(request))
 
