@@ -1,6 +1,7 @@
 """An MCP server over stdio without any library: it starts at once, for the tests that start many.
 
-`--pages` lists its tools on pages of one. Knows `pid`, `where`, `linger` and `crash` of mcp_server.py.
+`--pages` lists its tools on pages of one, `--modern` knows no handshake, only the protocol of 2026.
+Knows `pid`, `where`, `linger` and `crash` of mcp_server.py.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ["pid", "environment", "linger", "crash", "babble"]
+MODERN = "--modern" in sys.argv
 _writing = threading.Lock()
 
 
@@ -27,10 +29,17 @@ def initialize(params: dict[str, Any]) -> dict[str, Any]:
     return {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": about}
 
 
+def discover() -> dict[str, Any]:
+    about = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+    return {**about, "ttlMs": 0, "cacheScope": "private"}
+
+
 def listed(params: dict[str, Any]) -> dict[str, Any]:
     start = int(params.get("cursor", 0))
     end = start + 1 if "--pages" in sys.argv else len(NAMES)
     tools = [{"name": name, "inputSchema": {"type": "object"}} for name in NAMES[start:end]]
+    if MODERN:
+        return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
     return {"tools": tools, **({"nextCursor": str(end)} if end < len(NAMES) else {})}
 
 
@@ -53,14 +62,17 @@ def called(name: str, given: dict[str, Any]) -> str:
 def answer(request: dict[str, Any]) -> None:
     params = request.get("params", {})
     match request["method"]:
-        case "initialize":
+        case "server/discover" if MODERN:
+            result = discover()
+        case "initialize" if not MODERN:
             result = initialize(params)
-        case "ping":
+        case "ping" if not MODERN:
             result = {}
         case "tools/list":
             result = listed(params)
         case "tools/call":
-            result = {"content": [{"type": "text", "text": called(params["name"], params.get("arguments") or {})}]}
+            content = [{"type": "text", "text": called(params["name"], params.get("arguments") or {})}]
+            result = {"content": content, **({"resultType": "complete"} if MODERN else {})}
         case method:
             send(id=request["id"], error={"code": -32601, "message": f"no {method}"})
             return

@@ -17,7 +17,7 @@ from apps.tools.mcp import pool
 from apps.tools.mcp.calling import call
 from apps.tools.models import McpServer, Tool, Transport
 from apps.tools.tool import ToolOutput
-from tests.tools.mcp_parts import BARE, soon
+from tests.tools.mcp_parts import BARE, FAKE, Remote, soon
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -101,6 +101,16 @@ async def soon_pid(is_wanted: Callable[[int], bool]) -> int:
             if is_wanted(found := 0 if said.is_error else int(said.text)):
                 return found
             await asyncio.sleep(0.05)
+
+
+async def test_restarted_server_that_nobody_saw_away_gets_the_call_in_a_new_session(change: Change) -> None:
+    first = Remote(FAKE, "--transport", "http")
+    await asyncio.to_thread(first.start)
+    await change(transport=Transport.HTTP, url=first.url)
+    assert await pid() == first.pid
+    first.stop(signal.SIGKILL)
+    with Remote(FAKE, "--transport", "http", "--port", str(first.port)) as second:
+        assert await pid() == second.pid
 
 
 async def test_server_that_is_down_fails_calls_at_once(change: Change) -> None:

@@ -14,6 +14,10 @@ from apps.tools.tool import ToolOutput
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
+# What a server says to a request of a session that it does not know. The specification leaves the code open; servers made
+# with the Python and the TypeScript SDK say these.
+_NO_SESSION = (-32600, -32001)
+
 log = structlog.get_logger(__name__)
 
 
@@ -33,35 +37,49 @@ async def call(server: str, remote_name: str, arguments: dict[str, Any], *, time
         return ToolOutput(text, is_error=True)
 
 
+class _NotSent(Exception):
+    """The server refused the session, before it looked at the call."""
+
+
 async def _called(connection: Connection, remote_name: str, arguments: dict[str, Any]) -> ToolOutput:
     """Raises ServerDown when nothing was sent."""
     try:
         return await _sent(connection, remote_name, arguments)
-    except ServerDown:
+    except (ServerDown, _NotSent) as error:
+        # Its configuration has changed meanwhile, or the server was restarted since the last call.
         successor = pool.current().connection(connection.server.slug)
-        if successor is connection:
+        if successor is connection and isinstance(error, ServerDown):
             raise
-        return await _sent(successor, remote_name, arguments)  # its configuration has changed meanwhile
+    try:
+        return await _sent(successor, remote_name, arguments)
+    except _NotSent:
+        raise ServerDown("it forgets its sessions at once. Look into its log.") from None
 
 
 async def _sent(connection: Connection, remote_name: str, arguments: dict[str, Any]) -> ToolOutput:
     from mcp import MCPError
-    from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST
 
     async with connection.session() as client:
         try:
             return told(await client.call_tool(remote_name, arguments))
         except MCPError as error:
-            if error.code == CONNECTION_CLOSED:
-                connection.look()
-                text = f"The connection to the tool's server '{connection.server.slug}' broke while '{remote_name}' ran"
-                return ToolOutput(f"{text}. It may or may not have done its work.", is_error=True)
-            if error.code == INVALID_REQUEST or error.code <= -32603:
-                connection.look()  # a session that the server does not know any more looks like this
-            return ToolOutput(f"The tool's server refused the call: {error.message}", is_error=True)
+            if error.code in _NO_SESSION and connection.has_lost(client):
+                raise _NotSent from error
+            return _of_error(error.code, error.message, connection, remote_name)
         except Exception as error:  # noqa: BLE001  # a result that is none; the model shall go on
             log.warning("mcp_call_failed", server=connection.server.slug, tool=remote_name, error=repr(error))
             return ToolOutput(f"The tool '{remote_name}' gave no usable result: {error}", is_error=True)
+
+
+def _of_error(code: int, message: str, connection: Connection, remote_name: str) -> ToolOutput:
+    from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST
+
+    if code in (CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST):
+        connection.look()  # an HTTP error, which may be the end of the session, is told like this
+    if code == CONNECTION_CLOSED:
+        text = f"The connection to the tool's server '{connection.server.slug}' broke while '{remote_name}' ran"
+        return ToolOutput(f"{text}. It may or may not have done its work.", is_error=True)
+    return ToolOutput(f"The tool's server refused the call: {message}", is_error=True)
 
 
 def told(result: "CallToolResult") -> ToolOutput:

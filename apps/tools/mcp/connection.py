@@ -18,7 +18,7 @@ import structlog
 from django.conf import settings
 
 from apps.tools.mcp import metrics
-from apps.tools.mcp.failures import ConnectionLost, Observed, ServerDown, reason
+from apps.tools.mcp.failures import ConnectionLost, Observed, ServerDown, first, reason
 from apps.tools.mcp.server import Server
 
 if TYPE_CHECKING:
@@ -103,6 +103,16 @@ class Connection:
         self._must_look = True
         self._wake.set()
 
+    def has_lost(self, client: "Client") -> bool:
+        """Whether the server does not know this session any more; then whoever asks for one now gets the next."""
+        if not self._observed.forgot_session and self._client is client:
+            return False
+        if self._client is client:
+            self._client, self._has_ended = None, True
+            self._settled.clear()
+            self._wake.set()
+        return True
+
     def retire(self) -> None:
         """No new calls come: it closes when those under way have ended, or had the time to."""
         self._retire_by = anyio.current_time() + self.server.timeout
@@ -148,11 +158,10 @@ class Connection:
             told, held = await self._hold()
             if self._is_retiring():
                 return
-            if held and anyio.current_time() - began > _STABLE:
-                failures = 0  # once more at once: it may have been restarted
+            failures = 0 if held and anyio.current_time() - began > _STABLE else failures + 1
+            if held and failures <= 1:  # once more at once: it may have been restarted
                 log.warning("mcp_server_lost", server=self.server.slug, reason=told)
             else:
-                failures += 1
                 self._become(State.DOWN, told)
                 await self._pause(failures)
             metrics.RECONNECTS.labels(self.server.slug).inc()
@@ -298,8 +307,9 @@ async def _entered(client: "Client") -> AsyncIterator["Client"]:
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(client)
-        except MCPError as error:
-            if error.code in (UNSUPPORTED_PROTOCOL_VERSION, METHOD_NOT_FOUND):
+        except Exception as error:
+            refusal = first(error)
+            if isinstance(refusal, MCPError) and refusal.code in (UNSUPPORTED_PROTOCOL_VERSION, METHOD_NOT_FOUND):
                 raise Refused from error
             raise
         yield client

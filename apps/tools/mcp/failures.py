@@ -27,6 +27,7 @@ class Observed:
     """What was seen of one connection beside its messages, for the sentence about its end."""
 
     status: int = 0  # of the last HTTP answer
+    forgot_session: bool = False  # 404 to a request with a session id says so
     said: str = ""  # the last line of a process's stderr
 
 
@@ -37,7 +38,7 @@ def reason(error: BaseException, server: Server, observed: Observed) -> str:
     from mcp.client.auth import OAuthFlowError
 
     patience = f"{settings.GATEWAY_MCP_CONNECT_TIMEOUT:g} s"
-    match _first(error):
+    match first(error):
         case ServerDown() | SecretUnreadable() as down:
             text = str(down)
         case ConnectionLost():
@@ -109,7 +110,7 @@ def _shown(server: Server) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _first(error: BaseException) -> BaseException:
+def first(error: BaseException) -> BaseException:
     """The leaf of a task group's error that says most: not that other tasks were cancelled with it."""
     while isinstance(error, BaseExceptionGroup):
         error = next((one for one in error.exceptions if isinstance(one, Exception)), error.exceptions[0])

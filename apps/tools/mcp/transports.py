@@ -12,7 +12,7 @@ import structlog
 from django.conf import settings
 from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
+from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 
 from apps.tools.mcp.failures import Observed, ServerDown
 from apps.tools.mcp.oauth import authentication
@@ -46,6 +46,7 @@ def http_client(server: Server, observed: Observed) -> httpx2.AsyncClient:
 
     async def note(response: httpx2.Response) -> None:
         observed.status = response.status_code
+        observed.forgot_session |= response.status_code == 404 and MCP_SESSION_ID in response.request.headers
 
     return httpx2.AsyncClient(
         headers=dict(server.headers),
