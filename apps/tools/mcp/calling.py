@@ -14,8 +14,8 @@ from apps.tools.tool import ToolOutput
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
-# What a server says to a request of a session that it does not know. The specification leaves the code open; servers made
-# with the Python and the TypeScript SDK say these.
+# What a server says to a request of a session that it does not know. The specification leaves the code open; these are
+# what servers made with the Python and the TypeScript SDK say.
 _NO_SESSION = (-32600, -32001)
 
 log = structlog.get_logger(__name__)

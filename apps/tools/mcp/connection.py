@@ -33,7 +33,7 @@ _PING_PATIENCE = 10.0
 _CLOSE_PATIENCE = 10.0
 _DEBOUNCE = 0.3  # seconds: a server that adds ten tools gives notice ten times
 _MOST_WAITING = 256  # calls, for one of the server's slots
-_MOST_PAGES = 100  # of a list of tools
+_MOST_PAGES, _MOST_TOOLS = 100, 2000  # of a list
 
 log = structlog.get_logger(__name__)
 
@@ -316,7 +316,8 @@ async def _entered(client: "Client") -> AsyncIterator["Client"]:
 
 
 async def listed_tools(client: "Client") -> list[Any]:
-    """All pages of the server's list, as mcp_types.Tool; none of a server that has no tools. Raises MCPError."""
+    """All pages of the server's list, as mcp_types.Tool, as far as is sane; none of a server that has no tools. Raises
+    MCPError."""
     tools: list[Any] = []
     cursor = None
     if client.server_capabilities.tools is None:
@@ -325,6 +326,6 @@ async def listed_tools(client: "Client") -> list[Any]:
         page = await client.list_tools(cursor=cursor)
         tools += page.tools
         cursor = page.next_cursor
-        if not cursor:
+        if not cursor or len(tools) >= _MOST_TOOLS:
             break
-    return tools
+    return tools[:_MOST_TOOLS]
