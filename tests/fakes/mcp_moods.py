@@ -102,10 +102,11 @@ async def serve(app: Any, port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="An MCP server with awkward tools.")
     parser.add_argument("--http", action="store_true")
+    parser.add_argument("--json", action="store_true", help="answer with JSON instead of events")
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     if options.http:
-        asyncio.run(serve(server.streamable_http_app(), options.port))
+        asyncio.run(serve(server.streamable_http_app(json_response=options.json), options.port))
     else:
         server.run()
 

@@ -60,9 +60,9 @@ class Seen:
 
 
 @asynccontextmanager
-async def connected(value: Server, seen: Seen | None = None) -> AsyncIterator[Connection]:
+async def connected(value: Server, seen: Seen | None = None, **options: Any) -> AsyncIterator[Connection]:
     seen = seen or Seen()
-    connection = Connection(value, on_state=seen.state, on_tools=seen.tools)
+    connection = Connection(value, on_state=seen.state, on_tools=seen.tools, **options)
     try:
         yield connection
     finally:

@@ -29,7 +29,7 @@ LIST_EVERY: Final = 300.0  # seconds; not every server gives notice, and proxies
 LONGEST_PAUSE: Final = 60.0  # seconds between two attempts to connect
 _SHORTEST_PAUSE = 0.5
 _STABLE = 5.0  # seconds after which a connection counts as one that held
-_PING_PATIENCE = 10.0
+_PING_PATIENCE = 10.0  # seconds
 _CLOSE_PATIENCE = 10.0
 _DEBOUNCE = 0.3  # seconds: a server that adds ten tools gives notice ten times
 _MOST_WAITING = 256  # calls, for one of the server's slots
@@ -56,8 +56,11 @@ OnTools = Callable[["Connection", list[Any]], Awaitable[None]]
 class Connection:
     """Of this process and event loop. `state` and `reason` say how it stands; `protocol` is the negotiated version."""
 
-    def __init__(self, server: Server, *, on_state: OnState, on_tools: OnTools) -> None:
+    def __init__(
+        self, server: Server, *, on_state: OnState, on_tools: OnTools, ping_patience: float = _PING_PATIENCE
+    ) -> None:
         self.server = server
+        self._ping_patience = ping_patience
         self.state = State.CONNECTING
         self.reason = ""
         self.protocol = ""
@@ -243,7 +246,7 @@ class Connection:
         from mcp_types import METHOD_NOT_FOUND
 
         try:
-            with anyio.fail_after(_PING_PATIENCE):
+            with anyio.fail_after(self._ping_patience):
                 await client.session.send_ping()
         except TimeoutError:
             if not self._calls:  # a server that works on a call may be too busy to answer

@@ -19,7 +19,7 @@ from apps.tools.mcp.oauth import authentication
 from apps.tools.mcp.server import Server, may_start
 from apps.tools.models import Transport
 
-LARGEST_EVENT = 16 * 1024 * 1024  # bytes of one message over HTTP
+LARGEST_MESSAGE = 16 * 1024 * 1024  # bytes of one message over HTTP
 _SLACK = 30.0  # seconds that an HTTP request may be silent longer than a call may take
 _LINES, _SPAN = 50, 10.0  # of stderr, so many lines in so many seconds are logged
 _LONGEST_LINE = 1000
@@ -38,7 +38,8 @@ async def opened(server: Server, observed: Observed, heard: Callable[[bool], Non
 
 
 def http_client(server: Server, observed: Observed) -> httpx2.AsyncClient:
-    """With the server's headers and credentials. A request waits somewhat longer than any call may."""
+    """With the server's headers and credentials. A request waits somewhat longer than any call may; of an answer no more
+    than LARGEST_MESSAGE is read."""
 
     async def patience(request: httpx2.Request) -> None:
         if request.method == "GET":  # the stream of notices may be silent for ever
@@ -47,14 +48,34 @@ def http_client(server: Server, observed: Observed) -> httpx2.AsyncClient:
     async def note(response: httpx2.Response) -> None:
         observed.status = response.status_code
         observed.forgot_session |= response.status_code == 404 and MCP_SESSION_ID in response.request.headers
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):  # bounded event by event
+            response.stream = _Bounded(response.stream)
 
     return httpx2.AsyncClient(
-        headers=dict(server.headers),
+        headers={"Accept-Encoding": "identity", **server.headers},  # nothing grows after it was counted
         auth=authentication(server.url, server.oauth),
         timeout=httpx2.Timeout(settings.GATEWAY_MCP_CONNECT_TIMEOUT, read=server.timeout + _SLACK),
         limits=httpx2.Limits(max_connections=2 * server.max_concurrency + 20),
         event_hooks={"request": [patience], "response": [note]},
     )
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body of which no more than LARGEST_MESSAGE is read: httpx2.StreamError, which costs the one request."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for part in self._body:
+            size += len(part)
+            if size > LARGEST_MESSAGE:
+                raise httpx2.StreamError(f"its answer is larger than {LARGEST_MESSAGE:,} bytes")
+            yield part
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
 
 
 def _transport(server: Server, observed: Observed) -> Any:
@@ -69,7 +90,7 @@ def _transport(server: Server, observed: Observed) -> Any:
 async def _streamable(server: Server, observed: Observed) -> AsyncGenerator[Streams]:
     async with (
         http_client(server, observed) as client,
-        streamable_http_client(server.url, http_client=client, max_sse_event_size=LARGEST_EVENT) as streams,
+        streamable_http_client(server.url, http_client=client, max_sse_event_size=LARGEST_MESSAGE) as streams,
     ):
         yield streams
 
