@@ -134,6 +134,7 @@ GATEWAY_RUN_TIMEOUT = env.float("GATEWAY_RUN_TIMEOUT", default=900.0)  # seconds
 GATEWAY_TOOL_MODULES = env.list("GATEWAY_TOOL_MODULES", default=[])  # globs: whose functions may be tools
 GATEWAY_TOOL_HOSTS = env.list("GATEWAY_TOOL_HOSTS", default=[])  # globs; empty: any public host
 GATEWAY_MCP_CONNECT_TIMEOUT = env.float("GATEWAY_MCP_CONNECT_TIMEOUT", default=10.0)  # seconds
+GATEWAY_MCP_STDIO = env.list("GATEWAY_MCP_STDIO", default=["*"])  # globs over the commands of stdio servers
 GATEWAY_PROMETHEUS_ENABLED = env.bool("GATEWAY_PROMETHEUS_ENABLED", default=True)
 GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()
 GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | json | console

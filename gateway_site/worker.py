@@ -18,6 +18,7 @@ from apps.execution.recording import runs
 from apps.observability import error_ring
 from apps.openai_api import draining
 from apps.tools import http as http_tools
+from apps.tools.mcp import pool
 from apps.tools.refresh import read_functions_beside
 from apps.upstreams import transport
 from apps.upstreams.health_rows import health_rows
@@ -77,6 +78,7 @@ class Worker:
             health_rows.start()
             refresher.start()
             read_functions_beside()
+            pool.current()
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -91,6 +93,7 @@ class Worker:
         await asyncio.to_thread(health_rows.stop)
         await draining.finish(_DRAIN_SECONDS)
         await mcp_servers.close()
+        await pool.close()
         await keeper.stop()
         await asyncio.to_thread(this_worker.leave)
         lost = await asyncio.to_thread(runs.stop)

@@ -21,7 +21,7 @@ from apps.access.policy import Effect
 from apps.catalog.models import ApprovedVersion, ModuleRule, Namespace
 from apps.core import live_config
 from apps.core.clock import now
-from apps.tools.models import Tool
+from apps.tools.models import McpServer, Tool
 from apps.upstreams.models import ModelPrice, ModelRoute
 from tests.factories import ApiKeyFactory, DeclaredAgentFactory, DropInFactory, RunFactory, UpstreamFactory
 
@@ -101,6 +101,7 @@ def _rows() -> None:
     ApiKeyFactory.create(pk=1, credential=CHAT)
     ApiKeyFactory.create(pk=2, credential=ADMIN, may_chat=False, may_administer=True)
     UpstreamFactory.create(pk=1)
+    McpServer(pk=1, slug="box", url="http://127.0.0.1:9/mcp").save()
     DropInFactory.create(pk=1)
     RunFactory.create(id="1")
     Group.objects.create(pk=1, name="Nobody yet")

@@ -18,6 +18,7 @@ from apps.console.matter import Matter
 from apps.core import clock
 from apps.execution.admin import OUTCOME_COLOURS, time_shown
 from apps.execution.models import Outcome, Run
+from apps.tools.models import McpServer
 from apps.upstreams.admin.fare_page import remedy as what_to_do
 from apps.upstreams.health import State as Health
 from apps.upstreams.health_rows import Fare, fares
@@ -112,6 +113,7 @@ def _matters(faring: Faring, now: datetime) -> Iterator[Matter]:
         yield Matter(NOT_ENFORCED, remedy, _url("access_limit"))
     yield from _agent_matters()
     yield from _upstream_matters(faring)
+    yield from _server_matters()
     yield from access_matters(now)
     soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")
     for key in soon[:SHOWN]:
@@ -149,6 +151,13 @@ def _upstream_matters(faring: Faring) -> Iterator[Matter]:
     elif not any(upstream.is_default for upstream in enabled):
         remedy = "Open one and press Make default, so that agents without a known model run."
         yield Matter("No enabled upstream is the default.", remedy, _url("upstreams_upstream"))
+
+
+def _server_matters() -> Iterator[Matter]:
+    down = McpServer.objects.filter(enabled=True, state="down").exclude(parent__enabled=False)
+    for server in down.order_by("state_since")[:SHOWN]:
+        link = _url("tools_mcpserver", server.pk)
+        yield Matter(f"MCP server {server}: {server.reason}", "Mend it, then press Connect anew; or disable it.", link)
 
 
 def _recent(run: Run) -> RecentRun:

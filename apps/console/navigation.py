@@ -20,6 +20,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _list(request, "Routes", "alt_route", "upstreams", "modelroute"),
                 _list(request, "Tools", "construction", "tools", "tool"),
                 _list(request, "Prices", "payments", "upstreams", "modelprice"),
+                _list(request, "MCP servers", "hub", "tools", "mcpserver"),
                 _list(request, "Runs", "history", "execution", "run"),
                 _list(request, "Approvals", "approval", "execution", "approval"),
             ],

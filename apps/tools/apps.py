@@ -7,5 +7,6 @@ class ToolsConfig(AppConfig):
     verbose_name = "Tools"
 
     def ready(self) -> None:
-        # Its section of the configuration has to be declared before a process loads its first snapshot.
+        # Its sections of the configuration have to be declared before a process loads its first snapshot.
         from apps.tools import in_force  # noqa: F401
+        from apps.tools.mcp import server  # noqa: F401

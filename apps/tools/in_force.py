@@ -74,7 +74,8 @@ def _readable(rows: Iterable[models.Tool]) -> Iterator[Tool]:
 
 
 def _load() -> Mapping[str, Tool]:
-    rows = models.Tool.objects.filter(enabled=True, gone_at=None).exclude(server__enabled=False)
+    rows = models.Tool.objects.filter(enabled=True, gone_at=None)
+    rows = rows.exclude(server__enabled=False).exclude(server__parent__enabled=False)
     return MappingProxyType({tool.name: tool for tool in _readable(rows.select_related("server"))})
 
 

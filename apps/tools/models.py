@@ -54,7 +54,7 @@ class _WithSecrets(models.Model):
 
 
 @audited(
-    without=["state", "reason", "state_since", "protocol", "checked_at"],
+    without=["state", "reason", "state_since", "protocol", "checked_at", "gone_at", "renewed_at"],
     secret=["encrypted_headers", "encrypted_environment", "encrypted_oauth"],
 )
 class McpServer(_WithSecrets, ConfigModel):
@@ -93,6 +93,8 @@ class McpServer(_WithSecrets, ConfigModel):
         related_name="adapters",
         help_text="The mcp-gateway that has it as an adapter.",
     )
+    gone_at = models.DateTimeField(null=True, blank=True, editable=False)  # when its mcp-gateway ceased to list it
+    renewed_at = models.DateTimeField(null=True, blank=True, editable=False)  # when all workers had to connect anew
 
     # What was observed; unpublished, except for the tools' rows.
     state = models.CharField(max_length=12, blank=True, editable=False)  # "", connected, connecting, down
@@ -107,6 +109,24 @@ class McpServer(_WithSecrets, ConfigModel):
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """In the clear. Raises SecretUnreadable."""
+        return secrets.decrypt_json(self.encrypted_environment) if self.encrypted_environment else {}
+
+    @environment.setter
+    def environment(self, value: dict[str, str]) -> None:
+        self.encrypted_environment = secrets.encrypt_json(value) if value else ""
+
+    @property
+    def oauth(self) -> dict[str, str]:
+        """client_id, client_secret, and token_url or issuer, scope where set; in the clear. Raises SecretUnreadable."""
+        return secrets.decrypt_json(self.encrypted_oauth) if self.encrypted_oauth else {}
+
+    @oauth.setter
+    def oauth(self, value: dict[str, str]) -> None:
+        self.encrypted_oauth = secrets.encrypt_json(value) if value else ""
 
     def clean(self) -> None:
         if self.transport == Transport.STDIO:

@@ -1,5 +1,5 @@
-"""Tools in the console."""
+"""Tools and MCP servers in the console."""
 
-from apps.tools.admin import tools
+from apps.tools.admin import servers, tools
 
-__all__ = ["tools"]
+__all__ = ["servers", "tools"]

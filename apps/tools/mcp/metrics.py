@@ -1,0 +1,35 @@
+"""What this process's connections to MCP servers have been through. Calls are counted where every tool is invoked."""
+
+from collections.abc import Iterator
+
+from prometheus_client import Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from apps.observability.metrics import REGISTRY
+
+RECONNECTS = Counter(
+    "gateway_mcp_reconnects_total",
+    "Attempts to connect to an MCP server again, after it was lost or could not be had.",
+    ["server"],
+    registry=REGISTRY,
+)
+
+
+class ConnectionsCollector(Collector):
+    """Read from memory when it is asked for."""
+
+    def collect(self) -> Iterator[Metric]:
+        from apps.tools.mcp import pool
+
+        state = GaugeMetricFamily(
+            "gateway_mcp_server_state",
+            "1 for the state that this worker's connection to an MCP server is in: connecting, connected or down.",
+            labels=["server", "state"],
+        )
+        for server, standing in pool.standings():
+            state.add_metric([server, standing], 1)
+        yield state
+
+
+REGISTRY.register(ConnectionsCollector())
