@@ -99,7 +99,7 @@ async def _frames(agent: Declared, asked: ChatCompletionRequest, subject: Subjec
 
 
 async def _events(agent: Declared, asked: ChatCompletionRequest, subject: Subject) -> AsyncGenerator[RunEvent, None]:
-    order = await order_for(registry.declared_entry(agent), agent, subject, asked, b"")
+    order = await order_for(registry.declared_entry(agent), agent, subject, asked, {})
     run = run_for(order, subject, streamed=True)
     run.key_id = None
     async with aclosing(record(execute(order), order, run, Admission())) as events:
