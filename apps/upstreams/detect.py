@@ -184,7 +184,7 @@ def _store(finding: Finding) -> Upstream:
     row.secret = candidate.secret
     row.save()
     if not finding.problem:
-        probe.store_models(row, finding.models)
+        probe.store_answer(row, finding.models)
     return row
 
 

@@ -111,7 +111,7 @@ def refresh_models(upstream: Upstream, *, timeout: float = MODELS_TIMEOUT) -> li
     except UpstreamError as error:
         note_failure(upstream, error)
         raise
-    return store_models(upstream, names)
+    return store_answer(upstream, names)
 
 
 def note_failure(upstream: Upstream, error: UpstreamError) -> None:
@@ -142,9 +142,16 @@ def store_models(upstream: Upstream, names: Sequence[str]) -> list[str]:
         if not upstream.default_model and (chosen := first_chat_model(wanted)):
             upstream.default_model = chosen
             upstream.save(update_fields=["default_model"])
-        now = clock.now()
-        _note(upstream, last_error="", last_error_code="", models_read_at=now, answered_at=now, asked_at=now)
+        _note(upstream, last_error="", last_error_code="", models_read_at=clock.now())
     return wanted
+
+
+def store_answer(upstream: Upstream, names: Sequence[str]) -> list[str]:
+    """`store_models`, of names that the server has just told: a sign of life, which workers hear of."""
+    stored = store_models(upstream, names)
+    now = clock.now()
+    _note(upstream, asked_at=now, answered_at=now)
+    return stored
 
 
 def test_upstream(upstream: Upstream) -> Report:

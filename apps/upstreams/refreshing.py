@@ -74,7 +74,7 @@ def _stored(upstream: Upstream, answer: Answer) -> Outcome:
         probe.note_failure(now, answer)
         health.note_probe(now.slug, answer)
         return Outcome(now, error=answer)
-    models = probe.store_models(now, answer)
+    models = probe.store_answer(now, answer)
     health.note_probe(now.slug, None)
     return Outcome(now, tuple(models))
 
