@@ -24,6 +24,7 @@ def _packed(encoding: str) -> dict[str, str]:
 SAID: dict[str, dict[str, Any]] = {
     "items": {"body": b'{"items": [{"title": "one"}, {"title": "two"}]}', "content_type": "application/json"},
     "redirect": {"status": 302, "headers": {"Location": "http://169.254.169.254/secret?token=abc"}},
+    "later": {"status": 503, "text": "In an hour", "headers": {"Retry-After": "3600"}},
     "html": {"text": "<p>Hello</p>", "content_type": "text/html"},
     "binary": {"body": bytes(range(256)), "content_type": "image/png"},
     "latin": {"body": "é".encode("latin-1"), "headers": {"Content-Type": "text/plain; charset=latin-1"}},

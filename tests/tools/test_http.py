@@ -153,10 +153,10 @@ async def test_secret_is_masked_also_where_the_answer_is_cut(api: ToolApi) -> No
 
 @pytest.mark.parametrize("path", ["/hang", "/slow"])
 async def test_server_that_does_not_end_is_left(api: ToolApi, path: str) -> None:
-    told = await output(api.url + path, timeout=0.3)
+    told = await output(api.url + path, timeout=1)
     await until(lambda: api.left > 0)
 
-    assert (told, api.left) == (failed("it did not answer within 0.3 s."), 1)
+    assert (told, api.left) == (failed("it did not answer within 1 s."), 1)
 
 
 # --- whom it may ask -------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ async def test_host_that_cannot_be_asked_is_told(url: str, reason: str) -> None:
 
 async def test_document_is_fetched_under_the_same_bounds(api: ToolApi) -> None:
     async def fetch(path: str, **changes: Any) -> str:
-        bounds = {"most_bytes": 1000, "seconds": 0.5, "allow_private_hosts": True, **changes}
+        bounds = {"most_bytes": 1000, "seconds": 30, "allow_private_hosts": True, **changes}
         return await http.fetch_text(f"{api.url}{path}", **bounds)
 
     assert '"openapi": "3.1.0"' in await fetch("/document")
@@ -233,7 +233,7 @@ async def test_document_is_fetched_under_the_same_bounds(api: ToolApi) -> None:
         ("/bomb", {}, "too_large"),
         ("/redirect", {}, "http_3xx"),
         ("/status/404", {}, "http_4xx"),
-        ("/hang", {}, "timeout"),
+        ("/hang", {"seconds": 0.2}, "timeout"),
     ]:
         with pytest.raises(CallFailed) as refused:
             await fetch(path, **changes)

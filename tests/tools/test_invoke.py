@@ -126,11 +126,11 @@ async def test_cancelled_call_leaves_no_task_slot_or_connection(api: ToolApi) ->
 
 
 async def test_thread_that_cannot_be_stopped_keeps_its_slot_until_it_ends(module: Any) -> None:
-    tool = local_tool("lent_bounds.blocks", max_concurrency=1, timeout=0.2)
+    tool = local_tool("lent_bounds.blocks", max_concurrency=1, timeout=1)
 
     told = await invoke(tool, "{}")
 
-    assert told.text == "The tool 'called' failed: it did not answer within 0.2 s."
+    assert told.text == "The tool 'called' failed: it did not answer within 1 s."
     assert lanes.lane_of(tool).is_idle is False
     module.release.set()
     await until(lambda: lanes.lane_of(tool).is_idle)
@@ -176,11 +176,10 @@ async def test_failure_that_will_stay_is_not_repeated(api: ToolApi, path: str) -
 
 
 async def test_no_attempt_is_waited_for_beyond_the_time_out(api: ToolApi) -> None:
-    api.failures = 100
+    told = await invoke(http_tool(f"{api.url}/later", is_idempotent=True), "{}")
 
-    told = await invoke(http_tool(f"{api.url}/flaky", is_idempotent=True, retries=1000, timeout=0.6), "{}")
-
-    assert told.text == "The tool 'asked' failed: 127.0.0.1 answered 503 Service Unavailable."
+    assert told.text == "The tool 'asked' failed: 127.0.0.1 answered 503 Service Unavailable: In an hour"
+    assert len(api.seen) == 1
 
 
 async def test_function_that_crashed_is_tried_again_where_it_may(module: Any) -> None:
@@ -280,11 +279,11 @@ async def test_call_for_which_nobody_waits_ends(api: ToolApi) -> None:
 
 
 async def test_failure_of_a_shared_call_is_told_to_all(api: ToolApi) -> None:
-    tool = http_tool(f"{api.url}/hang", cache_seconds=60, timeout=0.3)
+    tool = http_tool(f"{api.url}/hang", cache_seconds=60, timeout=1)
 
     told = await asyncio.gather(*[invoke(tool, "{}") for _ in range(3)])
 
-    assert [one.text for one in told] == ["The tool 'asked' failed: it did not answer within 0.3 s."] * 3
+    assert [one.text for one in told] == ["The tool 'asked' failed: it did not answer within 1 s."] * 3
     assert len(api.seen) == 1
 
 
