@@ -98,11 +98,7 @@ async def _ask(tool: Tool, arguments: Mapping[str, Any], slot: Slot) -> ToolOutp
         case HttpCall():
             return ToolOutput(await http.call(tool.call, arguments, tool.parameters, tool.max_output_bytes))
         case McpCall(server, remote_name):
-            from apps.tools.mcp import calling  # type: ignore[import-not-found,unused-ignore]  # comes with MCP
-
-            seconds = tool.timeout * _EARLIER
-            output: ToolOutput = await calling.call(server, remote_name, dict(arguments), timeout=seconds)
-            return output
+            return await calling.call(server, remote_name, dict(arguments), timeout=tool.timeout * _EARLIER)
 
 
 def _cut(text: str, most: int) -> str:
