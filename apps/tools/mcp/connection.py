@@ -264,6 +264,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001  # the connection may stand; the tools of last time stay
             told = f"Its tools could not be read. {reason(error, self.server, self._observed)}"
             log.warning("mcp_tools_unread", server=self.server.slug, reason=told, error=repr(error))
+            self._list_at = anyio.current_time() + LONGEST_PAUSE
         if self._client is client:
             self._become(State.CONNECTED, told)
 
