@@ -122,6 +122,19 @@ class TestSecrets:
         after = McpServer.objects.get()
         assert (after.encrypted_headers, after.encrypted_oauth) == ("", "")
 
+    def test_that_cannot_be_read_are_entered_anew(self, admin_client: Client) -> None:
+        """As after a restore without the file `secret_key`."""
+        server = row(encrypted_headers="x", encrypted_oauth="x")
+        assert admin_client.get(f"{LIST}{server.pk}/change/").status_code == 200
+        admin_client.post(f"{LIST}{server.pk}/read_tools/", CONFIRM)
+        assert McpServer.objects.get().reason.startswith("A stored secret cannot be read")
+
+        change(admin_client, server, token="new", client_id="gw", client_secret="new")
+
+        after = McpServer.objects.get()
+        assert after.secret_headers == {"Authorization": "Bearer new"}
+        assert after.oauth == {"client_id": "gw", "client_secret": "new"}
+
 
 class TestProcesses:
     def test_superuser_adds_one(self, admin_client: Client) -> None:

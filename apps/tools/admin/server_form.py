@@ -17,6 +17,7 @@ from unfold.widgets import (
 )
 
 from apps.core.forms import LinesField
+from apps.core.secrets import SecretUnreadable
 from apps.tools.mcp.server import may_start
 from apps.tools.models import McpServer, Transport
 
@@ -87,7 +88,7 @@ class McpServerForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         server: McpServer = self.instance
         self.initial["command_line"] = shlex.join(server.command)
-        self._oauth = server.oauth
+        self._oauth = _readable(server, "oauth")
         for name in _OAUTH:
             if name != "client_secret" and name in self.fields:
                 self.initial[name] = self._oauth.get(name, "")
@@ -148,17 +149,26 @@ class McpServerForm(forms.ModelForm):
         if given.get("token"):
             headers["Authorization"] = f"Bearer {given['token']}"
         if headers:
-            server.secret_headers = {**server.secret_headers, **headers}
+            server.secret_headers = {**_readable(server, "secret_headers"), **headers}
         if environment := {name: value for name, _, value in _split(given.get("environment_lines"), "=")}:
-            server.environment = {**server.environment, **environment}
+            server.environment = {**_readable(server, "environment"), **environment}
         oauth = {name: given.get(name, "") for name in _OAUTH if name in given}
         oauth["client_secret"] = oauth.get("client_secret") or self._oauth.get("client_secret", "")
         if given.get("clear_secrets"):
             return
         if oauth.get("client_id"):
             server.oauth = {name: value for name, value in oauth.items() if value}
-        elif "client_id" in given:
+        elif "client_id" in given and self._oauth:
             server.oauth = {}
+
+
+def _readable(server: McpServer, what: str) -> dict[str, str]:
+    """Nothing where the secret key is another one: what is entered anew takes its place."""
+    try:
+        stored: dict[str, str] = getattr(server, what)
+    except SecretUnreadable:
+        return {}
+    return stored
 
 
 def _split(lines: list[str] | None, at: str) -> list[tuple[str, str, str]]:

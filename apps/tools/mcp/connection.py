@@ -8,7 +8,7 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from contextvars import Context
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +18,9 @@ import structlog
 from django.conf import settings
 
 from apps.tools.mcp import metrics
-from apps.tools.mcp.failures import ConnectionLost, Observed, ServerDown, first, reason
+from apps.tools.mcp.failures import ConnectionLost, Observed, ServerDown, reason
 from apps.tools.mcp.server import Server
+from apps.tools.mcp.session import Refused, entered, listed_tools
 
 if TYPE_CHECKING:
     from mcp.client import Client
@@ -33,7 +34,6 @@ _PING_PATIENCE = 10.0  # seconds
 _CLOSE_PATIENCE = 10.0
 _DEBOUNCE = 0.3  # seconds: a server that adds ten tools gives notice ten times
 _MOST_WAITING = 256  # calls, for one of the server's slots
-_MOST_PAGES, _MOST_TOOLS = 100, 2000  # of a list
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +42,6 @@ class State(StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     DOWN = "down"
-
-
-class Refused(Exception):
-    """The server answered the handshake, and does not speak the protocol that was asked for."""
 
 
 # Told of each change of a connection, and of the tools that the server lists. Awaited by nobody: must not raise.
@@ -202,7 +198,7 @@ class Connection:
             self._scope.cancel()
         with self._scope:
             transport = transports.opened(self.server, self._observed, self._heard)
-            async with _entered(Client(transport, mode=mode, cache=None, message_handler=self._noticed)) as client:
+            async with entered(Client(transport, mode=mode, cache=None, message_handler=self._noticed)) as client:
                 self._scope.deadline = math.inf
                 self.protocol = client.protocol_version
                 self._client, self._list_at = client, 0.0
@@ -264,6 +260,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001  # the connection may stand; the tools of last time stay
             told = f"Its tools could not be read. {reason(error, self.server, self._observed)}"
             log.warning("mcp_tools_unread", server=self.server.slug, reason=told, error=repr(error))
+            self._list_at = anyio.current_time() + LONGEST_PAUSE
         if self._client is client:
             self._become(State.CONNECTED, told)
 
@@ -299,36 +296,3 @@ class Connection:
             self._settled.set()
         if before != (state, told):
             self._on_state(self)
-
-
-@asynccontextmanager
-async def _entered(client: "Client") -> AsyncIterator["Client"]:
-    """What keeps it from connecting in its mode is told apart from what ends it later: Refused."""
-    from mcp import MCPError
-    from mcp_types import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
-
-    async with AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(client)
-        except Exception as error:
-            refusal = first(error)
-            if isinstance(refusal, MCPError) and refusal.code in (UNSUPPORTED_PROTOCOL_VERSION, METHOD_NOT_FOUND):
-                raise Refused from error
-            raise
-        yield client
-
-
-async def listed_tools(client: "Client") -> list[Any]:
-    """All pages of the server's list, as mcp_types.Tool, as far as is sane; none of a server that has no tools. Raises
-    MCPError."""
-    tools: list[Any] = []
-    cursor = None
-    if client.server_capabilities.tools is None:
-        return tools
-    for _ in range(_MOST_PAGES):
-        page = await client.list_tools(cursor=cursor)
-        tools += page.tools
-        cursor = page.next_cursor
-        if not cursor or len(tools) >= _MOST_TOOLS:
-            break
-    return tools[:_MOST_TOOLS]

@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import structlog
-from django.db import DatabaseError
+from django.db import close_old_connections
 from django.db import connection as database
 
 from apps.tools.mcp import adapters, rows
@@ -122,12 +122,9 @@ class Pool:
 
 
 def _in_thread(write: Any) -> Any:
-    """A connection that the database has closed is not used again."""
-    try:
-        return write()
-    except DatabaseError:
-        database.close()
-        raise
+    """A connection that the database has closed meanwhile is not used again."""
+    close_old_connections()
+    return write()
 
 
 def _close_database() -> None:

@@ -38,8 +38,8 @@ async def opened(server: Server, observed: Observed, heard: Callable[[bool], Non
 
 
 def http_client(server: Server, observed: Observed) -> httpx2.AsyncClient:
-    """With the server's headers and credentials. A request waits somewhat longer than any call may; no more than
-    LARGEST_MESSAGE of an answer is read."""
+    """With the server's headers and credentials. A request waits somewhat longer than any call may, and reads no more
+    than LARGEST_MESSAGE of its answer."""
 
     async def patience(request: httpx2.Request) -> None:
         if request.method == "GET":  # the stream of notices may be silent for ever
