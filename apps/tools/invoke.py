@@ -98,6 +98,8 @@ async def _ask(tool: Tool, arguments: Mapping[str, Any], slot: Slot) -> ToolOutp
         case HttpCall():
             return ToolOutput(await http.call(tool.call, arguments, tool.parameters, tool.max_output_bytes))
         case McpCall(server, remote_name):
+            from apps.tools.mcp import calling  # loads the package mcp, which commands can do without
+
             return await calling.call(server, remote_name, dict(arguments), timeout=tool.timeout * _EARLIER)
 
 
