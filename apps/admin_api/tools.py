@@ -11,6 +11,7 @@ from apps.admin_api.authentication import OperatorAuth
 from apps.core import globs
 from apps.tools import refresh
 from apps.tools.in_force import description_of
+from apps.tools.mcp import listing
 from apps.tools.models import Tool
 from apps.tools.presentation import state_of
 
@@ -72,12 +73,28 @@ class FunctionRead(Schema):
     problem: str = Field(description="Why it cannot be called; empty when it can.")
 
 
+class ServerRead(Schema):
+    server: str
+    added: list[str] = Field(description="Names of tools; of an mcp-gateway, of adapters.")
+    gone: list[str]
+    changed: list[str]
+    problem: str = Field(description="Why it cannot be read; empty when it was.")
+
+
 class ToolsRefreshed(Schema):
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"data": [{"name": "current_time", "is_changed": False, "problem": ""}]}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "functions": [{"name": "current_time", "is_changed": False, "problem": ""}],
+                    "servers": [{"server": "docs", "added": ["docs_search"], "gone": [], "changed": [], "problem": ""}],
+                }
+            ]
+        }
     )
 
-    data: list[FunctionRead]
+    functions: list[FunctionRead]
+    servers: list[ServerRead]
 
 
 @router.get(
@@ -106,13 +123,23 @@ def list_tools(
     "/tools/refresh",
     response={200: ToolsRefreshed, **REFUSALS},
     auth=OperatorAuth("tools.change_tool"),
-    summary="Read the signatures of functions again",
+    summary="Read again what tools are made of",
 )
 def refresh_tools(request: HttpRequest) -> ToolsRefreshed:  # noqa: ARG001
-    """Modules that could not be imported are tried again; those that are imported stay until a restart."""
-    done = refresh.read_functions()
+    """The signatures of functions, and the lists of MCP servers.
+
+    Modules that could not be imported are tried again; those that are imported stay until a restart. MCP servers that
+    are processes of this machine are not started for this: the gateway's own connections follow their lists.
+    """
     return ToolsRefreshed(
-        data=[FunctionRead(name=one.name, is_changed=one.is_changed, problem=one.problem) for one in done]
+        functions=[
+            FunctionRead(name=one.name, is_changed=one.is_changed, problem=one.problem)
+            for one in refresh.read_functions()
+        ],
+        servers=[
+            ServerRead(server=one.server, added=one.added, gone=one.gone, changed=one.changed, problem=one.error)
+            for one in listing.refresh(processes=False)
+        ],
     )
 
 

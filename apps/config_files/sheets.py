@@ -185,7 +185,7 @@ SHEETS: Final[Sequence[Sheet]] = (
         "upstreams",
         Upstream,
         key="slug",
-        without=("models_read_at", "last_error"),
+        without=("models_read_at", "asked_at", "answered_at", "last_error", "last_error_code"),
         renamed={"is_default": "default"},
         secrets=(Secret("api_key", "encrypted_secret"),),
     ),
@@ -202,7 +202,7 @@ SHEETS: Final[Sequence[Sheet]] = (
         "mcp_servers",
         McpServer,
         key="slug",
-        without=("parent", "state", "reason", "state_since", "protocol", "checked_at"),
+        without=("parent", "state", "reason", "state_since", "protocol", "checked_at", "gone_at", "renewed_at"),
         secrets=(
             Secret("secret_headers", "encrypted_headers", is_mapping=True),
             Secret("environment", "encrypted_environment", is_mapping=True),

@@ -10,10 +10,10 @@ from jmespath.exceptions import JMESPathError
 from apps.tools import local, models, template
 from apps.tools.arguments import problem_with_schema
 from apps.tools.models import Kind
+from apps.tools.redaction import looks_secret
 
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_SECRET_HEADER: Final = re.compile(r"authorization|cookie|api-?key|token|secret|password", re.IGNORECASE)
 
 
 def problems(row: models.Tool) -> dict[str, str]:
@@ -99,7 +99,7 @@ def problem_with_headers(headers: Any) -> str:
 
 
 def _open_secret(headers: Mapping[str, Any]) -> str:
-    if secret := next((name for name in headers if _SECRET_HEADER.search(name)), None):
+    if secret := next((name for name in headers if looks_secret(name)), None):
         return f"{secret} belongs to the secret headers, which are stored encrypted and never shown."
     return ""
 

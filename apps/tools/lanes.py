@@ -1,7 +1,6 @@
 """What a tool needs between its calls in one event loop: its compiled schema, its slots, its secrets."""
 
 import asyncio
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -9,11 +8,10 @@ from weakref import WeakKeyDictionary
 from jsonschema.protocols import Validator
 
 from apps.tools import arguments
+from apps.tools.redaction import redacted, secret_parts
 from apps.tools.tool import CallFailed, HttpCall, Tool
 
 _MOST_LANES: Final = 2_000  # of tools that were renamed or are gone, those without a call are forgotten
-_SHORTEST_SECRET: Final = 6  # characters: less stands in any text
-_MASK: Final = "•••"
 
 
 class Slot:
@@ -54,14 +52,11 @@ class Lane:
     @cached_property
     def _secrets(self) -> tuple[str, ...]:
         call = self.tool.call
-        values = call.secret_headers.values() if isinstance(call, HttpCall) else ()
-        return tuple(sorted({one for value in values for one in _parts(value)}, key=len, reverse=True))
+        return secret_parts(call.secret_headers.values() if isinstance(call, HttpCall) else ())
 
     def redacted(self, text: str) -> str:
         """Without the tool's own secrets, which a server may send back."""
-        for secret in self._secrets:
-            text = text.replace(secret, _MASK)
-        return text
+        return redacted(text, self._secrets)
 
     @property
     def is_idle(self) -> bool:
@@ -81,13 +76,6 @@ class Lane:
         finally:
             self.waiting -= 1
         return Slot(self._slots)
-
-
-def _parts(value: str) -> Iterator[str]:
-    """`Bearer abc` is secret as a whole, and so is what follows the word."""
-    for one in (value, *value.split()):
-        if len(one) >= _SHORTEST_SECRET and one.casefold() != "bearer":
-            yield one
 
 
 _lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Lane]] = WeakKeyDictionary()

@@ -1,12 +1,13 @@
 """GET /tools and POST /tools/refresh."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from apps.tools.models import Kind, Tool
+from apps.tools.models import Kind, McpServer, Tool, Transport
 from tests.admin_api.conftest import Caller, permit
 
 DAYS = "apps.tools.examples.days_between"
@@ -103,11 +104,22 @@ def test_refresh_reads_signatures_again(admin: Caller) -> None:
     status, told = admin.ask("POST", "/tools/refresh")
 
     assert status == 200
-    assert [(one["name"], one["is_changed"], one["problem"][:13]) for one in told["data"]] == [
+    assert [(one["name"], one["is_changed"], one["problem"][:13]) for one in told["functions"]] == [
         ("broken", False, "The module os"),
         ("days", True, ""),
     ]
     assert Tool.objects.get(name="days").parameters["required"] == ["first", "second"]
+
+
+def test_refresh_reads_servers_but_starts_no_process(admin: Caller, tmp_path: Path) -> None:
+    McpServer.objects.create(slug="away", url="http://127.0.0.1:9/mcp")
+    began = tmp_path / "began"
+    McpServer.objects.create(slug="here", transport=Transport.STDIO, command=["touch", str(began)])
+
+    _, told = admin.ask("POST", "/tools/refresh")
+
+    assert [(one["server"], bool(one["problem"])) for one in told["servers"]] == [("away", True)]
+    assert not began.exists()
 
 
 def test_staff_need_their_permissions(staff: User) -> None:

@@ -202,8 +202,8 @@ def test_nothing_is_changed_when_one_entry_is_wrong(write: Writer) -> None:
             "upstreams: third: there is no member 'sped'. There are kind, base_url, default_model, default, enabled, "
             "connect_timeout, first_event_timeout, silence_timeout, speaks_responses, takes_reasoning_effort, "
             "takes_verbosity, takes_strict, takes_parallel_tool_calls, takes_developer_role, "
-            "takes_several_system_messages, exposes_models, max_concurrency, queue_size, queue_timeout, retries, "
-            "cooldown, api_key."
+            "takes_several_system_messages, lists_models, exposes_models, max_concurrency, queue_size, queue_timeout, "
+            "retries, cooldown, api_key."
         ),
     ]
     assert not Upstream.objects.exists()

@@ -54,7 +54,10 @@ def everything() -> None:
     server.save()
     Tool.objects.create(name="everything_echo", kind=Kind.MCP, server=server, remote_name="echo", needs_approval=True)
     search = Tool(
-        name="search", url="https://search.example.com/?q={q}", parameters={"type": "object"}, cache_seconds=60
+        name="search",
+        url="https://search.example.com/?q={q}",
+        parameters={"type": "object", "properties": {"q": {"type": "string"}}},
+        cache_seconds=60,
     )
     search.secret_headers = {"X-Key": "hidden"}
     search.save()

@@ -3,6 +3,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils.html import escape
 
@@ -36,7 +37,7 @@ def form(**fields: Any) -> dict[str, Any]:
         "slug": "box",
         "kind": "other",
         "base_url": "http://127.0.0.1:9/v1",
-        "secret": "",
+        "new_secret": "",
         "default_model": "",
         "enabled": "on",
         "connect_timeout": "5",
@@ -100,8 +101,8 @@ class TestAdding:
             ({"base_url": "http://"}, "base_url"),
             ({"base_url": "javascript:alert(1)"}, "base_url"),
             ({"slug": "Has Space"}, "slug"),
-            ({"secret": "a\nb"}, "secret"),
-            ({"secret": "sk-…"}, "secret"),
+            ({"new_secret": "a\nb"}, "new_secret"),
+            ({"new_secret": "sk-…"}, "new_secret"),
             ({"base_url": "http://ann:s3cret@box/v1"}, "base_url"),
             ({"connect_timeout": "0"}, "connect_timeout"),
             ({"max_concurrency": "0"}, "max_concurrency"),
@@ -134,7 +135,7 @@ class TestAdding:
 
 class TestSecret:
     def test_is_stored_encrypted_and_never_shown(self, admin_client: Client) -> None:
-        admin_client.post(ADD, form(secret="sk-very-secret"))
+        admin_client.post(ADD, form(new_secret="sk-very-secret"))
         row = Upstream.objects.get()
         assert row.secret == "sk-very-secret"
         assert "sk-very-secret" not in row.encrypted_secret
@@ -142,18 +143,34 @@ class TestSecret:
         assert "sk-very-secret" not in page
         assert row.encrypted_secret not in page
 
+    def test_who_may_only_look_sees_the_rest_of_the_page(self, db: None) -> None:
+        row = upstream(slug="box")
+        row.secret = "sk-very-secret"
+        row.save()
+        looking = User.objects.create_user("looking", password="x", is_staff=True)
+        looking.user_permissions.add(Permission.objects.get(codename="view_upstream"))
+        client = Client()
+        client.force_login(looking)
+
+        page = client.get(f"{LIST}{row.pk}/change/")
+
+        assert page.status_code == 200
+        shown = page.content.decode()
+        assert row.base_url in shown
+        assert [one for one in ("sk-very-secret", row.encrypted_secret, "API key of the server") if one in shown] == []
+
     def test_blank_keeps_it(self, admin_client: Client) -> None:
-        admin_client.post(ADD, form(secret="sk-one"))
+        admin_client.post(ADD, form(new_secret="sk-one"))
         change(admin_client, Upstream.objects.get(), default_model="m")
         assert Upstream.objects.get().secret == "sk-one"
 
     def test_new_one_replaces_it(self, admin_client: Client) -> None:
-        admin_client.post(ADD, form(secret="sk-one"))
-        change(admin_client, Upstream.objects.get(), secret=" sk-two ")
+        admin_client.post(ADD, form(new_secret="sk-one"))
+        change(admin_client, Upstream.objects.get(), new_secret=" sk-two ")
         assert Upstream.objects.get().secret == "sk-two"
 
     def test_is_cleared_when_asked(self, admin_client: Client) -> None:
-        admin_client.post(ADD, form(secret="sk-one"))
+        admin_client.post(ADD, form(new_secret="sk-one"))
         change(admin_client, Upstream.objects.get(), clear_secret="on")
         assert Upstream.objects.get().encrypted_secret == ""
 

@@ -8,7 +8,7 @@ from django.test import RequestFactory
 
 from apps.core.errors import GatewayError, Unauthenticated
 from apps.openai_api.errors import error_response
-from apps.upstreams.transport import refused
+from apps.upstreams.refusals import refused
 
 
 def told(error: Exception) -> Any:

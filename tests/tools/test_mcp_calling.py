@@ -62,6 +62,13 @@ async def test_first_call_connects_and_stores_the_tools(change: Change) -> None:
     assert b'gateway_mcp_server_state{server="box",state="connected"} 1.0' in exposition()[0]
 
 
+async def test_secret_that_comes_back_is_not_told(change: Change) -> None:
+    await change(environment={"BOX_TOKEN": "token-of-the-box", "COLOUR": "vermilion"})
+
+    assert (await call("box", "environment", {"name": "BOX_TOKEN"}, timeout=10)).text.split()[0] == "•••"
+    assert (await call("box", "environment", {"name": "COLOUR"}, timeout=10)).text.split()[0] == "vermilion"
+
+
 async def test_fifty_first_calls_start_one_process(change: Change) -> None:
     await change()
     assert len({await one for one in asyncio.as_completed([pid() for _ in range(50)])}) == 1

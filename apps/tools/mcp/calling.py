@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -9,6 +10,7 @@ import structlog
 from apps.tools.mcp import pool
 from apps.tools.mcp.connection import Connection
 from apps.tools.mcp.failures import ServerDown
+from apps.tools.redaction import redacted
 from apps.tools.tool import ToolOutput
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ async def call(server: str, remote_name: str, arguments: dict[str, Any], *, time
         connection = pool.current().connection(server)
         timeout = min(timeout, connection.server.timeout)
         async with asyncio.timeout(timeout):
-            return await _called(connection, remote_name, arguments)
+            output = await _called(connection, remote_name, arguments)
+        return replace(output, text=redacted(output.text, connection.server.secrets))
     except ServerDown as down:
         return ToolOutput(f"The tool's server '{server}' cannot be used: {down}", is_error=True)
     except TimeoutError:

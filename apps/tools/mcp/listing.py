@@ -21,16 +21,19 @@ _AT_ONCE = 8  # servers that are asked
 __all__ = ["Refreshed", "refresh"]
 
 
-def refresh(slug: str | None = None) -> list[Refreshed]:
+def refresh(slug: str | None = None, *, processes: bool = True) -> list[Refreshed]:
     """Read one server, or all that are enabled, and store what they list; of an mcp-gateway its adapters, and then
     theirs. One result for each, in the order of names, adapters last. Raises NotFound.
 
+    Without `processes`, servers that are processes of this machine are passed over: nobody but a superuser starts one.
     Takes as long as the slowest server, GATEWAY_MCP_CONNECT_TIMEOUT and its own time-out at most.
     """
     known = McpServer.objects.select_related("parent")
     chosen = list(known.filter(slug=slug) if slug else known.filter(enabled=True).exclude(parent__enabled=False))
     if slug and not chosen:
         raise NotFound(f"There is no MCP server '{slug}'.")
+    if not processes:
+        chosen = [row for row in chosen if row.transport != Transport.STDIO]
     gateways = [row for row in chosen if row.transport == Transport.GATEWAY]
     done = _refreshed(gateways)
     of_gateways = known.filter(parent__in=gateways, enabled=True)

@@ -12,6 +12,7 @@ from django.conf import settings
 from apps.core import globs, live_config
 from apps.core.secrets import SecretUnreadable
 from apps.tools.models import McpServer, Transport
+from apps.tools.redaction import looks_secret, secret_parts
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,7 @@ class Server:
     timeout: float
     max_concurrency: int
     renewed_at: datetime | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # what is not to be told, as secret_parts gives it
 
 
 def from_row(row: McpServer) -> Server:
@@ -51,7 +53,13 @@ def from_row(row: McpServer) -> Server:
         timeout=row.timeout,
         max_concurrency=row.max_concurrency,
         renewed_at=_later(row.renewed_at, parent.renewed_at if parent else None),
+        secrets=tuple(secret_parts(_secrets(row) + (_secrets(parent) if parent else []))),
     )
+
+
+def _secrets(row: McpServer) -> list[str]:
+    named = {"client_secret": row.oauth.get("client_secret", ""), **row.environment}
+    return [*row.secret_headers.values(), *(value for name, value in named.items() if looks_secret(name))]
 
 
 def may_start(command: Sequence[str]) -> bool:

@@ -27,7 +27,7 @@ _SECRET = re.compile(r"[\x21-\x7e]*")  # what an HTTP header carries
 
 
 class UpstreamForm(forms.ModelForm):
-    secret = forms.CharField(
+    new_secret = forms.CharField(  # not `secret`: to who may only look, Django shows the model's property of that name
         label="API key of the server",
         required=False,
         widget=UnfoldAdminPasswordToggleWidget(attrs={"autocomplete": "new-password"}),
@@ -39,7 +39,7 @@ class UpstreamForm(forms.ModelForm):
 
     class Meta:
         model = Upstream
-        exclude = ["encrypted_secret"]  # noqa: DJ006  # fieldsets choose; this one is behind `secret`
+        exclude = ["encrypted_secret"]  # noqa: DJ006  # fieldsets choose; this one is behind `new_secret`
         widgets = {
             "default_model": SuggestingInput(),
             "kind": UnfoldAdminSelectWidget(
@@ -54,15 +54,17 @@ class UpstreamForm(forms.ModelForm):
             for switch, value in PRESETS[Kind.OTHER].items():
                 self.initial.setdefault(switch, value)
             return
+        if "default_model" not in self.fields:  # of who may only look, there is nothing to fill in
+            return
         self.fields["default_model"].widget.suggestions = tuple(upstream.models.values_list("name", flat=True))
         if upstream.encrypted_secret:
-            self.fields["secret"].help_text = "One is stored, encrypted. Leave this empty to keep it."
+            self.fields["new_secret"].help_text = "One is stored, encrypted. Leave this empty to keep it."
         if upstream.is_default:
             self.fields["is_default"].disabled = True
             self.fields["is_default"].help_text = "To change it, make another upstream the default."
 
-    def clean_secret(self) -> str:
-        secret: str = self.cleaned_data["secret"].strip()
+    def clean_new_secret(self) -> str:
+        secret: str = self.cleaned_data["new_secret"].strip()
         if not _SECRET.fullmatch(secret):
             raise ValidationError("An API key has no spaces, line breaks or accents in it. Copy it again.")
         return secret

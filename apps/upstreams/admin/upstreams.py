@@ -68,7 +68,7 @@ class UpstreamAdmin(ModelAdmin):
     empty_text = (
         "Agents have no model to think with. Add OpenAI, Ollama, LM Studio, vLLM or any OpenAI-compatible server."
     )
-    _server = ("slug", "kind"), "base_url", "secret"
+    _server = ("slug", "kind"), "base_url", "new_secret"
     _rest = (
         (
             "Clients",
@@ -145,10 +145,13 @@ class UpstreamAdmin(ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Upstream | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is None or obj.encrypted_secret:
-            return fieldsets
+        left_out: set[str] = set()
+        if obj and not self.has_change_permission(request, obj):
+            left_out = {"new_secret", "clear_secret"}
+        elif obj and not obj.encrypted_secret:
+            left_out = {"clear_secret"}
         return [
-            (name, options | {"fields": [field for field in options["fields"] if field != "clear_secret"]})
+            (name, options | {"fields": [field for field in options["fields"] if field not in left_out]})
             for name, options in fieldsets
         ]
 
@@ -184,10 +187,10 @@ class UpstreamAdmin(ModelAdmin):
     # --- saving ------------------------------------------------------------------------------------------------------
 
     def save_model(self, request: HttpRequest, obj: Upstream, form: UpstreamForm, change: bool) -> None:
-        if form.cleaned_data["secret"] or form.cleaned_data.get("clear_secret"):
-            obj.secret = form.cleaned_data["secret"]
+        if form.cleaned_data["new_secret"] or form.cleaned_data.get("clear_secret"):
+            obj.secret = form.cleaned_data["new_secret"]
         super().save_model(request, obj, form, change) if not obj.is_default else obj.make_default()
-        if not change or {"base_url", "kind", "secret", "clear_secret"} & set(form.changed_data):
+        if not change or {"base_url", "kind", "new_secret", "clear_secret"} & set(form.changed_data):
             # After the transaction: nothing may hold the database's write lock while a server is asked.
             transaction.on_commit(lambda: self._read(request, obj))
 
