@@ -72,7 +72,9 @@ def _asked(body: bytes, agent: Declared) -> ChatCompletionRequest:
     """Raises InvalidRequest."""
     try:
         given = json.loads(body)
-        return ChatCompletionRequest.model_validate({"model": agent.agent_id, "messages": given["messages"]})
+        return ChatCompletionRequest.model_validate(
+            {"model": agent.agent_id, "messages": given["messages"], "stream": True}
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidRequest("This is no conversation: reload the page, and try again.") from error
 
