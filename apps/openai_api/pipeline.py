@@ -19,6 +19,7 @@ from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import Subject
 from apps.catalog import registry
 from apps.catalog.declared import Declared
+from apps.catalog.models import DeclaredAgent
 from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
@@ -102,7 +103,9 @@ def resolve(subject: Subject, model: str) -> Entry:
 def serving(entry: Entry) -> Generation | Declared | PassThrough:
     """What answers. Raises AgentUnavailable for an agent that is disabled, a draft, or does not load."""
     if not entry.enabled:
-        raise AgentUnavailable(f"The agent '{entry.agent_id}' is disabled.", param="model", code="agent_disabled")
+        is_draft = isinstance(entry.serves, Declared) and entry.serves.stage == DeclaredAgent.Stage.DRAFT
+        why = "a draft: it answers once it is published" if is_draft else "disabled"
+        raise AgentUnavailable(f"The agent '{entry.agent_id}' is {why}.", param="model", code="agent_disabled")
     if entry.serves is None:
         reason = next((one.reason for one in entry.problems if one.is_error), "no version of it loads.")
         raise AgentUnavailable(

@@ -46,6 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iter
     write_source(agents / "LongFlow", TOOL + WORKFLOW.format(model="tool-repeated-ids", tools="[get_weather]"))
     with GatewayServer(folder / "data", agents=agents, template=template) as started:
         started.operator.set_agent("default/patient", on_disconnect="drain")
+        started.operator.make("catalog.DeclaredAgent", name="declared", stage="live", on_disconnect="drain")
         yield started
 
 
@@ -217,10 +218,13 @@ def _idle(demo: DemoServer, publish: Callable[[], None]) -> Iterator[None]:  # t
 
 
 @pytest.mark.usefixtures("_idle")
+@pytest.mark.parametrize("agent", ["patient", "declared"])
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-def test_run_that_drains_goes_on_without_its_client(server: GatewayServer, demo: DemoServer, stream: bool) -> None:
-    cancelled, identifier = demo.stats()["cancelled"], f"drain-{stream}"
-    connection = send(server, "default/patient", LONG, identifier, stream=stream)
+def test_run_that_drains_goes_on_without_its_client(
+    server: GatewayServer, demo: DemoServer, agent: str, stream: bool
+) -> None:
+    cancelled, identifier = demo.stats()["cancelled"], f"drain-{agent}-{stream}"
+    connection = send(server, f"default/{agent}", LONG, identifier, stream=stream)
     eventually(demo.active, 1)
 
     leave(connection)

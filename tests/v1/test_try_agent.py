@@ -89,7 +89,11 @@ def test_draft_answers_on_its_page_and_nowhere_else(server: GatewayServer, brows
     assert "".join(text for kind, text in told if kind == "text") == "Good morning, everybody."
     assert told[-1][0] == "end"
     assert re.fullmatch(r"1 model call, \d+ \+ 3 tokens\.", told[-1][1])
-    assert server.with_key("POST", "/v1/chat/completions", body=_chat("default/desk")).status == 503
+    refused = server.with_key("POST", "/v1/chat/completions", body=_chat("default/desk"))
+    assert (refused.status, refused.error["message"]) == (
+        503,
+        "The agent 'default/desk' is a draft: it answers once it is published.",
+    )
 
 
 def _chat(model: str) -> bytes:
@@ -108,7 +112,7 @@ def test_what_was_just_saved_counts(server: GatewayServer, browser: Browser, des
 
     told = events(browser, desk, "Hi")
 
-    assert ("reasoning", "Let me") in told
+    assert "".join(text for kind, text in told if kind == "reasoning") == "Let me think."
     assert faulty.last()["body"]["seed"] == 11
     assert faulty.last()["body"]["messages"][0] == {"role": "system", "content": "Answer admin."}
 
