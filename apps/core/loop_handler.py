@@ -102,7 +102,7 @@ class LoopHandler(ASGIHandler):
         """As Django's, which costs as much as the view; paths without parameters, of which there are few, once."""
         match = self._matches.get(request.path_info)
         if match is None:
-            match = super().resolve_request(request)  # type: ignore[misc]  # missing from the stubs
+            match = super().resolve_request(request)
             if not match.kwargs:
                 self._matches[request.path_info] = match
         request.resolver_match = match

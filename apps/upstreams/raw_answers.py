@@ -84,7 +84,7 @@ class RawAnswer:
         usage = members.pop("usage", NULL)
         if usage != NULL:
             self._reported = usage
-        return members, head.choices  # type: ignore[return-value]
+        return members, head.choices
 
     def _garbage(self, data: bytes) -> UpstreamError:
         return UpstreamError(
