@@ -9,7 +9,7 @@ from factory.django import DjangoModelFactory
 from apps.access.keys import digest, grant_only
 from apps.access.models import ApiKey, Grant
 from apps.access.policy import Effect
-from apps.catalog.models import AgentSettings, DropIn, State
+from apps.catalog.models import AgentSettings, DeclaredAgent, DropIn, State
 from apps.execution.models import Outcome, Run
 from apps.upstreams.models import Kind, Upstream, UpstreamModel
 
@@ -80,6 +80,17 @@ class AgentSettingsFactory(DjangoModelFactory[AgentSettings]):
         model = AgentSettings
 
     drop_in = factory.SubFactory(DropInFactory)
+
+
+class DeclaredAgentFactory(DjangoModelFactory[DeclaredAgent]):
+    """Live, without tools, on the default model."""
+
+    class Meta:
+        model = DeclaredAgent
+
+    name = factory.Sequence(lambda n: f"declared{n}")
+    instructions = "Answer."
+    stage = DeclaredAgent.Stage.LIVE
 
 
 class RunFactory(DjangoModelFactory[Run]):

@@ -2,9 +2,18 @@
 
 from ninja import Router
 
-from apps.admin_api import agent_errors, changes, configuration, decisions, metrics, overrides, preview
+from apps.admin_api import (
+    agent_errors,
+    changes,
+    configuration,
+    decisions,
+    declared_agents,
+    metrics,
+    overrides,
+    preview,
+)
 
-SUBJECTS = (agent_errors, metrics, preview, overrides, configuration, decisions, changes)
+SUBJECTS = (agent_errors, declared_agents, metrics, preview, overrides, configuration, decisions, changes)
 
 router = Router(tags=["Operators' API"])
 for subject in SUBJECTS:

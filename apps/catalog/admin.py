@@ -3,7 +3,6 @@
 # mypy: disable-error-code="misc, untyped-decorator, type-arg"
 # django-unfold ships no types: its classes and decorators are Any to mypy. ModelForm takes no argument at run time.
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +23,81 @@ from django.views.decorators.http import require_GET, require_POST
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.utils import display_for_label
 
-from apps.catalog import approved_versions, modules_admin, serving_workers, version_page, versions
+from apps.catalog import (  # noqa: F401  # two of them register their pages
+    approved_versions,
+    declared_admin,
+    modules_admin,
+    namespace_admin,
+    serving_workers,
+    version_page,
+    versions,
+)
 from apps.catalog.approved_versions import CannotReview
+from apps.catalog.declared_checks import ALIAS, names_taken
+from apps.catalog.declared_form import ParametersField, model_names
+from apps.catalog.model_parameters import mistakes
 from apps.catalog.models import SHORT, AgentSettings, Diagnostic, DropIn, PinnedVersion, State
 from apps.catalog.versions import CannotKeep, CannotPutBack
 from apps.core import clock
-from apps.core.forms import LinesField
-
-_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")
+from apps.core.forms import LinesField, SuggestingInput
 
 
 class SettingsForm(forms.ModelForm):
     aliases = LinesField(
         required=False,
-        pattern=_ALIAS,
+        pattern=ALIAS,
         wrong="is no model name: lower-case letters, digits, dots and dashes, with at most one slash.",
         help_text="Further model names that it answers to, one a line.",
+    )
+    parameters = ParametersField(
+        help_text='Before the module\'s own, unless a request says otherwise: {"temperature": 0.2, "max_tokens": 800}. '
+        'What only your server knows goes into extra_body: {"extra_body": {"top_k": 20}}.',
     )
 
     class Meta:
         model = AgentSettings
-        fields = ["enabled", "aliases", "dry_run", "build_per_run", "own_client"]
+        fields = [
+            "enabled", "listed", "aliases", "upstream", "model", "parameters", "max_turns", "run_timeout",
+            "on_disconnect", "dry_run", "build_per_run", "own_client",
+        ]  # fmt: skip
+        widgets = {"model": SuggestingInput()}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "model" in self.fields:
+            self.fields["model"].widget.suggestions = model_names()
 
     def clean_aliases(self) -> list[str]:
         aliases: list[str] = self.cleaned_data["aliases"]
-        taken = DropIn.objects.filter(agent_id__in=aliases).values_list("agent_id", flat=True)
-        if taken:
-            raise ValidationError(f"An agent is called so already: {', '.join(taken)}.")
+        taken = names_taken(without=self.instance)
+        wrong = [f"“{one}” is taken: it is {taken[one]}." for one in aliases if one in taken]
+        if wrong:
+            raise ValidationError(wrong)
         return aliases
+
+    def clean_parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = self.cleaned_data["parameters"]
+        if wrong := mistakes(parameters):
+            raise ValidationError(wrong)
+        return parameters
 
 
 class SettingsInline(StackedInline):
     model = AgentSettings
     form = SettingsForm
-    fields = ["enabled", "aliases", "dry_run", "build_per_run", "own_client"]
+    fieldsets = [
+        (None, {"fields": [("enabled", "listed"), "aliases"]}),
+        (
+            "Model",
+            {
+                "fields": [("upstream", "model"), "parameters"],
+                "description": "Instead of what the module names. Both empty: as the module says. A module's own model "
+                "object is kept.",
+            },
+        ),
+        ("Runs", {"fields": [("max_turns", "run_timeout"), "on_disconnect"]}),
+        ("Loading", {"fields": ["dry_run", "build_per_run", "own_client"]}),
+    ]
     can_delete = False
     extra = 1
     max_num = 1

@@ -153,11 +153,12 @@ def no_upstream(message: str, file: Path | str = "") -> Problem:
 def choice_substituted(wanted: ModelRef, route: Route, file: Path | str = "") -> Problem:
     """Of the model that an operator chose for an agent."""
     of = f" of '{wanted.upstream}'" if wanted.upstream else ""
+    what = f"the model {wanted.model}" if wanted.model else "the default model"
     return problem(
         "model_substituted",
-        f"Its operator chose the model {wanted.model or '(the default one)'}{of}, which nothing has now; {route.model} "
-        f"of '{route.target.slug}' answers instead.",
-        "Choose another model for the agent in the admin, or add or enable the upstream that has it.",
+        f"An operator chose {what}{of}, which no enabled upstream has; {route.model} of '{route.target.slug}' answers "
+        "instead.",
+        "Choose another model in the admin, or add or enable the upstream that has it.",
         file,
     )
 

@@ -106,7 +106,7 @@ def unlisted_model(wanted: ModelRef, route: Route) -> Problem | None:
     listed, target = route.target.models, route.target
     if not wanted.model or not listed or route.model in listed or route.first or target.kind == Kind.DEMO:
         return None
-    near = difflib.get_close_matches(route.model, listed, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(route.model, listed, n=3, cutoff=0.5)
     hint = f" Near names: {', '.join(near)}." if near else ""
     return problem(
         "model_unlisted",

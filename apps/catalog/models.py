@@ -1,12 +1,15 @@
 """What discovery found (DropIn, Diagnostic, AgentVersion, ServingWorker: state, written by the workers) and what
-operators set (AgentSettings, Namespace, DeclaredAgent, PinnedVersion, ModuleRule, ModulePolicy, ApprovedVersion)."""
+operators set (AgentSettings, Namespace, DeclaredAgent with its versions, PinnedVersion, ModuleRule, ModulePolicy,
+ApprovedVersion)."""
+
+from typing import Any
 
 from django.conf import settings
 from django.core.validators import MinValueValidator, RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F
 
-from apps.core.audit import audited
+from apps.core.audit import audited, author
 from apps.core.models import ConfigModel, ConfigRow
 from apps.upstreams.models import Upstream
 
@@ -161,14 +164,65 @@ class DeclaredAgent(RunSettings, ConfigModel):
     class Meta:
         ordering = ["namespace", "name"]
         verbose_name = "declared agent"
-        constraints = [models.UniqueConstraint(fields=["namespace", "name"], name="one_declared_agent_per_id")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["namespace", "name"],
+                name="one_declared_agent_per_id",
+                violation_error_message="There is a declared agent of this id already.",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.agent_id
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Keeps a version, whoever saves, unless nothing has changed since the last one."""
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            DeclaredVersion.keep(self)
+
     @property
     def agent_id(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    def values(self) -> dict[str, Any]:
+        """All that operators set, as JSON."""
+        fields = (one for one in self._meta.concrete_fields if one.name not in _NOT_OF_A_VERSION)  # its own
+        values = {one.name: one.value_from_object(self) for one in fields}
+        return {**values, "upstream": self.upstream.slug if self.upstream else ""}
+
+
+_NOT_OF_A_VERSION = frozenset({"id", "created_at", "changed_at"})
+
+
+class DeclaredVersion(models.Model):
+    """What a declared agent was after a change, to be looked at and returned to."""
+
+    MOST = 200  # of one agent; the oldest go
+
+    agent = models.ForeignKey(DeclaredAgent, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    values = models.JSONField(help_text="Of DeclaredAgent.values(): an upstream by its name.")
+    author = models.CharField(max_length=150)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [models.UniqueConstraint(fields=["agent", "number"], name="one_declared_version_per_number")]
+
+    def __str__(self) -> str:
+        return f"{self.agent} {self.number}"
+
+    @classmethod
+    def keep(cls, agent: DeclaredAgent) -> None:
+        """Call inside the transaction of the change: its number of the configuration orders concurrent ones."""
+        last = cls.objects.filter(agent=agent).first()
+        values = DeclaredAgent.objects.select_related("upstream").get(pk=agent.pk).values()
+        if last and last.values == values:
+            return
+        number = last.number + 1 if last else 1
+        cls.objects.create(agent=agent, number=number, values=values, author=author().name[:150])
+        cls.objects.filter(agent=agent, number__lte=number - cls.MOST).delete()
 
 
 @audited()

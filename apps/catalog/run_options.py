@@ -28,12 +28,21 @@ DEFAULT = RunOptions()
 def run_options(row: RunSettings) -> RunOptions:
     return RunOptions(
         model=ModelRef(row.upstream.slug if row.upstream else "", row.model),
-        parameters=dict(row.parameters) if isinstance(row.parameters, dict) else {},
+        parameters=_flat(row.parameters),
         max_turns=row.max_turns,
         run_timeout=row.run_timeout,
         drains=row.on_disconnect == RunSettings.Disconnect.DRAIN,
         listed=row.listed,
     )
+
+
+def _flat(parameters: object) -> Mapping[str, Any]:
+    """`extra_body` is how operators name what OpenAI has no word for, as its client does: here it is like the rest."""
+    if not isinstance(parameters, dict):
+        return {}
+    extra = parameters.get("extra_body")
+    known = {name: value for name, value in parameters.items() if name != "extra_body"}
+    return {**extra, **known} if isinstance(extra, dict) else known
 
 
 def _load_namespaces() -> Mapping[str, ModelRef]:

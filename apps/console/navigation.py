@@ -14,6 +14,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "Serving",
             "items": [
                 _list(request, "Agents", "smart_toy", "catalog", "dropin"),
+                _list(request, "Declared agents", "edit_square", "catalog", "declaredagent"),
+                _list(request, "Namespaces", "folder_open", "catalog", "namespace"),
                 _list(request, "Upstreams", "dns", "upstreams", "upstream"),
                 _list(request, "Prices", "payments", "upstreams", "modelprice"),
                 _list(request, "Runs", "history", "execution", "run"),

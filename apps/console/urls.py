@@ -4,9 +4,11 @@ from django.urls import path
 
 from apps.console.access.explain import explain_page
 from apps.console.access.matrix import key_access
+from apps.console.try_agent import try_agent_view
 
 app_name = "console"
 urlpatterns = [
     path("access/explain/", explain_page, name="explain"),
+    path("declared/<int:pk>/try/", try_agent_view, name="try_agent"),
     path("access/of-key/<int:key_id>/", key_access, name="key_access"),
 ]

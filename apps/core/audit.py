@@ -72,12 +72,17 @@ def written_by(author: Callable[[], Author]) -> Iterator[None]:
         _author.reset(token)
 
 
+def author() -> Author:
+    """Who makes the changes that are made here."""
+    return _author.get()()
+
+
 @receiver(pre_save, sender=LogEntry)
 def _sign(instance: LogEntry, **_: Any) -> None:
     """Instead of auditlog's own middleware, which believes any X-Forwarded-For and knows no API keys."""
-    author = _author.get()()
-    instance.actor = author.user
-    signature = {"author": author.name, "key_id": author.key_id, "address": author.address}
+    by = author()
+    instance.actor = by.user
+    signature = {"author": by.name, "key_id": by.key_id, "address": by.address}
     instance.additional_data = {name: value for name, value in signature.items() if value}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 
@@ -14,20 +14,16 @@ from apps.execution.events import ApprovalWanted, Finished, FinishReason, RunEve
 from apps.execution.in_time import in_time
 from apps.execution.instructions import system_message
 from apps.execution.model_turn import Call, Turn
+from apps.execution.open_turns import keep_open, new_reference
 from apps.execution.order import DeclaredOrder
-from apps.execution.suspended_turns import new_reference, suspend
-from apps.execution.tool_calls import over_limit
-from apps.execution.tool_offer import offer_for
-from apps.execution.tool_round import make_calls
+from apps.execution.tool_offer import ToolOffer, offer_for
+from apps.execution.tool_round import make_calls, to_make
 from apps.execution.usage import usage_of
 from apps.upstreams import road
-from apps.upstreams.chat_stream import ChunkStream
+from apps.upstreams.chat_stream import ChunkStream, whole_chunk
+from apps.upstreams.dialect import adapt
+from apps.upstreams.models import Kind
 from apps.upstreams.routing import route
-
-_ASK_ALONE: Final = (
-    "The tool '{name}' was not called: a person has to approve it, who can be asked only when the same answer calls no "
-    "tool of the user's own program. Call it again by itself."
-)
 
 
 async def run_declared(order: DeclaredOrder) -> AsyncGenerator[RunEvent, None]:
@@ -50,117 +46,119 @@ class _Run:
         text = system_message(order)
         self._system = [{"role": "system", "content": text}] if text else []
         self._dialogue = Dialogue.stored(order.resumption.state) if order.resumption else Dialogue.of(order.messages)
+        self._drafts = _drafts(self._parameters, self._offer)
+        self._most: int = order.options.max_turns or settings.GATEWAY_MAX_TURNS
+        self._left = self._most  # model calls
+        self._is_first = order.resumption is None
+        self._is_over = False
         self._has_told_text = False
 
     async def events(self) -> AsyncGenerator[RunEvent, None]:
-        resumption = self._order.resumption
-        if resumption:
-            async for event in self._made(self._dialogue.decided(resumption.decision)):
+        if resumption := self._order.resumption:
+            async with aclosing(self._made(self._dialogue.decided(resumption.decision))) as events:
+                async for event in events:
+                    yield event
+        while not self._is_over:
+            async with aclosing(self._round()) as events:
+                async for event in events:
+                    yield event
+
+    async def _round(self) -> AsyncGenerator[RunEvent, None]:
+        """A model call, and the calls of tools that it asks for."""
+        turn = self._turn(is_draft=self._drafts and self._left > 1)
+        body = self._body(turn)
+        self._left, self._is_first = self._left - 1, False
+        answer = self._streamed if self._order.streamed else self._whole
+        async with aclosing(answer(turn, body)) as events:
+            async for event in events:
                 yield event
-        most: int = self._order.options.max_turns or settings.GATEWAY_MAX_TURNS
-        for number in range(most):
-            is_last = number == most - 1
-            turn = self._turn()
-            async for event in self._asked(turn, is_first=number == 0 and not resumption, is_last=is_last):
+        self._has_told_text = turn.has_told_text
+        if turn.is_draft and turn.is_answer:
+            self._left = 1
+        elif not turn.calls():
+            yield self._finished(turn.finish_reason, refused=turn.has_refused or turn.was_withheld)
+        else:
+            async with aclosing(self._called(turn)) as events:
+                async for event in events:
+                    yield event
+
+    async def _called(self, turn: Turn) -> AsyncGenerator[RunEvent, None]:
+        if not self._left and not turn.calls_client:
+            raise MaxTurnsReached(
+                f"The agent '{self._order.agent_id}' still calls tools after {self._most} model calls, which is its "
+                "limit. Ask for less at once, or have the limit raised."
+            )
+        self._dialogue.take_turn(turn)
+        async with aclosing(self._made(to_make(self._dialogue, self._offer, calls_client=turn.calls_client))) as events:
+            async for event in events:
                 yield event
-            if not turn.calls():
-                yield self._finished(turn.finish_reason, refused=turn.has_refused or turn.was_withheld)
-                return
-            self._dialogue.take_turn(turn)
-            if is_last and not turn.calls_client:
-                break
-            async for event in self._made(self._to_make(calls_client=turn.calls_client)):
-                yield event
-            if self._dialogue.pending:
-                yield await self._approval_wanted()
-                yield self._finished("stop")
-                return
-            if turn.calls_client:
-                await self._suspend(turn.reference)
-                yield self._finished("tool_calls")
-                return
-        raise MaxTurnsReached(
-            f"The agent '{self._order.agent_id}' still calls tools after {most} model calls, which is its limit. "
-            "Ask for less at once, or have the limit raised."
-        )
+        if self._dialogue.pending:
+            yield await self._approval_wanted()
+            yield self._finished("stop")
+        elif turn.calls_client:
+            await self._keep_open(turn.reference)
+            yield self._finished("tool_calls")
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
-    def _turn(self) -> Turn:
+    def _turn(self, *, is_draft: bool) -> Turn:
         reference = new_reference() if self._offer.own else ""  # without tools of the gateway there is nothing to hide
-        return Turn(self._offer.client, reference=reference, follows_text=self._has_told_text)
+        return Turn(self._offer.client, reference=reference, follows_text=self._has_told_text, is_draft=is_draft)
 
-    async def _asked(self, turn: Turn, *, is_first: bool, is_last: bool) -> AsyncGenerator[RunEvent, None]:
-        opened = await road.open_chat(route(None), self._body(is_first=is_first, is_last=is_last))
-        stream = ChunkStream(opened, self._order.calls)
+    def _body(self, turn: Turn) -> dict[str, Any]:
+        body = {
+            **self._parameters,
+            **self._offer.parameters(is_first=self._is_first, is_last=self._left == 1),
+            "messages": [*self._system, *self._dialogue.messages],
+        }
+        if turn.is_draft:
+            del body["response_format"]
+        return body
+
+    async def _streamed(self, turn: Turn, body: dict[str, Any]) -> AsyncGenerator[RunEvent, None]:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        stream = ChunkStream(await road.open_chat(route(None), body), self._order.calls)
         try:
             async for chunk in stream:
                 for event in turn.read(chunk):
                     yield event
         finally:
             await stream.aclose()
-        self._has_told_text = turn.has_told_text
 
-    def _body(self, *, is_first: bool, is_last: bool) -> Mapping[str, Any]:
-        return {
-            **self._parameters,
-            **self._offer.parameters(is_first=is_first, is_last=is_last),
-            "messages": [*self._system, *self._dialogue.messages],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+    async def _whole(self, turn: Turn, body: dict[str, Any]) -> AsyncGenerator[RunEvent, None]:
+        """A stream that nobody sees costs twice as much."""
+        seconds = self._order.options.run_timeout
+        answered = await road.ask_whole(route(None), "/chat/completions", body, adapt=adapt, timeout=seconds)
+        for event in turn.read(whole_chunk(answered, body["messages"])):
+            yield event
 
     # --- the tools ---------------------------------------------------------------------------------------------------
 
-    def _to_make(self, *, calls_client: bool) -> Sequence[Call]:
-        """The calls of the newest turn that are made now. The others wait for a person, or are answered at once."""
-        dialogue = self._dialogue
-        made = []
-        for call in dialogue.calls:
-            if call.number is not None or self._is_unknown(call):
-                continue
-            tool = self._offer.own[call.name]
-            if not tool.needs_approval:
-                made.append(call)
-            elif told := over_limit(tool):  # nobody is asked about a call that cannot be made
-                dialogue.results[call.id] = told
-            elif calls_client:  # which ends the answer in another way
-                dialogue.results[call.id] = _ASK_ALONE.format(name=call.name)
-            else:
-                dialogue.pending.append(call)
-        return made
-
-    def _is_unknown(self, call: Call) -> bool:
-        """If so, the model is told."""
-        if call.name in self._offer.own:
-            return False
-        self._dialogue.results[call.id] = self._offer.unknown(call.name)
-        return True
-
     async def _made(self, calls: Sequence[Call]) -> AsyncGenerator[RunEvent, None]:
         """Makes the calls. When nothing waits for a person, the model's next messages are complete."""
-        calls = [call for call in calls if not self._is_unknown(call)]  # an approved one may be gone since
-        async with aclosing(make_calls(calls, self._offer.own, self._dialogue.results)) as events:
+        results = self._dialogue.results
+        known = [call for call in calls if call.name in self._offer.own]
+        results |= {call.id: self._offer.unknown(call.name) for call in calls if call.name not in self._offer.own}
+        async with aclosing(make_calls(known, self._offer.own, results)) as events:
             async for event in events:
                 yield event
         if not self._dialogue.pending:
             self._dialogue.answer()
-
-    # --- the end -----------------------------------------------------------------------------------------------------
 
     async def _approval_wanted(self) -> ApprovalWanted:
         dialogue = self._dialogue
         whose = self._asker()
         return await ask_about(dialogue.wanted(), dialogue.state(), whose, follows_text=self._has_told_text)
 
-    async def _suspend(self, reference: str) -> None:
+    async def _keep_open(self, reference: str) -> None:
         if self._dialogue.hides_something():
-            await suspend(reference, self._dialogue.hidden(), self._asker())
+            await keep_open(reference, self._dialogue.hidden(), self._asker())
 
     def _asker(self) -> Asker:
         return asker(self._order.subject, self._order.agent_id, self._order.digest)
 
     def _finished(self, reason: FinishReason, *, refused: bool = False) -> Finished:
+        self._is_over = True
         return Finished(reason, usage_of(self._order.calls), refused)
 
 
@@ -174,3 +172,9 @@ def _parameters(order: DeclaredOrder) -> Mapping[str, Any]:
     if order.declared.response_format:
         chosen["response_format"] = order.declared.response_format
     return chosen
+
+
+def _drafts(parameters: Mapping[str, Any], offer: ToolOffer) -> bool:
+    """Whether the answer is asked for without its format first, and once more with it: vLLM calls no tool otherwise."""
+    kind = parameters.get("response_format", {}).get("type", "text")
+    return bool(offer.own or offer.client) and kind != "text" and route(None).target.kind == Kind.VLLM

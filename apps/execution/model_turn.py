@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from apps.execution.events import ClientToolCall, FinishReason, ReasoningDelta, RefusalDelta, RunEvent, TextDelta
-from apps.execution.suspended_turns import call_id
+from apps.execution.open_turns import call_id
 from apps.execution.transcript import BETWEEN_MESSAGES
 from apps.upstreams.chat_stream import Chunk, ToolCall
 
@@ -36,13 +36,21 @@ class _Gathering:
 class Turn:
     """`client_tools` are the names of those whose calls go out, with ids made of `reference` where there is one.
 
-    `follows_text`: the client has been told something before.
+    `follows_text`: the client has been told something before. `is_draft`: its text is not told.
     """
 
-    def __init__(self, client_tools: Collection[str] = (), *, reference: str = "", follows_text: bool = False) -> None:
+    def __init__(
+        self,
+        client_tools: Collection[str] = (),
+        *,
+        reference: str = "",
+        follows_text: bool = False,
+        is_draft: bool = False,
+    ) -> None:
         self._client_tools = client_tools
         self.reference = reference
         self._follows_text = follows_text
+        self.is_draft = is_draft
         self._text: list[str] = []
         self._gathered: dict[int, _Gathering] = {}
         self._sent = 0  # calls of the client's
@@ -61,7 +69,7 @@ class Turn:
         if reasoning := delta.reasoning_content or delta.reasoning:
             told.append(ReasoningDelta(reasoning))
         if delta.content:
-            told.append(self._say(delta.content))
+            told.extend(self._say(delta.content))
         if delta.refusal:
             self.has_refused = True
             told.append(RefusalDelta(delta.refusal))
@@ -69,10 +77,12 @@ class Turn:
             told.extend(self._gather(piece))
         return told
 
-    def _say(self, text: str) -> TextDelta:
+    def _say(self, text: str) -> Sequence[TextDelta]:
         begins = not self._text
         self._text.append(text)
-        return TextDelta(BETWEEN_MESSAGES + text if begins and self._follows_text else text)
+        if self.is_draft:
+            return ()
+        return (TextDelta(BETWEEN_MESSAGES + text if begins and self._follows_text else text),)
 
     def _gather(self, piece: ToolCall) -> Sequence[ClientToolCall]:
         index = piece.index or 0
@@ -99,7 +109,7 @@ class Turn:
 
     @property
     def has_told_text(self) -> bool:
-        return self._follows_text or bool(self._text)
+        return self._follows_text or bool(self._text and not self.is_draft)
 
     @property
     def calls_client(self) -> bool:
@@ -109,6 +119,11 @@ class Turn:
     def finish_reason(self) -> FinishReason:
         """`length` and `content_filter` as the server says; its word about tool calls counts less than the calls."""
         return self._finish_reason if self._finish_reason in _CUT else "stop"  # type: ignore[return-value]
+
+    @property
+    def is_answer(self) -> bool:
+        """The model is done, of its own will."""
+        return not self.calls() and self.finish_reason == "stop" and not self.has_refused
 
     @property
     def was_withheld(self) -> bool:

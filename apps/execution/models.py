@@ -120,7 +120,7 @@ class Approval(models.Model):
         return "approved" if len(self.approved) == len(self.calls) else "partly approved"
 
 
-class SuspendedTurn(models.Model):
+class OpenTurn(models.Model):
     """What an agent's answer held besides the calls that its client has to make: messages that the client never saw."""
 
     id = models.CharField("reference", max_length=40, primary_key=True)

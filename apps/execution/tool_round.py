@@ -1,12 +1,42 @@
-"""The calls of one turn, made at once."""
+"""The tool calls of one turn: which of them are made now, and how they are made at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from typing import Final
 
+from apps.execution.dialogue import Dialogue
 from apps.execution.events import RunEvent, ToolFinished, ToolStarted
 from apps.execution.model_turn import Call
-from apps.execution.tool_calls import call_tool
+from apps.execution.tool_calls import call_tool, over_limit
+from apps.execution.tool_offer import ToolOffer
 from apps.tools.tool import Tool, ToolOutput
+
+_ASK_ALONE: Final = (
+    "The tool '{name}' was not called: a person has to approve it, who can be asked only when the same answer calls no "
+    "tool of the user's own program. Call it again by itself."
+)
+
+
+def to_make(dialogue: Dialogue, offer: ToolOffer, *, calls_client: bool) -> Sequence[Call]:
+    """The gateway's calls that are made now, those of tools that there are not included.
+
+    Of the others the dialogue gets a result, or waits for a person. `calls_client`: the answer ends with calls of the
+    client's, and so cannot end with a question.
+    """
+    made = []
+    for call in dialogue.calls:
+        if call.number is not None:
+            continue
+        tool = offer.own.get(call.name)
+        if tool is None or not tool.needs_approval:
+            made.append(call)
+        elif told := over_limit(tool):  # nobody is asked about a call that cannot be made
+            dialogue.results[call.id] = told
+        elif calls_client:
+            dialogue.results[call.id] = _ASK_ALONE.format(name=call.name)
+        else:
+            dialogue.pending.append(call)
+    return made
 
 
 async def make_calls(

@@ -12,6 +12,7 @@ from apps.access.policy import Policy
 from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import Subject
 from apps.catalog import registry
+from apps.catalog.declared import Declared
 from apps.catalog.models import State
 from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry
@@ -84,4 +85,18 @@ def _meta(entry: Entry) -> dict[str, Any]:
         "version": entry.digest[:12],
         "stale": entry.state == State.STALE,  # the newest edit does not load
         "pinned": any(one.code == "pinned_version" for one in entry.problems),  # put back by an operator
+        **(_presentation(entry.serves) if isinstance(entry.serves, Declared) else {}),
     }
+
+
+def _presentation(one: Declared) -> dict[str, Any]:
+    """What its operator wrote for chat UIs: a picture and tags where Open WebUI has them (`profile_image_url`, `tags`),
+    an emoji and the greeting for whoever shows such."""
+    is_picture = ":" in one.icon  # a URL, of http or data
+    shown = {
+        "profile_image_url": one.icon if is_picture else "",
+        "icon": "" if is_picture else one.icon,
+        "greeting": one.greeting,
+        "tags": [{"name": tag} for tag in one.tags],
+    }
+    return {name: value for name, value in shown.items() if value}

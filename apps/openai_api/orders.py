@@ -9,8 +9,8 @@ from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry, Generation
 from apps.core.ids import new_id
 from apps.execution.approvals import Resumption, asker, take
+from apps.execution.open_turns import restored
 from apps.execution.order import DeclaredOrder, ModuleOrder, Order, PassOrder
-from apps.execution.suspended_turns import restored
 from apps.openai_api.approvals import decision_in
 from apps.openai_api.conversation import chat_messages, last_user_text, run_input
 from apps.openai_api.parameters import chosen, model_settings, refuse_what_cannot_be_honoured

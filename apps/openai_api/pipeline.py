@@ -74,7 +74,7 @@ async def answer(
     except BaseException:
         await admission.settle()  # there is no run that would
         raise
-    run = _run(order, subject, streamed=streamed)
+    run = run_for(order, subject, streamed=streamed)
     request.cancel_when_client_leaves()
     events = record(execute(order), order, run, admission)
     if order.options.drains:
@@ -113,7 +113,8 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
     return entry.serves
 
 
-def _run(order: Order, subject: Subject, *, streamed: bool) -> Run:
+def run_for(order: Order, subject: Subject, *, streamed: bool) -> Run:
+    """The row of a run that begins now; `record` fills it in and writes it."""
     return Run.begun(
         id=order.run_id,
         request_id=request_id.get(),

@@ -10,7 +10,7 @@ from random import random
 from typing import Final, TypeVar
 
 from apps.core import clock
-from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamUnreachable
+from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
 from apps.upstreams import capacity, health
 from apps.upstreams.capacity import Place
 from apps.upstreams.routing import Candidate, Target
@@ -60,7 +60,7 @@ def in_turn(candidates: Sequence[Candidate], draw: Callable[[], float] = random)
     passed_over = []
     # Of keys random ** (1 / weight), the greatest is each one's with the probability of its share of the weights
     # (Efraimidis and Spirakis, 2006).
-    for candidate in sorted(candidates, key=lambda one: (one.order, -(draw() ** (1 / one.weight)))):
+    for candidate in sorted(candidates, key=lambda one: (one.order, -(draw() ** (1 / max(one.weight, 1))))):
         if health.record(candidate.target.slug).passes_over(clock.now()):
             passed_over.append(candidate)
         else:
@@ -103,7 +103,7 @@ async def _at(
 
 def _is_safe_to_retry(error: UpstreamError, has_others: bool) -> bool:
     """Nothing of an answer came, and the next attempt may go better."""
-    if error.retry_after is not None:
+    if error.retry_after is not None or isinstance(error, UpstreamTimeout):
         return False
     if not error.reached:
         return not has_others

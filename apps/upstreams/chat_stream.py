@@ -15,7 +15,7 @@ from openai.types.completion_usage import CompletionTokensDetails, CompletionUsa
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
 from apps.upstreams.calls import CallLog, number, text_may_join
 from apps.upstreams.refusals import failure
-from apps.upstreams.road import Opened
+from apps.upstreams.road import Answered, Opened
 from apps.upstreams.routing import Target
 
 ErrorOf = Callable[[GatewayError, Target], Exception]
@@ -153,6 +153,24 @@ class ChunkStream:
             self._call.report(self._reported)
         else:
             self._call.estimate(self._body["messages"], self._received)
+
+
+def whole_chunk(answered: Answered, messages: list[dict[str, Any]]) -> Chunk:
+    """A whole answer as the one chunk of a stream, as sound as those. Raises UpstreamError."""
+    slug = answered.target.slug
+    try:
+        chunk = _decode(answered.data)
+    except msgspec.DecodeError as error:
+        raise UpstreamError(
+            f"Upstream '{slug}' sent an answer of another shape: {error}", code="upstream_garbage"
+        ) from error
+    if not chunk.choices:
+        raise UpstreamError(f"Upstream '{slug}' sent an answer without choices.", code="upstream_garbage")
+    choice = chunk.choices[0]
+    choice.delta = choice.message or choice.delta
+    if choice.delta is not None and choice.delta.tool_calls:
+        _ToolCallIds(messages).mend(choice.delta.tool_calls)
+    return chunk
 
 
 def joined(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

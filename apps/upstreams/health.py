@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from apps.core import clock
-from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected
+from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamUnreachable
 from apps.core.tally import Tally, is_told
 
 log = structlog.get_logger("agent.upstreams")
@@ -92,12 +92,14 @@ class Record:
         elif self.state is State.DOWN:
             self._become(State.DEGRADED, self.reason, at)
 
-    def fail(self, error: UpstreamError, at: datetime, *, cooldown: float, has_begun: bool = False) -> None:
-        """`has_begun`: it is the call that was noted as a success when its answer began."""
+    def fail(
+        self, error: UpstreamError, at: datetime, *, cooldown: float, has_begun: bool = False, is_away: bool = False
+    ) -> None:
+        """`has_begun`: it is the call that was noted as a success when its answer began. `is_away`: nobody is there."""
         self.failed = self.failed | 1 if has_begun else (self.failed << 1 | 1) & _ALL
         self.has_trial = False
         self.last_failure_at = at
-        self.is_unreached = not error.reached
+        self.is_unreached = is_away or not error.reached
         repeated = self.failed & 0b111 == 0b111 or self.failed.bit_count() >= OF_THE_LAST
         if repeated or self.is_unreached or error.code == "upstream_unauthorised":
             self._cool(at + timedelta(seconds=cooldown))
@@ -116,7 +118,7 @@ class Record:
     def probed(self, error: UpstreamError | None, at: datetime) -> None:
         """A list of models that can be read says that the server is there, not that its models answer."""
         if error is not None:
-            self.fail(error, at, cooldown=_COOLDOWN)
+            self.fail(error, at, cooldown=_COOLDOWN, is_away=isinstance(error, UpstreamUnreachable))
         elif self.state is not State.DOWN or self.is_unreached:
             self.succeed(at)
 

@@ -32,6 +32,16 @@ LONGEST_NAME = 200  # of a model, as UpstreamModel stores it
 MODELS_TIMEOUT = 10.0  # seconds
 CHAT_TIMEOUT = 45.0  # seconds: a local server may have to load the model first
 RESPONSES_TIMEOUT = 5.0  # seconds: no model is asked
+TOOLS_TIMEOUT = 15.0  # seconds: somebody has just saved an agent, and waits
+
+_A_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_time",
+        "description": "What time it is.",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
 
 # Models that no chat can use, by the words in their names.
 _NO_CHAT = re.compile(
@@ -123,6 +133,27 @@ def test_upstream(upstream: Upstream) -> Report:
         return Report(len(names), None, (listed, Step("chat", False, remedy)))
     chat, latency_ms = _try_chat(upstream)
     return Report(len(names), latency_ms, (listed, chat, *_try_responses(upstream)))
+
+
+def try_tools(upstream: Upstream, model: str, *, timeout: float = TOOLS_TIMEOUT) -> Step:
+    """Whether the model takes tools: asked once, for as few tokens as the server lets it. Raises nothing."""
+    body = _one_word(upstream) | {"model": model, "tools": [_A_TOOL]}
+    try:
+        asyncio.run(
+            _ask(
+                "POST",
+                upstream.base_url,
+                "/chat/completions",
+                secret=_secret_of(upstream),
+                timeout=timeout,
+                body=body,
+            )
+        )
+    except UpstreamError as error:
+        if "tool" in error.message.lower():
+            return Step("tools", False, f"{model} does not take tools: {error.message}")
+        return Step("tools", False, f"Whether {model} takes tools is not known: {error.message}")
+    return Step("tools", True, f"{model} takes tools.")
 
 
 def first_chat_model(names: Sequence[str]) -> str:

@@ -18,8 +18,8 @@ CALLERS_FAULT: Final = frozenset({400, 404, 413, 422, 429})
 
 class _Head(msgspec.Struct):
     error: Any = None
-    type: str | None = None
-    response: Any = None
+    type: Any = None
+    object: Any = None
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -93,7 +93,7 @@ def look_at(target: Target, data: bytes) -> None:
             f"Upstream '{target.slug}' sent something that is not a JSON object: {data[:80]!r}",
             code="upstream_garbage",
         ) from error
-    if head.error or head.type in _FAILURES:
+    if head.error or head.object == "error" or (isinstance(head.type, str) and head.type in _FAILURES):
         raise failure(target, msgspec.json.decode(data), has_begun=False)
 
 

@@ -75,7 +75,7 @@ async def open_stream(
     UpstreamError, RateLimited never: a server's 429 is an UpstreamRejected with the honest `retry_after`, and an
     upstream whose places are all taken UpstreamBusy.
     """
-    call = _call()
+    call = _call(route)
 
     async def ask(candidate: Candidate, patience: float) -> Opened:
         sent = _sent(candidate, path, body, adapt, call)
@@ -104,7 +104,7 @@ async def ask_whole(
 
     Attempts, limits and errors are those of `open_stream`; until all of it is there another upstream may answer.
     """
-    call = _call()
+    call = _call(route)
     now = get_running_loop().time
     ends_at = now() + (settings.GATEWAY_RUN_TIMEOUT if timeout is None else timeout)
 
@@ -114,8 +114,9 @@ async def ask_whole(
             data = await transport.ask(
                 candidate.target, path, sent, headers=headers or {}, query=query or {}, patience=patience
             )
-        except (CancelledError, UpstreamTimeout):
-            call.estimate(asked_in(sent), 0)  # the server had begun, most likely
+        except (CancelledError, UpstreamTimeout) as error:
+            if isinstance(error, CancelledError) or error.reached:
+                call.estimate(asked_in(sent), 0)  # the server had begun, most likely
             raise
         read_whole(data, sent, call)
         return Answered(candidate.target, call, data)
@@ -130,9 +131,9 @@ def _until_first_event(target: Target) -> float:
     return target.first_event_timeout
 
 
-def _call() -> ModelCall:
+def _call(route: Route) -> ModelCall:
     """Counted as one of the run's, however many attempts it takes. Those that fail have used nothing that is known."""
-    call = ModelCall("", "", estimated=False)
+    call = ModelCall(route.target.slug, route.model, estimated=False)
     if (log := current_calls.get()) is not None:
         log.calls.append(call)
     return call

@@ -110,7 +110,9 @@ def test_admin_key_meets_no_failure_and_only_what_is_described(server: GatewaySe
 
     assert for_each_case(server, check) == len(operations_of(server))
     assert succeeded >= {
+        ("GET", "/admin/agents/declared"),
         ("GET", "/admin/agents/errors"),
+        ("POST", "/admin/agents/declared"),
         ("GET", "/metrics/prometheus"),
         ("GET", "/security/changes"),
         ("GET", "/security/decisions"),

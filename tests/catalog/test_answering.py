@@ -3,16 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 from time import process_time
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from apps.catalog import answering
+from apps.catalog.declared import declared
+from apps.catalog.declared_problems import Judge
 from apps.catalog.generations import Found, Generation, Serving
 from apps.catalog.graph import Node
-from apps.catalog.models import State
-from apps.upstreams.models import Kind
+from apps.catalog.models import DeclaredAgent, State
+from apps.tools.models import Kind as ToolKind
+from apps.tools.tool import LocalCall, Tool
+from apps.upstreams.models import Kind, Upstream
+from apps.upstreams.routing import ModelRef, Preference
 from tests.upstreams.test_routing import CLOUD, LOCAL, table, target
 
 PLAIN = Node("Plain", "llama", "", (), (), (), own_model="", needs=(), runs_commands=False)
@@ -53,6 +58,65 @@ def test_agent_is_judged_by_the_upstreams(
     judged = answering.joined(found, table(*upstreams)).agents["default/a"]
     assert (judged.state, [one.code for one in judged.problems]) == (state, codes)
     assert {one.file for one in judged.problems} <= {"/agents/A/agent.py"}
+
+
+CHOICES = [
+    ([UNKNOWN], Preference(instead=ModelRef("", "llama")), []),
+    ([UNKNOWN], Preference(instead=ModelRef("local", "")), []),
+    ([UNKNOWN], Preference(instead=ModelRef("local", "of any name")), []),  # the operator knows what it has
+    ([PLAIN], Preference(instead=ModelRef("", "gpt-x")), ["model_substituted"]),
+    ([PLAIN], Preference(instead=ModelRef("gone", "llama")), ["model_substituted"]),
+    ([UNKNOWN], Preference(default=ModelRef("cloud", "")), ["model_substituted"]),  # by the namespace's default
+    ([replace(PLAIN, model="")], Preference(default=ModelRef("cloud", "")), []),
+    ([HOSTED], Preference(instead=ModelRef("local", "llama")), ["needs_responses"]),
+    ([HOSTED], Preference(instead=ModelRef("cloud", "gpt")), []),
+    ([OWN], Preference(instead=ModelRef("", "gpt-x")), []),  # keeps its own model
+]
+
+
+@pytest.mark.parametrize(("nodes", "prefer", "codes"), CHOICES)
+def test_agent_is_judged_with_what_operators_chose(nodes: list[Node], prefer: Preference, codes: list[str]) -> None:
+    found = Found({"default/a": serving(*nodes), "default/b": serving(PLAIN, agent_id="default/b")})
+    judged = answering.joined(found, table(LOCAL, CLOUD), {"default/a": prefer}).agents
+    assert [one.code for one in judged["default/a"].problems] == codes
+    assert judged["default/b"].problems == ()
+
+
+def test_choice_that_nothing_has_is_named_as_the_operators() -> None:
+    found = Found({"default/a": serving(PLAIN)})
+    chosen = {"default/a": Preference(instead=ModelRef("", "gpt-x"))}
+    (problem,) = answering.joined(found, table(LOCAL), chosen).agents["default/a"].problems
+    assert problem.reason == (
+        "An operator chose the model gpt-x, which no enabled upstream has; llama of 'local' answers instead."
+    )
+
+
+# --- declared agents -------------------------------------------------------------------------------------------------
+
+SEARCH = Tool("search", ToolKind.HTTP, "", {}, "gateway.http", LocalCall("x"))
+
+
+def judged(
+    upstreams: list[Any], *, folders: Any = (), namespaces: Any = MappingProxyType({}), **fields: Any
+) -> list[str]:
+    judge = Judge(table=table(*upstreams), tools={"search": SEARCH}, namespaces=namespaces, folders=folders)
+    return [one.code for one in judge.problems_of(declared(DeclaredAgent(name="desk", **fields)))]
+
+
+def test_declared_agent_is_judged_by_upstreams_tools_and_folders() -> None:
+    box = Upstream(slug="local")
+    assert judged([LOCAL]) == []
+    assert judged([]) == ["no_upstream"]
+    assert judged([LOCAL], folders={"default/desk"}) == ["id_taken"]
+    assert judged([LOCAL], model="gpt-x") == ["model_substituted"]
+    assert judged([LOCAL, target("unread")], model="gpt-x") == []  # which may have it
+    assert judged([LOCAL], model="local/gpt-x") == ["model_unlisted"]
+    assert judged([LOCAL], upstream=box, model="gpt-x") == ["model_unlisted"]
+    assert judged([CLOUD], upstream=box) == ["model_substituted"]  # it is switched off
+    assert judged([DEMO], model="gpt-x") == []
+    assert judged([LOCAL], tools=["search", "s*", "*"]) == []
+    assert judged([LOCAL], tools=["serach", "x_*"]) == ["tools_missing"]
+    assert judged([LOCAL], namespaces={"default": ModelRef("cloud", "")}) == []
 
 
 def test_broken_agents_and_others_stay_as_they_are() -> None:

@@ -55,6 +55,7 @@ def settings_form(row: DropIn, aliases: str = "", enabled: bool = True) -> dict[
         "settings-0-id": present.pk if present else "",
         "settings-0-drop_in": row.pk,
         "settings-0-aliases": aliases,
+        "settings-0-on_disconnect": "cancel",
         **({"settings-0-enabled": "on"} if enabled else {}),
     }
 

@@ -16,8 +16,8 @@ _PATIENCE = 20  # seconds until a forgotten gate opens by itself
 
 @dataclass
 class Answer:
-    """`deltas` are streamed one by one; `status` other than 200 is an error; `is_cut` ends the connection after them;
-    `gate` is waited for before the last delta."""
+    """`deltas` are streamed one by one, or put together for who asks for a whole answer; `status` other than 200 is an
+    error; `is_cut` ends the connection after them; `gate` is waited for before the last delta."""
 
     deltas: Sequence[dict[str, Any]] = ()
     finish_reason: str = "stop"
@@ -162,7 +162,14 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.script.answers.pop(0) if self.script.answers else Answer(status=501)
         if answer.status != 200:
             self._whole(answer.status, {"error": {"message": f"Failing with {answer.status}, as scripted."}})
-            return
+        elif body.get("stream"):
+            self._stream(answer)
+        else:
+            if answer.gate:
+                self._wait(answer.gate)
+            self._whole(200, _completion(answer))
+
+    def _stream(self, answer: Answer) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
@@ -203,10 +210,37 @@ def _chunk(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 
 def _ending(answer: Answer) -> Iterator[bytes]:
     yield _chunk({}, answer.finish_reason)
-    prompt, completion = answer.usage
-    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-    yield json.dumps({"id": "x", "object": "chat.completion.chunk", "choices": [], "usage": usage}).encode()
+    yield json.dumps({"id": "x", "object": "chat.completion.chunk", "choices": [], "usage": _usage(answer)}).encode()
     yield b"[DONE]"
+
+
+def _completion(answer: Answer) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    made: dict[int, dict[str, Any]] = {}
+    for delta in answer.deltas:
+        for name, value in delta.items():
+            if name != "tool_calls":
+                message[name] = (message.get(name) or "") + value
+                continue
+            for one in value:
+                _gather(made, one)
+    if made:
+        message["tool_calls"] = list(made.values())
+    choices = [{"index": 0, "message": message, "finish_reason": answer.finish_reason}]
+    return {"id": "x", "object": "chat.completion", "choices": choices, "usage": _usage(answer)}
+
+
+def _gather(made: dict[int, dict[str, Any]], piece: dict[str, Any]) -> None:
+    known = made.get(piece.get("index", len(made)))
+    if known:
+        known["function"]["arguments"] += piece["function"]["arguments"]
+    else:
+        made[len(made)] = {**{k: v for k, v in piece.items() if k != "index"}, "function": {**piece["function"]}}
+
+
+def _usage(answer: Answer) -> dict[str, int]:
+    prompt, completion = answer.usage
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def roles(messages: Iterable[dict[str, Any]]) -> list[str]:

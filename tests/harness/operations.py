@@ -39,7 +39,7 @@ def make(model: str, /, **fields: Any) -> int:
     return int(row.pk)
 
 
-def change(model: str, id: int, **fields: Any) -> None:
+def change(model: str, id: int, /, **fields: Any) -> None:
     """As the admin does it."""
     from django.apps import apps
 

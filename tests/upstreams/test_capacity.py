@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -129,3 +130,35 @@ def test_each_event_loop_has_its_own_places() -> None:
             place.leave()
 
     assert [asyncio.run(running()) for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_places_are_never_too_many_and_none_is_lost_whoever_gives_up(seed: int) -> None:
+    chance = Random(seed)
+    narrow = replace(NARROW, max_concurrency=3, queue_size=20)
+    running = most = 0
+
+    async def call() -> None:
+        nonlocal running, most
+        place = await entered(narrow)
+        running += 1
+        most = max(most, running)
+        try:
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+        finally:
+            running -= 1
+            place.leave()
+
+    tasks: list[asyncio.Task[None]] = []
+    for _ in range(300):
+        tasks.append(asyncio.create_task(call()))
+        if chance.random() < 0.4:
+            chance.choice(tasks).cancel()
+        if chance.random() < 0.5:
+            await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} <= {type(None), asyncio.CancelledError, UpstreamBusy}
+    assert outcomes.count(None) > 50
+    assert (most, capacity.running_at("narrow"), capacity.waiting_at("narrow")) == (3, 0, 0)

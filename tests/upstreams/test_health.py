@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamUnreachable
+from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
 from apps.upstreams import health
 from apps.upstreams.health import Record, Standing, State
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FAILED = UpstreamError("It failed with status 500.")
 SECRET = UpstreamError("It refused the secret.", code="upstream_unauthorised")
+SLOW = UpstreamTimeout("It did not answer.")
 LIMITED = UpstreamRejected("Slow down.", status=429, retry_after=20)
 REFUSED = UpstreamUnreachable("Nothing listens there.")
 REFUSED.reached = False
@@ -22,8 +23,8 @@ def at(seconds: float) -> datetime:
 
 
 def after(history: str, *, every: float = 1.0, cooldown: float = 15.0) -> Record:
-    """Of calls that were answered (.), failed (x), broke off (b), were refused (r), or of which 401 (s) came; (p) and
-    (q) are probes that went well and badly."""
+    """Of calls that were answered (.), failed (x), broke off (b), were refused (r), or of which 401 (s) came; (p), (q)
+    and (t) are probes that went well, found nobody, and waited in vain."""
     record = Record()
     for number, what in enumerate(history):
         now = at(number * every)
@@ -33,8 +34,8 @@ def after(history: str, *, every: float = 1.0, cooldown: float = 15.0) -> Record
             case "b":
                 record.succeed(now)
                 record.fail(FAILED, now, cooldown=cooldown, has_begun=True)
-            case "p" | "q":
-                record.probed(REFUSED if what == "q" else None, now)
+            case "p" | "q" | "t":
+                record.probed({"p": None, "q": UpstreamUnreachable(REFUSED.message), "t": SLOW}[what], now)
             case _:
                 record.fail({"x": FAILED, "r": REFUSED, "s": SECRET}[what], now, cooldown=cooldown)
     return record
@@ -58,6 +59,8 @@ def after(history: str, *, every: float = 1.0, cooldown: float = 15.0) -> Record
         ("x..........", State.DEGRADED, FAILED.message),  # the last failure is not long ago
         ("p", State.HEALTHY, ""),
         ("q", State.DOWN, REFUSED.message),
+        ("t", State.DEGRADED, SLOW.message),
+        ("ttt", State.DOWN, SLOW.message),
         ("qp", State.DEGRADED, REFUSED.message),
         ("sp", State.DOWN, SECRET.message),  # its list of models needs no secret
         ("xxxp", State.DOWN, FAILED.message),  # it has a list of models, and they do not answer

@@ -345,7 +345,7 @@ def test_those_that_cool_down_come_last_and_the_one_that_is_ready_first_before_t
     assert slugs(in_turn(choices[:2])) == ["b", "a"]
 
 
-async def test_full_queue_sends_the_call_to_the_next_upstream(servers: Servers) -> None:
+async def test_full_queue_sends_the_call_to_the_next_upstream(servers: Servers, log: CallLog) -> None:
     first, second = await servers.add("first", max_concurrency=1, queue_size=0), await servers.add("second")
     busy = await road.open_chat(route((first, "ok")), STREAMED)
 
@@ -353,6 +353,7 @@ async def test_full_queue_sends_the_call_to_the_next_upstream(servers: Servers) 
     assert servers.asked() == {"first": 1, "second": 1}
     with pytest.raises(UpstreamBusy):
         await say(route((first, "ok")))
+    assert [(call.upstream, call.model) for call in log.calls] == [("first", "ok"), ("second", "ok"), ("first", "ok")]
 
     assert await read(busy) == fake.TEXT
     assert await say(route((first, "ok"))) == fake.TEXT
@@ -400,6 +401,29 @@ async def test_place_is_free_again_when_the_call_is_cancelled(servers: Servers, 
     assert capacity.running_at("one") == 0
 
 
+async def test_reader_that_takes_its_time_makes_no_silence(servers: Servers) -> None:
+    one = await servers.add("one", silence_timeout=0.1)
+
+    opened = await road.open_chat(route((one, "flood")), STREAMED)  # more than is read ahead
+    reads = 0
+    async for _ in opened.source:
+        reads += 1
+        if reads <= 2:
+            await asyncio.sleep(0.25)
+    await opened.source.aclose()
+
+    assert opened.source.is_complete
+
+
+async def test_connections_serve_again(servers: Servers) -> None:
+    one = await servers.add("one")
+
+    for ask in [say, say_whole] * 10:
+        await ask(route((one, "ok")))
+
+    assert (servers.asked(), servers.by_slug["one"].stats.connections) == ({"one": 20}, 1)
+
+
 async def test_many_calls_share_a_few_places(servers: Servers) -> None:
     one = await servers.add("one", max_concurrency=3, queue_size=100)
 
@@ -424,6 +448,17 @@ async def test_whole_answer_without_usage_is_estimated(servers: Servers, log: Ca
 
     (call,) = log.calls
     assert (call.estimated, call.completion_tokens) == (True, len(fake.TEXT) // 4)
+
+
+async def test_whole_answer_that_is_given_up_has_used_its_prompt(servers: Servers, log: CallLog) -> None:
+    one = await servers.add("one", max_concurrency=1)
+    task = asyncio.create_task(road.ask_whole(route((one, "slow-headers")), PATH, BODY, adapt=adapt))
+    await until(lambda: servers.asked()["one"] == 1)
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert log.calls == [ModelCall("one", "slow-headers", prompt_tokens=8, estimated=True)]
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,27 @@ def test_agents_settings_are_defaults_and_its_format_stands(
     }
 
 
+def test_vllm_is_asked_for_the_format_once_it_needs_no_more_tools(
+    ask: Ask, desk: GatewayServer, upstream: ScriptedUpstream, request: Any
+) -> None:
+    """With a format it would call none."""
+    mode = request.node.callspec.id
+    desk.operator.put_upstream(f"vllm-{mode}", kind="vllm", base_url=upstream.base_url, models=[f"v-{mode}"])
+    agent = declare(
+        desk, f"strict-{mode}", model=f"v-{mode}", tools=["search"], response_format={"type": "json_object"}
+    )
+    upstream.will(calls(call("search"), text=["Let me see."]), says("It is one."), says('{"found": 1}'))
+
+    assert said(ask("Go", model=agent)) == ('{"found": 1}', "stop")
+
+    assert [("tools" in body, "response_format" in body) for body in upstream.asked] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+    assert roles(upstream.asked[2]["messages"]) == ["user", "assistant", "tool"]
+
+
 @pytest.mark.parametrize(
     ("parameter", "value"), [("n", 2), ("logprobs", True), ("functions", [{"name": "f"}]), ("web_search_options", {})]
 )
@@ -433,6 +454,39 @@ def test_client_that_leaves_ends_the_call_of_a_tool(desk: GatewayServer, upstrea
     eventually(lambda: upstream.left, ["/tools/search"])
     upstream.answers_tool("search", {"found": ["one"]})
     assert desk.wait_for_run(id=chunk.id)["outcome"] == "cancelled"
+
+
+def test_client_that_leaves_ends_the_answer_of_the_model(desk: GatewayServer, upstream: ScriptedUpstream) -> None:
+    upstream.will(says("One", "two", gate=threading.Event()))
+    stream = desk.openai().chat.completions.create(model=AGENT, messages=user("Go"), stream=True)  # type: ignore[arg-type]
+    chunk = next(one for one in stream if one.choices[0].delta.content)
+
+    stream.close()
+
+    eventually(lambda: upstream.left, ["/v1/chat/completions"])
+    assert desk.wait_for_run(id=chunk.id)["outcome"] == "cancelled"
+
+
+def test_run_goes_on_without_its_client_where_the_operator_says_so(
+    desk: GatewayServer, upstream: ScriptedUpstream
+) -> None:
+    agent = declare(desk, "dutiful", tools=["search", "weather"], on_disconnect="drain")
+    gate = threading.Event()
+    upstream.answers_tool("search", {"found": []}, gate=gate)
+    upstream.will(calls(call("search"), text=["Looking."]), calls(call("weather", city="Oslo")), says("Done."))
+    stream = desk.openai().chat.completions.create(model=agent, messages=user("Go"), stream=True)  # type: ignore[arg-type]
+    chunk = next(one for one in stream if one.choices[0].delta.content)
+
+    stream.close()
+    gate.set()
+
+    run = desk.wait_for_run(id=chunk.id)
+    assert (run["outcome"], run["model_calls"], [name for name, _ in upstream.called]) == (
+        "completed",
+        3,
+        ["search", "weather"],
+    )
+    upstream.answers_tool("search", {"found": ["one"]})
 
 
 def test_headers_leave_while_a_tool_is_still_silent(desk: GatewayServer, upstream: ScriptedUpstream) -> None:
@@ -729,3 +783,20 @@ def test_approval_and_a_clients_call_in_one_answer(ask: Ask, upstream: ScriptedU
     assert told[1].startswith("The tool 'launch' was not called: a person has to approve it")
     assert located[1] == "Oslo"
     assert upstream.called == []
+
+
+def test_clients_call_after_an_approval_keeps_what_was_approved(ask: Ask, upstream: ScriptedUpstream) -> None:
+    upstream.will(calls(call("search", "s")), calls(call("launch", "a")))
+    text, _ = said(ask("Go", tools=[LOCATE]))
+    history = [*user("Go"), {"role": "assistant", "content": text}, *user("approve")]
+
+    upstream.will(calls(call("locate", "l", exact=True)), says("Done."))
+    wanted = ask(history, tools=[LOCATE])
+    assert wanted.choices[0].finish_reason == "tool_calls"
+    ask([*history, *answered(wanted, "Oslo")], tools=[LOCATE])
+
+    last = upstream.asked[-1]
+    assert roles(last["messages"][1:]) == [
+        "user", "assistant", "user", "assistant", "tool", "assistant", "tool", "assistant", "tool",
+    ]  # fmt: skip
+    assert [content for _, content in results(last)] == [{"found": ["one"]}, {"launched": True}, "Oslo"]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes import faulty_upstream as fake
 from tests.harness import FaultyServer, GatewayServer, eventually
-from tests.harness.asking import Ask, Told
+from tests.harness.asking import Ask, Told, ask_streamed, ask_whole
 from tests.v1.test_upstream_faults import BROKEN_OFF, REFUSED, stream_until_error
 
 USAGE = (7, 5)
@@ -25,7 +25,17 @@ TEXTS = {
     "flood": "x" * fake.FLOOD,
     "big-chunk": "x" * fake.BIG,
 }
-_FAULTS = [*ROUNDS, *TEXTS, *(one[0] for one in REFUSED), *(one[0] for one in BROKEN_OFF), "garbage", "no-usage"]
+AT_ONCE = [one for one in REFUSED if one[0] != "slow-headers"]
+BROKEN_WHOLE = [one for one in BROKEN_OFF if one[0] in ("cut", "error-in-stream")]
+_FAULTS = [
+    *ROUNDS,
+    *TEXTS,
+    *(one[0] for one in AT_ONCE),
+    "slow-headers",
+    *(one[0] for one in BROKEN_OFF),
+    "garbage",
+    "no-usage",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,7 +86,7 @@ def test_tool_calls_are_understood_however_they_are_marked(
     assert (len(set(made)), [one["tool_call_id"] for one in messages if one["role"] == "tool"]) == (rounds - 1, made)
 
 
-@pytest.mark.parametrize(("fault", "kind", "status", "body"), REFUSED, ids=[one[0] for one in REFUSED])
+@pytest.mark.parametrize(("fault", "kind", "status", "body"), AT_ONCE, ids=[one[0] for one in AT_ONCE])
 def test_refusal_keeps_a_status_of_its_own_and_its_run(
     client: openai.OpenAI,
     gateway: GatewayServer,
@@ -87,10 +97,20 @@ def test_refusal_keeps_a_status_of_its_own_and_its_run(
 ) -> None:
     agent = f"declared/{fault}"
     with pytest.raises(kind) as caught:
-        client.chat.completions.create(model=agent, messages=[{"role": "user", "content": "Hi"}])
+        ask_streamed(client, agent, "Hi")
 
     assert (caught.value.status_code, caught.value.body) == (status, body)
     assert gateway.wait_for_run(agent_id=agent)["error_code"] == body["code"]
+
+
+@pytest.mark.parametrize("fault", ["status-404", "rate-limited", "status-401", "text-error", "html"])
+def test_refusal_of_a_whole_answer_is_the_same(client: openai.OpenAI, fault: str) -> None:
+    ((kind, status, body),) = [one[1:] for one in REFUSED if one[0] == fault]
+
+    with pytest.raises(kind) as caught:
+        ask_whole(client, f"declared/{fault}", "Hi")
+
+    assert (caught.value.status_code, caught.value.body) == (status, body)
 
 
 def test_refusal_after_a_second_is_told_in_the_stream(client: openai.OpenAI) -> None:
@@ -106,6 +126,18 @@ def test_answer_that_breaks_off_ends_the_stream_with_an_error(
     said, told = stream_until_error(client, f"declared/{fault}")
 
     assert (said, told.message, told.code) == (text, message, code)
+
+
+@pytest.mark.parametrize(
+    ("fault", "text", "message", "code", "status"), BROKEN_WHOLE, ids=[one[0] for one in BROKEN_WHOLE]
+)
+def test_answer_that_breaks_off_is_an_error_when_whole(
+    client: openai.OpenAI, fault: str, text: str, message: str, code: str, status: int
+) -> None:
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(model=f"declared/{fault}", messages=[{"role": "user", "content": "Hi"}])
+
+    assert (caught.value.status_code, caught.value.code) == (status, code)
 
 
 def test_answer_that_is_not_json_is_an_error(client: openai.OpenAI, ask: Ask) -> None:

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name="SuspendedTurn",
+            name="OpenTurn",
             fields=[
                 ("id", models.CharField(max_length=40, primary_key=True, serialize=False, verbose_name="reference")),
                 ("agent_id", models.CharField(max_length=200, verbose_name="agent")),

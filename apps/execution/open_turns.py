@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from apps.core.secrets import SecretUnreadable, decrypt_json, encrypt_json
 from apps.execution.approvals import Asker, in_database
-from apps.execution.models import SuspendedTurn
+from apps.execution.models import OpenTurn
 
 Message = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ def call_id(reference: str, number: int) -> str:
     return f"call_{reference}_{number}"
 
 
-async def suspend(reference: str, hidden: Sequence[Message], asker: Asker) -> None:
+async def keep_open(reference: str, hidden: Sequence[Message], asker: Asker) -> None:
     """Keep the messages that take the place of the one with the client's calls. Raises Unavailable."""
     await in_database(_store, reference, hidden, asker)
 
@@ -75,8 +75,8 @@ def _answered_only(stored: Sequence[Message], seen: Message) -> Iterable[Message
 
 def _store(reference: str, hidden: Sequence[Message], asker: Asker) -> None:
     now = timezone.now()
-    SuspendedTurn.objects.filter(expires_at__lt=now).delete()
-    SuspendedTurn.objects.create(
+    OpenTurn.objects.filter(expires_at__lt=now).delete()
+    OpenTurn.objects.create(
         id=reference,
         agent_id=asker.agent_id,
         key_id=asker.key_id,
@@ -88,7 +88,7 @@ def _store(reference: str, hidden: Sequence[Message], asker: Asker) -> None:
 
 
 def _load(references: Sequence[str], asker: Asker) -> Mapping[str, Sequence[Message]]:
-    rows = SuspendedTurn.objects.filter(
+    rows = OpenTurn.objects.filter(
         id__in=references,
         key_id=asker.key_id,
         user_id=asker.user_id,
@@ -98,5 +98,5 @@ def _load(references: Sequence[str], asker: Asker) -> Mapping[str, Sequence[Mess
     try:
         return {row.id: decrypt_json(row.encrypted_messages) for row in rows}
     except SecretUnreadable as error:
-        log.warning("suspended_turns_unreadable", agent=asker.agent_id, reason=str(error))
+        log.warning("open_turns_unreadable", agent=asker.agent_id, reason=str(error))
         return {}
