@@ -25,6 +25,7 @@ def main(upstream: str, key: str, model: str) -> None:
     config.write_text(json.dumps(settings))  # JSON is YAML
     os.environ["CONFIG_FILE_PATH"] = os.environ["WORKER_CONFIG"] = str(config)
     os.environ["LITELLM_LOG"] = "ERROR"
+    os.environ.pop("DATABASE_URL", None)  # the gateway's, which it would take for its own
     import uvicorn
     from litellm.proxy.proxy_server import app
 

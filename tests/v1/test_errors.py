@@ -393,10 +393,10 @@ def test_one_answer_may_be_asked_for_in_words(client: openai.OpenAI, n: int | No
     [
         (
             "POST",
-            "/v1/completions",
+            "/v1/moderations",
             404,
             "not_found",
-            f"There is no endpoint POST /v1/completions. {SERVED}",
+            f"There is no endpoint POST /v1/moderations. {SERVED}",
         ),
         (
             "GET",
@@ -421,7 +421,7 @@ def test_unknown_path_or_method_is_told_in_json(
 
 def test_unknown_endpoint_of_the_official_client_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        client.embeddings.create(model="default/plain", input="Hi")
+        client.moderations.create(input="Hi")
 
     assert caught.value.code == "not_found"
 

@@ -571,3 +571,18 @@ def test_connections_are_kept_for_the_next_request(models: openai.OpenAI, raw: R
     told = {name: after[name] - before[name] for name in ("started", "finished", "cancelled", "active")}
     assert told == {"started": 20, "finished": 20, "cancelled": 0, "active": 0}
     assert raw.connections() <= 2
+
+
+def test_run_that_takes_too_long_is_stopped(start_gateway: Callable[..., GatewayServer], raw: RawServer) -> None:
+    server = start_gateway({}, GATEWAY_RUN_TIMEOUT="1.2")
+    server.operator.put_upstream("raw", kind="other", base_url=raw.base_url, exposes_models=True)
+    configured(server)
+    client = server.openai()
+
+    said, streamed = stream_until_error(client, "raw/hang")
+    with pytest.raises(openai.InternalServerError) as whole:
+        ask_whole(client, "raw/hang", "Hi")
+
+    assert (said, streamed.code) == ("Hello from the", "run_timeout")
+    assert (whole.value.status_code, whole.value.code) == (504, "upstream_timeout")
+    eventually(raw.active, 0)
