@@ -136,11 +136,13 @@ def refresh_tools(request: HttpRequest) -> ToolsRefreshed:  # noqa: ARG001
             FunctionRead(name=one.name, is_changed=one.is_changed, problem=one.problem)
             for one in refresh.read_functions()
         ],
-        servers=[
-            ServerRead(server=one.server, added=one.added, gone=one.gone, changed=one.changed, problem=one.error)
-            for one in listing.refresh(processes=False)
-        ],
+        servers=[_server_read(one) for one in listing.refresh(processes=False)],
     )
+
+
+def _server_read(one: listing.Refreshed) -> ServerRead:
+    names = {"added": list(one.added), "gone": list(one.gone), "changed": list(one.changed)}
+    return ServerRead(server=one.server, problem=one.error, **names)
 
 
 def _shown(row: Tool) -> ToolShown:
