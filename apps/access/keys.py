@@ -133,7 +133,7 @@ def _texts(encoded: str) -> tuple[str, ...]:
     return tuple(json.loads(encoded)) if encoded != "[]" else _NOTHING
 
 
-keys = live_config.section("access.keys", _load, reads=[ApiKey, Team])
+keys = live_config.section("access.keys", _load, reads=[ApiKey, Team], fails_closed=True)
 
 
 def find_key(credential: str, at: datetime | None = None) -> Key | None:

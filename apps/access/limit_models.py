@@ -9,6 +9,7 @@ from django.db.models import Q
 from apps.access.limits.rules import QUOTAS, LimitRule, Per
 from apps.access.models import Scoped
 from apps.core.audit import audited
+from apps.core.globs import AGENT_GLOB
 
 _AT_LEAST_ONE = [MinValueValidator(1)]
 
@@ -29,7 +30,7 @@ class Limit(Scoped):
     agents = models.CharField(
         max_length=200,
         default="*",
-        validators=[RegexValidator(r"^[A-Za-z0-9._/*-]+$", "No glob over agent ids, such as default/*.")],
+        validators=[RegexValidator(rf"^{AGENT_GLOB.pattern}$", "No glob over agent ids, such as default/*.")],
         help_text="Counts requests to the agents that fit this glob: * is any text, as in default/* or labs/planner.",
     )
     per = models.CharField(

@@ -29,7 +29,9 @@ def _suspended(team: Team) -> str:
     return (team.suspended_reason or "ask whoever runs this gateway.") if team.suspended else ""
 
 
-_POLICY = live_config.section("access.policy", _load, reads=[Grant, ToolRule, Override, Team, AccessSettings])
+_POLICY = live_config.section(
+    "access.policy", _load, reads=[Grant, ToolRule, Override, Team, AccessSettings], fails_closed=True
+)
 
 
 def policy_in_force() -> Policy:

@@ -85,7 +85,9 @@ def _approved() -> Approved:
     return MappingProxyType({folder_id: frozenset(several) for folder_id, several in digests.items()})
 
 
-POLICY = live_config.section("catalog.modules", load_policy, reads=[ModuleRule, ModulePolicy, ApprovedVersion])
+POLICY = live_config.section(
+    "catalog.modules", load_policy, reads=[ModuleRule, ModulePolicy, ApprovedVersion], fails_closed=True
+)
 
 
 def at_hand() -> Policy:

@@ -39,6 +39,7 @@ class Snapshot:
 class _Loader:
     load: Callable[[], Any]
     tables: tuple[str, ...]
+    fails_closed: bool
 
     def versions(self, of_tables: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(of_tables.get(table, 0) for table in self.tables)
@@ -73,13 +74,19 @@ class Section(Generic[T]):
         return cast("T", snapshot.sections[self.name]) if snapshot else None
 
 
-def section(name: str, load: Callable[[], T], *, reads: Iterable[type[ConfigModel]]) -> Section[T]:
+def section(
+    name: str, load: Callable[[], T], *, reads: Iterable[type[ConfigModel]], fails_closed: bool = False
+) -> Section[T]:
     """Declare a section. `load` runs in a thread that may use the database and returns an immutable value.
 
     It is called again when a row of a model that it `reads` has changed. Rows that a deletion elsewhere takes along, or
     whose foreign key it empties, move only the deleted row's table: name that model too.
+
+    A `load` that fails (a row that nobody foresaw) leaves the section as it was, and the others go on; with
+    `fails_closed` it holds up the whole configuration instead, for what must not go on by rules of yesterday.
     """
-    _state.loaders[name] = _Loader(load, tuple(model._meta.db_table for model in reads))  # noqa: SLF001
+    tables = tuple(model._meta.db_table for model in reads)  # noqa: SLF001
+    _state.loaders[name] = _Loader(load, tables, fails_closed)
     forget()  # a snapshot from before this section does not have it
     return Section(name)
 
@@ -132,10 +139,23 @@ def _next(before: Snapshot | None) -> Snapshot:
     version, of_tables = ConfigVersion.current(), ConfigVersion.of_tables()
     versions = {name: loader.versions(of_tables) for name, loader in _state.loaders.items()}
     sections = {
-        name: before.sections[name] if before and before.versions.get(name) == versions[name] else loader.load()
-        for name, loader in _state.loaders.items()
+        name: before.sections[name] if before and before.versions.get(name) == versions[name] else _load(name, before)
+        for name in _state.loaders
     }
     return Snapshot(version, MappingProxyType(sections), MappingProxyType(versions))
+
+
+def _load(name: str, before: Snapshot | None) -> Any:
+    loader = _state.loaders[name]
+    try:
+        return loader.load()
+    except DatabaseError:
+        raise
+    except Exception as error:
+        if loader.fails_closed or before is None or name not in before.sections:
+            raise
+        log.error("configuration_section_unreadable", section=name, exc_info=error)
+        return before.sections[name]
 
 
 def forget() -> None:

@@ -165,6 +165,35 @@ def test_poller_follows_changes_and_survives_an_unreadable_database() -> None:
         poller.stop()
 
 
+@pytest.mark.parametrize("fails_closed", [False, True])
+def test_section_that_cannot_be_read_holds_up_the_others_only_if_it_fails_closed(fails_closed: bool) -> None:
+    outcomes = iter(["before", ValueError("a row that nobody foresaw"), "after"])
+
+    def load() -> str:
+        outcome = next(outcomes)
+        if isinstance(outcome, ValueError):
+            raise outcome
+        return outcome
+
+    section = live_config.section("tests.odd", load, reads=[Upstream], fails_closed=fails_closed)
+    try:
+        live_config.refresh()
+        UpstreamFactory()
+        ApiKeyFactory(credential="agw_5_of_the_tests")
+        if fails_closed:
+            with pytest.raises(ValueError, match="nobody foresaw"):
+                live_config.refresh()
+        else:
+            live_config.refresh()
+        assert (section.current(), find_key("agw_5_of_the_tests") is not None) == ("before", not fails_closed)
+
+        UpstreamFactory()  # as who mends the row
+        live_config.refresh()
+        assert (section.current(), find_key("agw_5_of_the_tests") is not None) == ("after", True)
+    finally:
+        del live_config._state.loaders["tests.odd"]
+
+
 def test_every_section_is_declared_before_a_worker_reads_its_first_snapshot() -> None:
     """One that a first request declares would drop the snapshot in the middle of it."""
     program = (

@@ -9,7 +9,7 @@ def _load() -> Book:
     return Book.of((limit.rule() for limit in Limit.objects.all().iterator()), loaded_at=clock.now())
 
 
-_BOOK = live_config.section("access.limits", _load, reads=[Limit])
+_BOOK = live_config.section("access.limits", _load, reads=[Limit], fails_closed=True)
 
 
 def limits_in_force() -> Book:
