@@ -54,7 +54,8 @@ def dropins(
     everything = dict.fromkeys(_TAKES, True)
     for name, model in (("first", "demo"), ("second", "second-model")):
         url = upstream.base_url(name)
-        operator.put_upstream(name, kind="openai", base_url=url, models=[model], default_model=model, **everything)
+        chosen = {"models": [model], "default_model": model, "retries": 0}  # modules try again as they say themselves
+        operator.put_upstream(name, kind="openai", base_url=url, **chosen, **everything)
     operator.put_upstream("first", models=["demo"], is_default=True)
     for name, function in (("order", "current_time"), ("days_between", "days_between")):
         path = f"apps.tools.examples.{function}"

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.conftest import write_source
 from tests.harness import GatewayServer, Template, eventually
 
-EXAMPLES = 20  # of each operation, caller and kind
+EXAMPLES = 10  # of each operation, caller and kind
 PLAIN = 'from agents import Agent\n\nagent = Agent(name="Plain", instructions="Answer.")\n'
 OPEN_TO_ALL = {"/health", "/ready"}
 # Left out: negative_data_rejection, because a case that is wrong by its key alone gets a right one here; and

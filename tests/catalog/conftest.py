@@ -13,6 +13,7 @@ from django.conf import LazySettings
 from apps.catalog import loader, registry, scan
 from apps.catalog.loader import Loaded
 from apps.catalog.options import DEFAULT, LoadOptions
+from apps.core import live_config
 from apps.upstreams.models import Kind
 from tests.factories import UpstreamFactory
 
@@ -66,6 +67,7 @@ def load(folder: DiscoveryFolder) -> Iterator[Callable[..., Loaded]]:
 def demo_upstream(transactional_db: None) -> None:
     """Answers for every agent, as on a first start without an LLM server."""
     UpstreamFactory(slug="demo", kind=Kind.DEMO, serves=["demo"])
+    live_config.forget()  # an emptied database counts versions from the beginning
 
 
 @pytest.fixture

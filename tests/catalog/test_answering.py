@@ -77,7 +77,7 @@ CHOICES = [
 @pytest.mark.parametrize(("nodes", "prefer", "codes"), CHOICES)
 def test_agent_is_judged_with_what_operators_chose(nodes: list[Node], prefer: Preference, codes: list[str]) -> None:
     found = Found({"default/a": serving(*nodes), "default/b": serving(PLAIN, agent_id="default/b")})
-    judged = answering.joined(found, table(LOCAL, CLOUD), {"default/a": prefer}).agents
+    judged = answering.joined(found, table(LOCAL, CLOUD), preferences={"default/a": prefer}).agents
     assert [one.code for one in judged["default/a"].problems] == codes
     assert judged["default/b"].problems == ()
 
@@ -85,7 +85,7 @@ def test_agent_is_judged_with_what_operators_chose(nodes: list[Node], prefer: Pr
 def test_choice_that_nothing_has_is_named_as_the_operators() -> None:
     found = Found({"default/a": serving(PLAIN)})
     chosen = {"default/a": Preference(instead=ModelRef("", "gpt-x"))}
-    (problem,) = answering.joined(found, table(LOCAL), chosen).agents["default/a"].problems
+    (problem,) = answering.joined(found, table(LOCAL), preferences=chosen).agents["default/a"].problems
     assert problem.reason == (
         "An operator chose the model gpt-x, which no enabled upstream has; llama of 'local' answers instead."
     )

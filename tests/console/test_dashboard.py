@@ -151,7 +151,7 @@ def test_costs_the_same_for_any_number_of_rows(
         run(number)
         Team.objects.create(name=f"team {number}", suspended=True)
         GrantFactory(agents=f"labs/{number}")
-    assert count_queries(lambda: admin_client.get("/admin/")) == 18
+    assert count_queries(lambda: admin_client.get("/admin/")) == 19
 
 
 def test_access_is_in_the_sidebar(admin_client: Client) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Self
 
-from tests.harness.forked import Forked
+from tests.harness.forked import Forked, fresh
 
 ROOT = Path(__file__).resolve().parents[2]
 START_PATIENCE = 60.0  # seconds; a start takes 4 to 6 on a quiet machine
@@ -31,7 +31,7 @@ class ServerProcess:
     def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
         self._arguments = arguments
         self._environment = dict(environment)
-        self._process: Forked | None = None
+        self._process: Forked | subprocess.Popen[str] | None = None
         self._listening = threading.Event()
         self._readers: list[threading.Thread] = []
         self.output: list[str] = []  # lines of stdout
@@ -60,7 +60,9 @@ class ServerProcess:
 
     def start(self) -> None:
         self._listening.clear()
-        self._process = Forked(self._arguments, folder=ROOT, environment=self._environment)
+        # With packages of its own it cannot share those that are imported already.
+        start = fresh if "PYTHONPATH" in self._environment else Forked
+        self._process = start(self._arguments, folder=ROOT, environment=self._environment)
         streams = ((self._process.stdout, self.output), (self._process.stderr, self.errors))
         self._readers = [
             threading.Thread(target=self._read, args=(stream, lines), daemon=True) for stream, lines in streams
