@@ -5,15 +5,23 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('access', '0006_denial'),
+        ("access", "0006_denial"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='limit',
-            name='agents',
-            field=models.CharField(default='*', help_text='Counts requests to the agents that fit this glob: * is any text, as in default/* or labs/planner.', max_length=200, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9._/*:@+-]+$', 'No glob over agent ids, such as default/*.')]),
+            model_name="limit",
+            name="agents",
+            field=models.CharField(
+                default="*",
+                help_text="Counts requests to the agents that fit this glob: * is any text, as in default/* or labs/planner.",
+                max_length=200,
+                validators=[
+                    django.core.validators.RegexValidator(
+                        "^[A-Za-z0-9._/*:@+-]+$", "No glob over agent ids, such as default/*."
+                    )
+                ],
+            ),
         ),
     ]
