@@ -122,7 +122,7 @@ class McpServerAdmin(ModelAdmin):
         server = ("Server", {"fields": main})
         if obj is None:
             return [server, *([process] if _may_use_processes(request) else []), self._oauth, self._limits]
-        state = ("State", {"fields": [("state_shown", "tools_shown", "protocol"), "reason_shown"]})
+        state = ("State", {"fields": [("state_shown", "protocol"), "tools_shown", "reason_shown"]})
         rest = [process] if obj.transport == Transport.STDIO else [self._oauth]
         if obj.encrypted_headers or obj.encrypted_environment or obj.encrypted_oauth:
             server[1]["fields"].append("clear_secrets")

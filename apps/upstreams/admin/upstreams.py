@@ -80,7 +80,7 @@ class UpstreamAdmin(ModelAdmin):
         (
             "Capacity",
             {
-                "fields": [("max_concurrency", "queue_size", "queue_timeout")],
+                "fields": ["max_concurrency", ("queue_size", "queue_timeout")],
                 "description": "In each worker. Calls beyond it wait for their turn, in the order of their coming.",
             },
         ),
@@ -91,7 +91,7 @@ class UpstreamAdmin(ModelAdmin):
                 "description": "Only until an answer has begun. A route then goes on to its next choice.",
             },
         ),
-        ("Time-outs", {"fields": [("connect_timeout", "first_event_timeout", "silence_timeout")]}),
+        ("Time-outs", {"fields": ["connect_timeout", ("first_event_timeout", "silence_timeout")]}),
         (
             "What the server takes",
             {"fields": _SWITCHES, "description": "Off: the gateway leaves it out, or says it in another way."},
