@@ -68,6 +68,7 @@ def demo_upstream(transactional_db: None) -> None:
     """Answers for every agent, as on a first start without an LLM server."""
     UpstreamFactory(slug="demo", kind=Kind.DEMO, serves=["demo"])
     live_config.forget()  # an emptied database counts versions from the beginning
+    live_config.refresh()
 
 
 @pytest.fixture
