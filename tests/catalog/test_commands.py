@@ -1,7 +1,6 @@
 import json
 import os
 import subprocess
-import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,14 @@ from django.core.management import call_command
 
 from apps.catalog import registry
 from tests.catalog.conftest import DiscoveryFolder
+from tests.harness import forked
 
 
 def manage(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, on a data folder that was never migrated."""
     environment = {**os.environ, "GATEWAY_DATA_DIR": str(tmp_path / "data")}
-    return subprocess.run(
-        [sys.executable, settings.ROOT / "manage.py", *arguments],
-        capture_output=True, text=True, env=environment, check=False, cwd=tmp_path, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    command = [str(settings.ROOT / "manage.py"), *arguments]
+    return forked.run(command, folder=tmp_path, environment=environment, timeout=100)
 
 
 def check(path: Path | str, **options: Any) -> tuple[int, str]:

@@ -13,8 +13,8 @@ from tests.harness import GatewayServer, eventually
 from tests.harness.asking import ask_whole
 from tests.v1.test_mcp import STDIO, call, returned, server_processes, version_of
 
-WARM = 30  # reloads until caches and pools have their size
-RELOADS = 100
+WARM = 20  # reloads until caches and pools have their size
+RELOADS = 60
 PASSING = 5  # of anything, which happen to be there at a moment
 MOST_GROWTH = 3 * 1024  # KiB of resident memory between the two; an agent that stayed would be about 40 a reload
 
