@@ -124,10 +124,9 @@ def test_working_folder_of_others_is_the_gateways(client: openai.OpenAI, ask: As
 
 
 def test_log_is_what_the_operator_configured(client: openai.OpenAI, troubled: GatewayServer) -> None:
-    before = len(troubled.log(event="run_finished"))
-    client.chat.completions.create(model="default/zwitness", messages=[{"role": "user", "content": "Hello"}])
+    ask_whole(client, "default/zwitness", "Hello", extra_headers={"x-request-id": "as-configured"})
 
-    eventually(lambda: len(troubled.log(event="run_finished")), before + 1)
+    eventually(lambda: len(troubled.log(event="run_finished", request_id="as-configured")), 1)
     assert [line for line in troubled.errors if not line.startswith("{")] == []
     assert troubled.log(level="debug") == []
 

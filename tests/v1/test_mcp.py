@@ -70,7 +70,7 @@ def gateway(
     shutil.copy(SCRIPT, folder / "agents" / "McpStdio" / "server.py")
     urls = {"MCP_HTTP_URL": remotes["mcphttp"].url, "MCP_SSE_URL": remotes["mcpsse"].url}
     with GatewayServer(
-        folder / "data", agents=folder / "agents", template=template, GATEWAY_MCP_CONNECT_TIMEOUT="2", **urls
+        folder / "data", agents=folder / "agents", template=template, GATEWAY_MCP_CONNECT_TIMEOUT="5", **urls
     ) as server:
         write_source(server.agents / "Plain", PLAIN)
         eventually(lambda: "default/plain" in [one.id for one in server.openai().models.list()], True)
@@ -339,7 +339,7 @@ def test_server_that_never_answers_is_given_up_in_time(gateway: GatewayServer) -
         assert ask_whole(client, "default/plain", "[[say=Fine.]]").content == "Fine."
         assert not waiting.done()
         assert waiting.result()[:2] == (503, unavailable("Mute"))
-        assert time.monotonic() - began < 4  # the limit is 2 s here
+        assert time.monotonic() - began < 8  # the limit is 5 s here
     eventually(lambda: server_processes(gateway, "sleep(99)"), set(), within=10)
 
 
