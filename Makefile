@@ -8,8 +8,6 @@ DEVELOPMENT := $(VENV)/.installed-dev
 LLM := $(VENV)/.installed-llm
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 CODE := apps gateway_site tests manage.py
-# Of the suite, one more than the smallest machine has cores: each waits for a server now and then.
-PROCESSES := 3
 
 .PHONY: help install run test llm acceptance check fmt lint coverage smoke bench lock clean
 
@@ -22,7 +20,7 @@ run: $(RUNTIME)  ## install, set up on the first start, serve (GATEWAY_PORT, 800
 	@exec $(PYTHON) manage.py serve --bootstrap
 
 test: $(DEVELOPMENT)  ## install what tests need, run the whole suite (ARGS="-k name")
-	@$(PYTHON) -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 llm: $(LLM)  ## install llama.cpp's server, a real LLM server that `make test` then tests with too
 	@$(PYTHON) -c 'import gguf, xllamacpp' && echo "llama.cpp's server is installed."
