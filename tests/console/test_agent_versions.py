@@ -201,7 +201,7 @@ class TestPuttingBack:
 
 ID = "default/weather"
 SOURCE = "from agents import Agent\nagent = Agent(name='Weather', instructions='Say {word}.')\n"
-TWO_SECONDS = 5.0  # the promise is 2, on a machine that does nothing else
+LIVE_WITHIN = 15.0  # seconds; the promise is 2, on a machine that does nothing else
 
 
 class Browser:
@@ -274,11 +274,11 @@ def test_former_version_is_put_back_and_the_folder_followed_again(pair: GatewayS
     eventually(lambda: bool(agreed(browser, page)), True, within=30)  # the second worker starts later
     one = agreed(browser, page)
     edit(pair, SOURCE.format(word="two"))
-    eventually(lambda: agreed(browser, page) not in ("", one), True, within=TWO_SECONDS)
+    eventually(lambda: agreed(browser, page) not in ("", one), True, within=LIVE_WITHIN)
     assert said(pair) == {"two"}
 
     assert f"Version {one} serves in all workers within about a second." in browser.put_back(page, one)
-    eventually(lambda: agreed(browser, page), one, within=TWO_SECONDS)
+    eventually(lambda: agreed(browser, page), one, within=LIVE_WITHIN)
     assert said(pair) == {"one"}
     (listed,) = (model for model in pair.openai().models.list() if model.id == ID)
     assert listed.info["meta"]["version"] == one  # type: ignore[attr-defined]
@@ -288,7 +288,7 @@ def test_former_version_is_put_back_and_the_folder_followed_again(pair: GatewayS
     assert said(pair) == {"one"}
 
     browser.post(f"{page}follow/")
-    eventually(lambda: agreed(browser, page) not in ("", one), True, within=TWO_SECONDS)
+    eventually(lambda: agreed(browser, page) not in ("", one), True, within=LIVE_WITHIN)
     assert said(pair) == {"three"}
 
 
@@ -302,10 +302,10 @@ def test_folder_that_was_removed_is_restored(pair: GatewayServer, browser: Brows
 
     assert f"is restored with version {one}, and serves in a moment." in browser.put_back(page, one)
 
-    eventually(lambda: agreed(browser, page), one, within=TWO_SECONDS)
+    eventually(lambda: agreed(browser, page), one, within=LIVE_WITHIN)
     assert said(pair) == {"one"}
     edit(pair, SOURCE.format(word="two"))  # the folder is followed as any other
-    eventually(lambda: agreed(browser, page) not in ("", one), True, within=TWO_SECONDS)
+    eventually(lambda: agreed(browser, page) not in ("", one), True, within=LIVE_WITHIN)
 
 
 def test_pin_outlives_a_restart_and_saves_from_a_broken_edit(pair: GatewayServer, browser: Browser) -> None:
