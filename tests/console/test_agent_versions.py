@@ -270,7 +270,7 @@ def said(pair: GatewayServer) -> set[str]:
 
 
 @pytest.mark.xfail(
-    strict=False, reason="seen twice on 2026-11-25: one worker of two does not follow the pin within 15 s; cause unknown"
+    strict=False, reason="seen twice: one worker of two does not follow the pin within 15 s; cause unknown"
 )
 def test_former_version_is_put_back_and_the_folder_followed_again(pair: GatewayServer, browser: Browser) -> None:
     page = browser.page_of(ID)
