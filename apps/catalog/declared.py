@@ -41,14 +41,14 @@ def declared(row: DeclaredAgent) -> Declared:
         name=row.title or row.name,
         description=row.description,
         instructions=row.instructions,
-        tools=_texts(row.tools),
+        tools=texts(row.tools),
         tool_choice=row.tool_choice,
         parallel_tool_calls=row.parallel_tool_calls,
         response_format=row.response_format if isinstance(row.response_format, dict) else None,
         greeting=row.greeting,
         icon=row.icon,
-        tags=_texts(row.tags),
-        aliases=_texts(row.aliases),
+        tags=texts(row.tags),
+        aliases=texts(row.aliases),
         options=run_options(row),
         stage=DeclaredAgent.Stage(row.stage),
         digest=_digest(row),
@@ -56,7 +56,8 @@ def declared(row: DeclaredAgent) -> Declared:
     )
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def texts(value: object) -> tuple[str, ...]:
+    """Of a JSON list that operators edit: its texts, without what is none."""
     return tuple(one for one in value if isinstance(one, str) and one) if isinstance(value, list) else ()
 
 

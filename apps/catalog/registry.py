@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from apps.catalog import answering, modules, recording, scan, watch
-from apps.catalog.declared import Declared, declared_agents
+from apps.catalog.declared import Declared, declared_agents, texts
 from apps.catalog.declared_problems import Judge
 from apps.catalog.diagnostics import Problem
 from apps.catalog.generations import Changes, Found, Generation, Generations, Serving
@@ -100,11 +100,7 @@ def _load_settings() -> Mapping[str, _Setting]:
 
 def _setting(row: AgentSettings) -> _Setting:
     options = LoadOptions(dry_run=row.dry_run, build_per_run=row.build_per_run, own_client=row.own_client)
-    return _Setting(row.enabled, _texts(row.aliases), options, run_options(row))
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(one for one in value if isinstance(one, str) and one) if isinstance(value, list) else ()
+    return _Setting(row.enabled, texts(row.aliases), options, run_options(row))
 
 
 SETTINGS = live_config.section("catalog.settings", _load_settings, reads=[AgentSettings, Upstream])
