@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ from apps.tools.mcp.failures import ServerDown
 from apps.tools.mcp.server import Server
 from apps.tools.models import Transport
 from apps.tools.tool import ToolOutput
+from tests.harness.process_table import is_alive
 from tests.tools.mcp_parts import BARE, FAKE, MOODS, Remote, Seen, ask, connected, server, soon, stdio
 
 
@@ -48,11 +48,6 @@ def plain(request: pytest.FixtureRequest, remotes: dict[str, Remote]) -> Server:
 @pytest.fixture(params=["stdio", "http"])
 def moods(request: pytest.FixtureRequest, remotes: dict[str, Remote]) -> Server:
     return stdio(MOODS) if request.param == "stdio" else server(url=remotes["moods"].url)
-
-
-def is_alive(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------

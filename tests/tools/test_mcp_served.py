@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.harness import GatewayServer, Template, eventually
+from tests.harness.process_table import children, is_alive
 from tests.tools.mcp_parts import BARE
 
 COMMAND = [sys.executable, str(BARE)]
@@ -41,14 +41,7 @@ def row(gateway: GatewayServer) -> dict[str, Any]:
 
 def processes(gateway: GatewayServer) -> set[int]:
     """Of the gateway's MCP servers."""
-    rows = subprocess.run(["ps", "-axo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    found = (line.split(maxsplit=2) for line in rows.splitlines())
-    return {int(pid) for pid, parent, *args in found if int(parent) == gateway.pid and BARE.name in "".join(args)}
-
-
-def is_alive(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
+    return children(gateway.pid, BARE.name)
 
 
 def another_process(gateway: GatewayServer, before: int) -> int:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 from tests.conftest import write_source
 from tests.harness import GatewayServer, Template, eventually
 from tests.harness.asking import Ask, ask_whole
+from tests.harness.process_table import children, is_alive
 from tests.harness.processes import ServerProcess, clean_environment
 from tests.v1.test_cancel import leave, send
 
@@ -100,14 +100,7 @@ def pid_of(gateway: GatewayServer, agent: str) -> int:
 
 def server_processes(gateway: GatewayServer, part: str = "server.py") -> set[int]:
     """The gateway's children whose command line has this part."""
-    rows = subprocess.run(["ps", "-axo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    found = (line.split(maxsplit=2) for line in rows.splitlines())
-    return {int(pid) for pid, parent, *command in found if int(parent) == gateway.pid and part in "".join(command)}
-
-
-def is_alive(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
+    return children(gateway.pid, part)
 
 
 def told(client: openai.OpenAI, agent: str, asked: str = "Hi") -> tuple[int, Any, str | None]:
