@@ -57,7 +57,7 @@ lock:  ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
 	    pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
-	    -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	    -c requirements.lock --group dev --extra otel pyproject.toml -o requirements-dev.lock
 	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
 	    -c requirements.lock -c requirements-dev.lock --group llm -o requirements-llm.lock
 
