@@ -142,6 +142,7 @@ GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | jso
 # --- Django ----------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "daphne",  # first: its runserver speaks ASGI
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -150,7 +151,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "auditlog",
+    "channels",
     "corsheaders",
+    "django_celery_beat",
+    "django_prometheus",
     "ninja",  # serves the assets of /docs from here instead of a CDN
     "apps.core",
     "apps.observability",
@@ -160,6 +164,7 @@ INSTALLED_APPS = [
     "apps.catalog",
     "apps.execution",
     "apps.config_files",
+    "apps.audits",
     "apps.openai_api",
     "apps.admin_api",
     "apps.console",

@@ -14,6 +14,7 @@ from apps.access.subject import EndUser, Key, Subject
 from apps.core import clock, live_config
 from apps.core.errors import IdentityRefused, KeyExpired, KeyMissing, Unauthenticated, Unavailable
 from apps.core.secrets import SecretUnreadable, decrypt
+from apps.observability import context
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ def authenticate(environ: Mapping[str, str]) -> Subject:
         )
     key = _key(presented_credential(environ))
     subject = Subject(key, _person(key, environ), environ.get("REMOTE_ADDR", ""), environ.get("HTTP_ORIGIN", ""))
-    structlog.contextvars.bind_contextvars(key_id=key.id)
+    context.bind(key_id=key.id)
     return subject
 
 

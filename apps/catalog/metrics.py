@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from apps.catalog import registry
 from apps.catalog.models import State
+from apps.observability.metrics import FromMemory
 
 _STATES = [State.LIVE, State.STALE, State.BROKEN]
 
 
-class CatalogCollector(Collector):
+class CatalogCollector(FromMemory):
     """How many agents are in which state, and one series for each that does not serve its newest version."""
 
     def collect(self) -> Iterator[Metric]:

@@ -8,6 +8,8 @@ from django.db import models
 from django.db.models.base import ModelState
 from django.utils import timezone
 
+from apps.core.models import ConfigRow
+
 
 class Outcome(models.TextChoices):
     COMPLETED = "completed", "Completed"
@@ -22,6 +24,7 @@ class Run(models.Model):
 
     id = models.CharField(max_length=64, primary_key=True)
     request_id = models.CharField(max_length=128, db_index=True)
+    trace_id = models.CharField("trace", max_length=32, blank=True, help_text="32 hexadecimal digits, as W3C has it.")
     agent_id = models.CharField("agent", max_length=200)
     agent_digest = models.CharField("version", max_length=64, blank=True)
     key_id = models.BigIntegerField("key", null=True)
@@ -76,6 +79,100 @@ class Run(models.Model):
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+
+class StepKind(models.TextChoices):
+    AGENT = "agent", "Agent"
+    MODEL = "model", "Model call"
+    TOOL = "tool", "Tool call"
+    HANDOFF = "handoff", "Handoff"
+    GUARDRAIL = "guardrail", "Guardrail"
+    APPROVAL = "approval", "Approval"
+
+
+class RunStep(models.Model):
+    """Something that a run did. Written behind, apart from its Run: of the two, either may be missing."""
+
+    run_id = models.CharField("run", max_length=64)
+    number = models.PositiveIntegerField(help_text="From 1, in the order in which the run's steps began.")
+    parent = models.PositiveIntegerField(null=True, help_text="The number of the step that it was made in.")
+    kind = models.CharField(max_length=10, choices=StepKind)
+    name = models.CharField(max_length=200, help_text="The agent's, model's or tool's; a handoff's target.")
+    outcome = models.CharField(max_length=20, help_text="ok, error or, of tools, what their metric says.")
+    began_ms = models.FloatField("began", help_text="Milliseconds after the run.")
+    duration_ms = models.FloatField("duration", null=True)
+    error = models.TextField(blank=True)
+    detail = models.JSONField(default=dict, help_text="Such as tokens, upstream, source.")
+    input = models.TextField(blank=True, help_text="Redacted, and only where the recording of contents is on.")
+    output = models.TextField(blank=True)
+    run_started_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["run_id", "number"], name="step_of_run")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+# Milliseconds: how many runs of a bucket took at most so long, and no less than the one before.
+TOOK_MS = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000)
+
+
+class RunBucket(models.Model):
+    """What the runs of ten minutes come to, for charts over millions of runs: counted when those are written."""
+
+    MINUTES = 10
+
+    began_at = models.DateTimeField(help_text="Of the ten minutes in which the runs began.")
+    agent_id = models.CharField("agent", max_length=200)
+    runs = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    refused = models.PositiveIntegerField(default=0)
+    cancelled = models.PositiveIntegerField(default=0)
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    cost_usd = models.FloatField("cost", default=0)
+    duration_ms = models.FloatField("duration", default=0, help_text="Of all together.")
+    first_event_ms = models.FloatField("time to first event", default=0, help_text="Of all together.")
+    with_first_event = models.PositiveIntegerField(default=0, help_text="Runs that came to a first event.")
+    took_100 = models.PositiveIntegerField(default=0)
+    took_250 = models.PositiveIntegerField(default=0)
+    took_500 = models.PositiveIntegerField(default=0)
+    took_1000 = models.PositiveIntegerField(default=0)
+    took_2500 = models.PositiveIntegerField(default=0)
+    took_5000 = models.PositiveIntegerField(default=0)
+    took_10000 = models.PositiveIntegerField(default=0)
+    took_30000 = models.PositiveIntegerField(default=0)
+    took_60000 = models.PositiveIntegerField(default=0)
+    took_longer = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-began_at"]
+        constraints = [models.UniqueConstraint(fields=["began_at", "agent_id"], name="bucket_of_agent")]
+
+    def __str__(self) -> str:
+        return f"{self.agent_id} {self.began_at:%Y-%m-%d %H:%M}"
+
+
+class Recording(ConfigRow):
+    """What is kept of runs, and for how long. One row."""
+
+    keep_runs_days = models.PositiveIntegerField("keep runs", default=90, help_text="Days; 0: for ever.")
+    keep_steps_days = models.PositiveIntegerField("keep steps", default=14, help_text="Days; 0: for ever.")
+    record_contents = models.BooleanField(
+        default=False,
+        help_text="Keep what models and tools are sent and answer, redacted: whoever may see runs can then read it.",
+    )
+    contents_characters = models.PositiveIntegerField(
+        default=4_000, help_text="The most that is kept of one input or output."
+    )
+
+    class Meta:
+        verbose_name = verbose_name_plural = "recording"
+
+    def __str__(self) -> str:
+        return "What is kept of runs"
 
 
 @cache

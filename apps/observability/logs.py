@@ -10,6 +10,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from apps.core.tally import Tally, is_told
+from apps.observability import context
 
 # Without the frames' local variables: passwords, keys and prompts stand in them.
 _tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
@@ -18,7 +19,11 @@ _tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.Except
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
-def _json(event: EventDict, **_: Any) -> str:
+def _json(_logger: Any, _method: str, event: EventDict) -> bytes:
+    return _encode(event)
+
+
+def _json_text(_logger: Any, _method: str, event: EventDict) -> str:
     return _encode(event).decode()
 
 
@@ -45,27 +50,29 @@ def configure_logging(options: dict[str, str]) -> None:
     """Django calls this with settings.LOGGING: `level` and `format` (auto, json, console)."""
     on_terminal = sys.stderr.isatty() if options["format"] == "auto" else options["format"] == "console"
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        context.merge,
         structlog.stdlib.add_log_level,
         _timestamp,
     ]
-    renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if on_terminal
-        else [_tracebacks, structlog.processors.JSONRenderer(serializer=_json)]
-    )
+    readable: list[Processor] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     level = logging.getLevelNamesMapping().get(options["level"], logging.INFO)
     structlog.configure(
-        processors=[*shared, *renderer],
+        processors=[*shared, *(readable if on_terminal else [_tracebacks, _json])],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        # Lines of JSON go out as bytes, each in one write.
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr)
+        if on_terminal
+        else structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(readable if on_terminal else [_tracebacks, _json_text]),
+            ],
         )
     )
     logging.basicConfig(handlers=[output], level=level, force=True)

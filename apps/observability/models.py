@@ -10,6 +10,8 @@ class ErrorEvent(models.Model):
     code = models.CharField(max_length=60)
     subject = models.CharField(max_length=200, blank=True, help_text="Whom or what it concerns.")
     message = models.TextField()
+    remedy = models.TextField(blank=True, help_text="What to do.")
+    traceback = models.TextField(blank=True, help_text="Of the first time.")
     facts = models.JSONField(default=dict)
     request_id = models.CharField(max_length=128, blank=True, help_text="Of the last time.")
     fingerprint = models.CharField(max_length=64, unique=True, editable=False)

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
 from apps.core.ids import new_id
+from apps.observability import context
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ def request_log(
         identifier = request_id_from(request.META.get("HTTP_X_REQUEST_ID"))  # `headers` parses them all
         request_id.set(identifier)
         _unlogged.set(False)
-        structlog.contextvars.bind_contextvars(request_id=identifier)
+        context.bind(request_id=identifier)
         response = await get_response(request)
         response.headers["x-request-id"] = identifier
         if not (response.streaming or request.path in QUIET_PATHS or _unlogged.get()):
@@ -71,7 +72,7 @@ def request_ids(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Call
         identifier = request_id_from(request.META.get("HTTP_X_REQUEST_ID"))
         token = request_id.set(identifier)
         try:
-            with structlog.contextvars.bound_contextvars(request_id=identifier):
+            with context.bound(request_id=identifier):
                 response = get_response(request)
         finally:
             request_id.reset(token)

@@ -24,6 +24,7 @@ from apps.core.errors import (
     Unavailable,
 )
 from apps.core.json import encode
+from apps.observability import context
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,7 @@ def error_body(error: GatewayError) -> dict[str, Any]:
 def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
     """The one place where an exception becomes an answer."""
     told = as_gateway_error(request, error)
-    structlog.contextvars.bind_contextvars(error_code=told.code, error=told.message)  # for the line request_finished
+    context.bind(error_code=told.code, error=told.message)  # for the line request_finished
     response = HttpResponse(encode(error_body(told)), content_type="application/json", status=told.status)
     if told.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"

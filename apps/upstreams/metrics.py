@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
+from apps.observability.metrics import FromMemory
 from apps.upstreams import capacity, health
 from apps.upstreams.health import State
 from apps.upstreams.routing import upstreams
@@ -16,7 +16,7 @@ _COUNTERS = {
 }
 
 
-class UpstreamCollector(Collector):
+class UpstreamCollector(FromMemory):
     """Of the upstreams that are switched on; so the labels are bounded. Each process tells of its own calls."""
 
     def collect(self) -> Iterator[Metric]:

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from apps.observability.metrics import REGISTRY
+from apps.observability.metrics import REGISTRY, FromMemory
 
 RECONNECTS = Counter(
     "gateway_mcp_reconnects_total",
@@ -16,7 +15,7 @@ RECONNECTS = Counter(
 )
 
 
-class ConnectionsCollector(Collector):
+class ConnectionsCollector(FromMemory):
     """Read from memory when it is asked for."""
 
     def collect(self) -> Iterator[Metric]:
