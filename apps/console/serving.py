@@ -12,6 +12,8 @@ from django.conf import settings
 from django.db import connections
 from uvicorn.supervisors import Multiprocess
 
+from apps.console.http_protocol import HttpProtocol
+
 APPLICATION = "gateway_site.asgi:application"
 GRACE = 20  # seconds that a stop waits for answers under way
 
@@ -60,7 +62,7 @@ def serve(sock: socket.socket, *, workers: int, ready: Callable[[], None]) -> No
         APPLICATION,
         workers=workers,
         loop="uvloop" if os.name == "posix" else "asyncio",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
