@@ -21,7 +21,9 @@ FEW_RULES, MANY_RULES = (10, 10), (100_000, 10_000)  # keys and rules of `access
 PASSED_AT_ONCE = 16  # whole answers, as those of the prototypes from which the target comes
 CROWD, CROWD_WORDS, CROWD_PACE = 1000, 20, 0.5  # streams at once, words of each, seconds between them
 CHAT = "/v1/chat/completions"
-MODELS_PER_RUN = 10  # requests of /v1/models for each run asked for: they cost about a tenth
+# Requests for each run asked for, of what costs a fraction of one: else what goes on beside them would count as theirs.
+MODELS_PER_RUN = 10  # of /v1/models
+PASSED_PER_RUN = 5  # whole answers of a model or of a declared agent
 
 Batch = Mapping[str, float]
 Rounds = list[dict[str, Batch]]
@@ -87,7 +89,9 @@ class Bench:
 
     async def pass_through(self) -> Rounds:
         """Whole answers of the upstream's own model."""
-        return await self._interleave(self._passing(self.offered, WORDS, self.effort.requests, streamed=False))
+        return await self._interleave(
+            self._passing(self.offered, WORDS, self.effort.requests * PASSED_PER_RUN, streamed=False)
+        )
 
     async def forwarded(self) -> Rounds:
         """Its chunks, by the difference between short and long answers: in a burst, and one at a time."""
@@ -95,7 +99,9 @@ class Bench:
 
     async def declared(self) -> Rounds:
         """Whole answers of a declared agent without tools."""
-        return await self._interleave(self._passing(DECLARED, WORDS, self.effort.requests, streamed=False))
+        return await self._interleave(
+            self._passing(DECLARED, WORDS, self.effort.requests * PASSED_PER_RUN, streamed=False)
+        )
 
     async def declared_chunks(self) -> Rounds:
         return await self._slopes(DECLARED, {"": 0.0})
