@@ -119,10 +119,20 @@ def _write(path: Path, content: bytes, member: tarfile.TarInfo) -> None:
             file.write(content)
         Path(temporary).chmod(member.mode)
         os.utime(temporary, (member.mtime, member.mtime))
-        Path(temporary).replace(path)
-    except BaseException:
+        if not _placed(Path(temporary), path) and path.read_bytes() != content:
+            Path(temporary).replace(path)
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
+
+
+def _placed(new: Path, path: Path) -> bool:
+    """Whether it is at `path` now, where nothing was. Of several processes one places its file, and all see that one:
+    were another's put over it, whoever had seen the first would take the folder for changed."""
+    try:
+        path.hardlink_to(new)
+    except FileExistsError:
+        return False
+    return True
 
 
 def share_databases(live: Path, target: Path, names: Iterable[str]) -> None:

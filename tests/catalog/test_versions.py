@@ -119,6 +119,24 @@ class TestArchive:
         assert (back / "own.txt").read_text() == "of the agent"
         assert (back / "c.txt").stat() == unchanged
 
+    def test_file_that_another_process_placed_meanwhile_is_left_as_it_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = self.written(tmp_path / "live", **{"agent.py": b"one"})
+        content, digest, back = self.packed(folder), scan.digest(folder), tmp_path / "back"
+        make, others = archives.tempfile.mkstemp, list[scan.Folder]()
+
+        def meanwhile(**options: Any) -> Any:
+            monkeypatch.undo()
+            others.append(archives.unpack(ID, content, back, digest))
+            return make(**options)
+
+        monkeypatch.setattr(archives.tempfile, "mkstemp", meanwhile)
+        ours = archives.unpack(ID, content, back, digest)
+        (other,) = others
+        assert (ours.has_changed(), other.has_changed()) == (False, False)
+        assert [path.name for path in back.iterdir()] == ["agent.py"]
+
     def test_may_be_unpacked_by_many_at_once(self, tmp_path: Path) -> None:
         files = {f"data/{number}.txt": str(number).encode() * 1000 for number in range(50)}
         folder = self.written(tmp_path / "Weather", **files)
