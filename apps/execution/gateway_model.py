@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from agents import ModelProvider, ModelResponse, OpenAIChatCompletionsModel, OpenAIResponsesModel
 from agents.models.fake_id import FAKE_RESPONSES_ID
+from agents.models.interface import ModelTracing
 
 from apps.catalog.graph import responses_feature
 from apps.upstreams.chat_client import ChatClient
@@ -39,18 +40,38 @@ class GatewayModel(OpenAIChatCompletionsModel):
         self._found = found
 
     async def get_response(
-        self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *args: Any, **kwargs: Any
+        self,
+        system_instructions: Any,
+        input: Any,
+        model_settings: Any,
+        tools: Any,
+        output_schema: Any,
+        handoffs: Any,
+        tracing: Any,  # noqa: ARG002  # the call is recorded where it is made (upstreams/calls.py)
+        **kwargs: Any,
     ) -> ModelResponse:
-        if responses := self._responses(tools, **kwargs):
-            return await responses.get_response(system_instructions, input, model_settings, tools, *args, **kwargs)
-        return await super().get_response(system_instructions, _sayable(input), model_settings, tools, *args, **kwargs)
+        model = self._responses(tools, **kwargs) or super()
+        said = input if isinstance(model, OpenAIResponsesModel) else _sayable(input)
+        return await model.get_response(
+            system_instructions, said, model_settings, tools, output_schema, handoffs, ModelTracing.DISABLED, **kwargs
+        )
 
     def stream_response(
-        self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *args: Any, **kwargs: Any
+        self,
+        system_instructions: Any,
+        input: Any,
+        model_settings: Any,
+        tools: Any,
+        output_schema: Any,
+        handoffs: Any,
+        tracing: Any,  # noqa: ARG002  # as in get_response
+        **kwargs: Any,
     ) -> AsyncIterator[Any]:
-        if responses := self._responses(tools, **kwargs):
-            return responses.stream_response(system_instructions, input, model_settings, tools, *args, **kwargs)
-        return super().stream_response(system_instructions, _sayable(input), model_settings, tools, *args, **kwargs)
+        model = self._responses(tools, **kwargs) or super()
+        said = input if isinstance(model, OpenAIResponsesModel) else _sayable(input)
+        return model.stream_response(
+            system_instructions, said, model_settings, tools, output_schema, handoffs, ModelTracing.DISABLED, **kwargs
+        )
 
     def _responses(
         self,
