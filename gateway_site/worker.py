@@ -14,6 +14,7 @@ from apps.catalog.serving_workers import this_worker
 from apps.core import live_config
 from apps.execution import containment, governed_tools, keeping, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
+from apps.execution.purging import purger
 from apps.observability import error_ring
 from apps.openai_api import draining
 from apps.tools import http as http_tools
@@ -72,6 +73,7 @@ class Worker:
             await asyncio.to_thread(self._discovery.start)
             await keeper.start(past_use)
             keeping.start()
+            purger.start()
             key_uses.start()
             error_ring.start()
             health_rows.start()
@@ -95,6 +97,7 @@ class Worker:
         await pool.close()
         await keeper.stop()
         await asyncio.to_thread(this_worker.leave)
+        await asyncio.to_thread(purger.stop)
         lost = await asyncio.to_thread(keeping.stop)
         await asyncio.to_thread(key_uses.stop)
         await asyncio.to_thread(error_ring.stop)

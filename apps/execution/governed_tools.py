@@ -42,8 +42,12 @@ def install() -> None:
 
 def tell_of_refused(args: ToolErrorFormatterArgs[Any]) -> str | None:
     """For RunConfig.tool_error_formatter: a model that calls what it was not offered hears why not."""
+    if args.kind != "tool_not_found":
+        return None
     caller = callers.current()
-    return caller.refused.get(args.tool_name) if caller and args.kind == "tool_not_found" else None
+    refused = caller.refused.get(args.tool_name) if caller else None
+    steps.note(StepKind.TOOL, args.tool_name, Outcome.DENIED if refused else Outcome.MISSING)
+    return refused
 
 
 # --- function tools: the module's own, MCP tools, agents as tools -----------------------------------------------------

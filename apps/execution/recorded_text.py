@@ -20,6 +20,7 @@ from apps.upstreams.routing import upstreams
 
 # Characters beyond a cut that are looked at and thrown away, so that no credential is cut in two and so not recognised.
 BEYOND: Final = 2_048
+_SHORTEST: Final = 6  # characters of a secret: less stands in any text
 
 
 class Keeper:
@@ -27,7 +28,8 @@ class Keeper:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._secrets = secret_parts(_secrets())
+        whole = {secret for secret in _secrets() if len(secret) >= _SHORTEST}
+        self._secrets = sorted({*whole, *secret_parts(_headers())}, key=len, reverse=True)
 
     def beginning(self, text: str, length: int | None = None) -> str:
         """Its first characters. `length` is what the whole has, of which `text` may be the beginning only."""
@@ -57,13 +59,16 @@ def _left_out(characters: int) -> str:
 
 
 def _secrets() -> Iterator[str]:
-    yield from (target.secret for target in upstreams.current().targets.values() if target.secret)
-    for tool in TOOLS.current().values():
-        if isinstance(tool.call, HttpCall):
-            yield from tool.call.secret_headers.values()
+    yield from (target.secret for target in upstreams.current().targets.values())
     for server in SERVERS.current().values():
         yield from server.secrets
     yield from (value for name, value in os.environ.items() if looks_secret(name))
+
+
+def _headers() -> Iterator[str]:
+    for tool in TOOLS.current().values():
+        if isinstance(tool.call, HttpCall):
+            yield from tool.call.secret_headers.values()
 
 
 # --- values as text ---------------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ _KINDS: Final[Mapping[type, StepKind]] = {
     ResponseSpanData: StepKind.MODEL,
 }
 
+_TRIPPED: Final = "Guardrail tripwire triggered"
+
 
 class StepTracing(TracingProcessor):
     """Notes the spans of runs of the gateway. The SDK calls it in the context of whoever begins and ends a span."""
@@ -73,9 +75,11 @@ class StepTracing(TracingProcessor):
 
 def _end(step: Step, span: Span[Any], raised: BaseException | None) -> None:
     data = span.span_data
-    error = _sentence(span.error)
+    error = "" if _is_told_to_the_model(span) else _sentence(span.error)
     if isinstance(raised, asyncio.CancelledError | GeneratorExit):
         outcome = "cancelled"
+    elif isinstance(data, AgentSpanData) and error.startswith(_TRIPPED):
+        outcome = "refused"
     elif isinstance(data, GuardrailSpanData):
         outcome = "tripped" if data.triggered else ERROR if raised else OK
     elif isinstance(data, HandoffSpanData):
@@ -88,6 +92,11 @@ def _end(step: Step, span: Span[Any], raised: BaseException | None) -> None:
         step.detail = {"from": data.from_agent or ""}
     elif isinstance(data, GenerationSpanData | ResponseSpanData):
         _count(step, data)
+
+
+def _is_told_to_the_model(span: Span[Any]) -> bool:
+    """Of the SDK's errors the one that lets an agent go on; the call that it is about is a step of its own."""
+    return isinstance(span.span_data, AgentSpanData) and bool(span.error) and span.error["message"] == "Tool not found"
 
 
 def _count(step: Step, data: GenerationSpanData | ResponseSpanData) -> None:
