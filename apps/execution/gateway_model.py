@@ -22,6 +22,7 @@ from apps.upstreams.routing import Route, route
 _CHAT_ITEMS: Final = frozenset(
     {"message", "function_call", "function_call_output", "reasoning", "compaction", "item_reference"}
 )
+_TRACING: Final = 2
 
 
 class GatewayModelProvider(ModelProvider):
@@ -40,38 +41,20 @@ class GatewayModel(OpenAIChatCompletionsModel):
         self._found = found
 
     async def get_response(
-        self,
-        system_instructions: Any,
-        input: Any,
-        model_settings: Any,
-        tools: Any,
-        output_schema: Any,
-        handoffs: Any,
-        tracing: Any,  # noqa: ARG002  # the call is recorded where it is made (upstreams/calls.py)
-        **kwargs: Any,
+        self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *args: Any, **kwargs: Any
     ) -> ModelResponse:
-        model = self._responses(tools, **kwargs) or super()
-        said = input if isinstance(model, OpenAIResponsesModel) else _sayable(input)
-        return await model.get_response(
-            system_instructions, said, model_settings, tools, output_schema, handoffs, ModelTracing.DISABLED, **kwargs
-        )
+        args, kwargs = _untraced(args, kwargs)
+        if responses := self._responses(tools, **kwargs):
+            return await responses.get_response(system_instructions, input, model_settings, tools, *args, **kwargs)
+        return await super().get_response(system_instructions, _sayable(input), model_settings, tools, *args, **kwargs)
 
     def stream_response(
-        self,
-        system_instructions: Any,
-        input: Any,
-        model_settings: Any,
-        tools: Any,
-        output_schema: Any,
-        handoffs: Any,
-        tracing: Any,  # noqa: ARG002  # as in get_response
-        **kwargs: Any,
+        self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *args: Any, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        model = self._responses(tools, **kwargs) or super()
-        said = input if isinstance(model, OpenAIResponsesModel) else _sayable(input)
-        return model.stream_response(
-            system_instructions, said, model_settings, tools, output_schema, handoffs, ModelTracing.DISABLED, **kwargs
-        )
+        args, kwargs = _untraced(args, kwargs)
+        if responses := self._responses(tools, **kwargs):
+            return responses.stream_response(system_instructions, input, model_settings, tools, *args, **kwargs)
+        return super().stream_response(system_instructions, _sayable(input), model_settings, tools, *args, **kwargs)
 
     def _responses(
         self,
@@ -94,6 +77,14 @@ class GatewayModel(OpenAIChatCompletionsModel):
             return None
         client = cast("Any", ResponsesClient(found))  # duck-typed: see ResponsesClient
         return OpenAIResponsesModel(found.model, client, model_is_explicit=bool(self._name))
+
+
+def _untraced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What follows the tools: the output's schema, handoffs, tracing. The call is recorded where it is made, in
+    upstreams/calls.py; a span beside it would be a second record."""
+    if len(args) > _TRACING:
+        return (*args[:_TRACING], ModelTracing.DISABLED, *args[_TRACING + 1 :]), kwargs
+    return args, {**kwargs, "tracing": ModelTracing.DISABLED}
 
 
 def _sayable(input: Any) -> Any:

@@ -96,7 +96,8 @@ def _end(step: Step, span: Span[Any], raised: BaseException | None) -> None:
 
 def _is_told_to_the_model(span: Span[Any]) -> bool:
     """Of the SDK's errors the one that lets an agent go on; the call that it is about is a step of its own."""
-    return isinstance(span.span_data, AgentSpanData) and bool(span.error) and span.error["message"] == "Tool not found"
+    error = span.error
+    return isinstance(span.span_data, AgentSpanData) and error is not None and error["message"] == "Tool not found"
 
 
 def _count(step: Step, data: GenerationSpanData | ResponseSpanData) -> None:
