@@ -135,6 +135,7 @@ GATEWAY_TOOL_MODULES = env.list("GATEWAY_TOOL_MODULES", default=[])  # globs: wh
 GATEWAY_TOOL_HOSTS = env.list("GATEWAY_TOOL_HOSTS", default=[])  # globs; empty: any public host
 GATEWAY_MCP_CONNECT_TIMEOUT = env.float("GATEWAY_MCP_CONNECT_TIMEOUT", default=10.0)  # seconds
 GATEWAY_MCP_STDIO = env.list("GATEWAY_MCP_STDIO", default=["*"])  # globs over the commands of stdio servers
+GATEWAY_VULNERABILITY_URL = env.str("GATEWAY_VULNERABILITY_URL", default="")  # of a service like OSV's; else PyPI
 GATEWAY_PROMETHEUS_ENABLED = env.bool("GATEWAY_PROMETHEUS_ENABLED", default=True)
 GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()
 GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | json | console
