@@ -66,7 +66,7 @@ class Change:
 
 def missing(file: Path) -> list[str]:
     """The requirements that the environment does not meet, as they are written. Raises NotInstallable."""
-    return [str(one.requirement) for one in _lines(file) if one.applies and not _is_met(one.requirement)]
+    return [str(one.requirement) for one in lines(file) if one.applies and not _is_met(one.requirement)]
 
 
 def plan(files: Sequence[Path]) -> list[Change]:
@@ -75,7 +75,7 @@ def plan(files: Sequence[Path]) -> list[Change]:
     Raises NotInstallable.
     """
     locked = _locked()
-    for line in (line for file in files for line in _lines(file)):
+    for line in (line for file in files for line in lines(file)):
         _refuse_other_version(line, locked)
     try:
         return _would_install(files, locked)
@@ -95,7 +95,8 @@ def install(files: Sequence[Path]) -> None:
         file.touch()  # a failed agent is tried again when a file of its folder is touched
 
 
-def _lines(file: Path) -> Iterator[Line]:
+def lines(file: Path) -> Iterator[Line]:
+    """Its requirements; options, paths and URLs are pip's to read. Raises NotInstallable."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -132,7 +133,7 @@ def _is_met(requirement: Requirement) -> bool:
 def _locked() -> dict[str, str]:
     """The versions of requirements.lock that belong into this environment, by canonical name."""
     lock = settings.ROOT / "requirements.lock"
-    return {line.name: next(iter(line.requirement.specifier)).version for line in _lines(lock) if line.applies}
+    return {line.name: next(iter(line.requirement.specifier)).version for line in lines(lock) if line.applies}
 
 
 def _refuse_other_version(line: Line, locked: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from apps.access.models import ApiKey
 from apps.catalog import serving_workers
 from apps.catalog.models import Diagnostic, DropIn, State
 from apps.console.access.matters import access_matters
+from apps.console.audit_matters import audit_matters
 from apps.console.matter import Matter
 from apps.core import clock
 from apps.execution.admin import OUTCOME_COLOURS, time_shown
@@ -115,6 +116,7 @@ def _matters(faring: Faring, now: datetime) -> Iterator[Matter]:
     yield from _upstream_matters(faring)
     yield from _server_matters()
     yield from access_matters(now)
+    yield from audit_matters(now)
     soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")
     for key in soon[:SHOWN]:
         days = (key.expires_at - now).days if key.expires_at else 0
