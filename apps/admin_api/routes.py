@@ -4,21 +4,27 @@ from ninja import Router
 
 from apps.admin_api import (
     agent_errors,
+    agents,
     changes,
     configuration,
     decisions,
     declared_agents,
+    keys,
     metrics,
     overrides,
     preview,
+    runs,
     tools,
     upstreams,
 )
 
 SUBJECTS = (
+    agents,
     agent_errors,
     declared_agents,
+    runs,
     metrics,
+    keys,
     preview,
     overrides,
     configuration,

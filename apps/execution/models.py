@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any, Self
 
 from django.db import models
+from django.db.models import Q
 from django.db.models.base import ModelState
 from django.utils import timezone
 
@@ -60,6 +61,11 @@ class Run(models.Model):
             models.Index(fields=["-started_at"], name="run_recent"),
             models.Index(fields=["agent_id", "-started_at"], name="run_by_agent"),
             models.Index(fields=["key_id", "-started_at"], name="run_by_key"),
+            # What most runs are not in: small, and hardly a cost to whoever writes runs.
+            models.Index(fields=["user_id", "-started_at"], condition=~Q(user_id=""), name="run_by_user"),
+            models.Index(
+                fields=["outcome", "-started_at"], condition=~Q(outcome=Outcome.COMPLETED), name="run_not_completed"
+            ),
         ]
 
     def __str__(self) -> str:
