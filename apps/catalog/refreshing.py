@@ -1,8 +1,6 @@
 """Looking at the discovery folders because an operator asks: they share a look, and learn what it changed."""
 
-import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from apps.catalog import registry
@@ -10,6 +8,7 @@ from apps.catalog.kinds import kind_of
 from apps.catalog.models import State
 from apps.catalog.registry import Entry
 from apps.core import live_config
+from apps.core.joined import Joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,44 +19,6 @@ class Refreshed:
     reloaded: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
-
-
-class _Looks:
-    """One look under way and one that waits for it, however many ask: the one under way may have passed by what whoever
-    asks now has just changed."""
-
-    def __init__(self) -> None:
-        self._running = threading.Lock()
-        self._choosing = threading.Lock()
-        self._next: Future[Refreshed] | None = None
-
-    def joined(self) -> Refreshed:
-        with self._choosing:
-            waiting = self._next
-            mine = self._next = waiting or Future()
-        if waiting is None:
-            self._look(mine)
-        return mine.result()
-
-    def _look(self, mine: "Future[Refreshed]") -> None:
-        with self._running:
-            with self._choosing:
-                self._next = None
-            try:
-                mine.set_result(_look())
-            except BaseException as error:  # noqa: BLE001  # whatever it is, whoever waits has to know
-                mine.set_exception(error)
-
-
-_looks = _Looks()
-
-
-def refresh() -> Refreshed:
-    """Load what changed in the folders and in the configuration, now, in this process; others follow by themselves.
-
-    Takes as long as the modules take to import; blocks the calling thread. Raises DatabaseError.
-    """
-    return _looks.joined()
 
 
 def _look() -> Refreshed:
@@ -71,6 +32,17 @@ def _look() -> Refreshed:
         removed=_sorted(before.keys() - after.keys()),
         failed=_sorted({*changes.failed, *(id for id in after if _has_failed(before.get(id), after[id]))}),
     )
+
+
+_joined = Joined(_look)
+
+
+def refresh() -> Refreshed:
+    """Load what changed in the folders and in the configuration, now, in this process; others follow by themselves.
+
+    Takes as long as the modules take to import; blocks the calling thread. Raises DatabaseError.
+    """
+    return _joined()
 
 
 def _drop_ins() -> Mapping[str, Entry]:
