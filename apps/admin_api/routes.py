@@ -34,6 +34,23 @@ SUBJECTS = (
     tools,
 )
 
-router = Router(tags=["Operators' API"])
+# Under which heading /docs shows a subject; under the last one without it.
+_HEADINGS = {
+    agents: "agents",
+    agent_errors: "agents",
+    declared_agents: "agents",
+    runs: "runs",
+    metrics: "metrics",
+    keys: "keys and access",
+    preview: "keys and access",
+    overrides: "keys and access",
+    configuration: "keys and access",
+    decisions: "keys and access",
+    changes: "keys and access",
+    upstreams: "upstreams and tools",
+    tools: "upstreams and tools",
+}
+
+router = Router()
 for subject in SUBJECTS:
-    router.add_router("", subject.router)
+    router.add_router("", subject.router, tags=[f"Operators' API: {_HEADINGS.get(subject, 'further')}"])

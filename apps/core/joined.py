@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 class Joined(Generic[T]):
-    """At most one call under way, and one more for all who asked since it began, which may have passed by what they want
-    to see. What it returns or raises, all of them get."""
+    """At most one call under way, and one more for all who asked since it began: the first may have passed by what they
+    want to see. What it returns or raises, all of them get."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
