@@ -1,6 +1,7 @@
 """Every route of the URL conf, and who may reach it: a new one has to be entered here.
 
-Staff without permissions stands for whoever is logged in to the console and was granted nothing.
+Staff without permissions stands for whoever is logged in to the console and was granted nothing. What permission the
+operators' API asks for is read off its routes: who has that one alone, and a superuser, get what an admin key gets.
 """
 
 import json
@@ -11,7 +12,8 @@ from itertools import count
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
+from django.db import transaction
 from django.test import Client
 from django.urls import get_resolver
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
@@ -20,11 +22,13 @@ from apps.access.limit_models import Limit
 from apps.access.models import Grant, Override, Team, ToolRule
 from apps.access.policy import Effect
 from apps.audits.models import AlertChannel, AlertDelivery, AuditRun, Finding
+from apps.admin_api.authentication import OperatorAuth
 from apps.catalog.models import ApprovedVersion, ModuleRule, Namespace
 from apps.core import live_config
 from apps.core.clock import now
 from apps.tools.models import McpServer, Tool
 from apps.upstreams.models import ModelPrice, ModelRoute
+from gateway_site.urls import api
 from tests.factories import ApiKeyFactory, DeclaredAgentFactory, DropInFactory, RunFactory, UpstreamFactory
 
 pytestmark = pytest.mark.django_db
@@ -32,6 +36,10 @@ pytestmark = pytest.mark.django_db
 ADMIN, CHAT = "agw_admin_of_the_routes_01", "agw_chat_of_the_routes_012"
 CHAT_BODY = {"model": "default/nothing", "messages": [{"role": "user", "content": "Hi"}]}
 OVERRIDE = {"effect": "deny", "pattern": "labs/*", "ttl": 60, "reason": "maintenance"}
+
+NEW_KEY = {"name": "Further", "scopes": ["admin"], "agents": []}
+DECLARED = "admin/agents/declared/<namespace>/<name>"
+OPERATORS = (401, 403, 200, 403)  # what is read, and what can be done without a conflict
 
 # route: method, body, and the status for nobody, a chat key, an admin key (without chat), staff without permissions
 API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
@@ -53,6 +61,15 @@ API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
     "admin/agents/declared/<namespace>/<name>/versions/<number>/return": ("POST", None, (401, 403, 200, 403)),
     "admin/audits": ("GET", None, (401, 403, 200, 403)),
     "admin/findings": ("GET", None, (401, 403, 200, 403)),
+    "agents": ("GET", None, OPERATORS),
+    "agents/refresh": ("POST", None, OPERATORS),
+    "admin/agents": ("GET", None, OPERATORS),
+    "admin/runs": ("GET", None, OPERATORS),
+    "admin/runs/<run_id>": ("GET", None, OPERATORS),
+    "admin/keys": ("GET", None, OPERATORS),
+    "admin/keys/<key_id>": ("GET", None, OPERATORS),
+    "admin/keys/<key_id>/rotate": ("POST", None, (401, 403, 403, 403)),  # of the chat key: more than this one may do
+    "admin/keys/<key_id>/revoke": ("POST", None, OPERATORS),
     "metrics/prometheus": ("GET", None, (401, 403, 200, 403)),
     "security/preview": ("POST", {"key": 1}, (401, 403, 200, 403)),
     "security/override": ("POST", OVERRIDE, (401, 403, 201, 403)),
@@ -66,6 +83,19 @@ API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
     "tools": ("GET", None, (401, 403, 200, 403)),
     "tools/refresh": ("POST", None, (401, 403, 200, 403)),
 }
+
+# Further methods of the same routes.
+FURTHER: dict[str, tuple[Any, tuple[int, int, int, int]]] = {
+    "POST admin/keys": (NEW_KEY, (401, 403, 201, 403)),
+    "POST admin/agents/declared": ({"name": "drafted"}, (401, 403, 201, 403)),
+    f"PUT {DECLARED}": ({}, OPERATORS),
+    f"PATCH {DECLARED}": ({"title": "One"}, OPERATORS),
+    f"DELETE {DECLARED}": (None, OPERATORS),
+    **{f"{method} v1/<path:rest>": (None, (401, 404, 404, 401)) for method in ("POST", "PUT", "PATCH", "DELETE")},
+}
+CASES = {f"{method} {route}": (body, expected) for route, (method, body, expected) in API.items()} | FURTHER
+# Where a session with the permission may do what an admin key may not: a key gives no more than it has.
+MORE_THAN_A_KEY = {"POST admin/keys/<key_id>/rotate": 200}
 
 # Pages of the console that answer otherwise than "log in" to strangers, and than "forbidden" to staff.
 OPEN_TO_STRANGERS = {
@@ -156,9 +186,14 @@ def path_of(route: str) -> str:
     return "/" + re.sub(r"<[^>]+>", "1", route)
 
 
+def is_page(route: str) -> bool:
+    """Of the console; its paths end with a slash."""
+    return route.startswith("admin/") and route.endswith(("/", "$", ")"))
+
+
 def pages() -> dict[str, str]:
     """The console's routes, shortened where apps are listed, with a path for each."""
-    found = [route for route in routes() if route.startswith("admin/") and route not in API]
+    found = [route for route in routes() if is_page(route)]
     return {re.sub(r"(app_label>).*", r"\1", route): path_of(route) for route in found}
 
 
@@ -173,28 +208,80 @@ def staff() -> Client:
     return logged_in
 
 
-def test_every_route_of_the_apis_is_listed_here() -> None:
-    beside_the_console = ("admin/agents/", "admin/audits", "admin/findings")
-    apis = {
-        route
-        for route in routes()
-        if not route.startswith("admin/") or (route.startswith(beside_the_console) and not route.endswith("/"))
-    }
+def operations() -> dict[str, str | None]:
+    """Each method of each route of the APIs, with the permission that it asks of staff."""
+    found = {}
+    for prefix, router in api._routers:
+        for path, view in router.path_operations.items():
+            route = re.sub(r"{([^}]+)}", r"<\1>", f"{prefix}{path}".strip("/"))
+            for operation in view.operations:
+                guards = [one for one in operation.auth_callbacks if isinstance(one, OperatorAuth)]
+                found |= {
+                    f"{method} {route}": guards[0]._permission if guards else None for method in operation.methods
+                }
+    return found
+
+
+def permitted(permission: str | None) -> Client:
+    """A member of staff who has this permission and no other; none that nothing asks for."""
+    logged_in = client()
+    user = User.objects.create_user(f"staff {next(_addresses)}", is_staff=True)
+    if permission:
+        app, _, codename = permission.partition(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+    logged_in.force_login(user)
+    return logged_in
+
+
+def superuser() -> Client:
+    logged_in = client()
+    logged_in.force_login(User.objects.create_superuser(f"root {next(_addresses)}"))
+    return logged_in
+
+
+def status(caller: Client, case: str) -> int:
+    """What the caller is answered; nothing of what it does stays."""
+    method, _, route = case.partition(" ")
+    body = CASES[case][0]
+    content = b"" if body is None else json.dumps(body).encode()
+    live_config.refresh()
+    with transaction.atomic():
+        answer = caller.generic(method, path_of(route), content, content_type="application/json")
+        transaction.set_rollback(True)
+    return answer.status_code
+
+
+def test_every_operation_of_the_apis_is_listed_here() -> None:
+    plain = {f"GET {route}" for route in ("", "openapi.json", "docs")}
+    assert {*operations(), *plain} == set(CASES)
+    apis = {route for route in routes() if not is_page(route)}
     assert apis == set(API)
 
 
-@pytest.mark.parametrize("route", API)
-def test_api_route_lets_in_whom_it_should(route: str) -> None:
-    method, body, expected = API[route]
+@pytest.mark.parametrize("case", CASES)
+def test_operation_lets_in_whom_it_should(case: str) -> None:
     callers = [client(), client(authorization=f"Bearer {CHAT}"), client(authorization=f"Bearer {ADMIN}"), staff()]
-    content = json.dumps(body).encode() if body else b""
 
-    statuses = tuple(
-        caller.generic(method, path_of(route), content, content_type="application/json").status_code
-        for caller in callers
-    )
+    assert tuple(status(caller, case) for caller in callers) == CASES[case][1]
 
-    assert statuses == expected
+
+@pytest.mark.parametrize("case", [case for case, permission in operations().items() if permission])
+def test_operation_lets_in_staff_who_have_its_permission(case: str) -> None:
+    permission = operations()[case]
+    nobody, chat_key, admin_key, other_staff = CASES[case][1]
+    assert (nobody, chat_key, other_staff) == (401, 403, 403)
+
+    callers = [permitted(permission), superuser()]
+
+    expected = MORE_THAN_A_KEY.get(case, admin_key)
+    assert [status(caller, case) for caller in callers] == [expected] * 2
+
+
+@pytest.mark.parametrize("case", [case for case, permission in operations().items() if not permission])
+def test_operation_of_clients_takes_no_session(case: str) -> None:
+    """Only keys chat, and what is open to all is open to these."""
+    expected = CASES[case][1][0]
+    assert [status(caller, case) for caller in (permitted(None), superuser())] == [expected] * 2
 
 
 def outcomes(caller: Client) -> dict[str, int | str]:

@@ -65,6 +65,11 @@ def grant_only(key: ApiKey, agents: Iterable[str]) -> None:
             Grant.objects.create(key=key, effect=Effect.ALLOW, agents=glob)
 
 
+def mark_of(author: str, mark: str) -> str:
+    """For ApiKey.asked_for: equal for requests of one author with one mark, so that such a request makes one key."""
+    return hashlib.sha256(f"{author}\0{mark}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def rotate_key(key: ApiKey, *, at: datetime, overlap: timedelta = OVERLAP) -> str:
     """Give the key a new credential and return it. The former one counts on for `overlap`, and none before that.
 

@@ -54,6 +54,22 @@ class ApiKeyQuerySet(ConfigQuerySet["ApiKey"]):
         unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=at)
         return self.filter(unexpired, revoked_at__isnull=True)
 
+    def in_state(self, state: str, at: datetime) -> "ApiKeyQuerySet":
+        """`active`, `expired`, `revoked`, or `suspended`: those that would be active if their team were not."""
+        match state:
+            case "active":
+                return self.in_force(at).exclude(team__suspended=True)
+            case "suspended":
+                return self.in_force(at).filter(team__suspended=True)
+            case "expired":
+                return self.filter(revoked_at__isnull=True, expires_at__lte=at)
+            case _:
+                return self.filter(revoked_at__isnull=False)
+
+    def search(self, text: str) -> "ApiKeyQuerySet":
+        """Those with the text in their name or owner, or whose credential begins so."""
+        return self.filter(Q(name__icontains=text) | Q(owner__icontains=text) | Q(prefix__startswith=text))
+
     def revoke(self, at: datetime) -> int:
         """Ends every key of the set that was not ended yet, in all workers within a second, for good. How many."""
         return self.filter(revoked_at__isnull=True).set_each("revoked_at", at)
@@ -72,7 +88,7 @@ class ApiKeyQuerySet(ConfigQuerySet["ApiKey"]):
 
 
 @audited(
-    without=["digest", "previous_digest", "last_used_at", "created_at", "created_by"],
+    without=["digest", "previous_digest", "asked_for", "last_used_at", "created_at", "created_by"],
     secret=["encrypted_identity_secret"],
 )
 class ApiKey(ConfigModel):
@@ -122,6 +138,12 @@ class ApiKey(ConfigModel):
     created_by = models.ForeignKey(
         _USER, null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="+"
     )
+    asked_for = models.CharField(
+        max_length=64,
+        blank=True,
+        editable=False,
+        help_text="Digest of who asked for it and the mark of the request: a repeated one makes no other key.",
+    )
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never expires.")
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -131,6 +153,9 @@ class ApiKey(ConfigModel):
     class Meta:
         ordering = ["-created_at"]
         verbose_name = "API key"
+        constraints = [
+            models.UniqueConstraint(fields=["asked_for"], condition=~Q(asked_for=""), name="one_key_for_a_request")
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from django.http import HttpRequest
 from ninja import Router, Schema
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from apps.access.keys import keys
 from apps.access.limits.in_force import limits_in_force
@@ -28,6 +28,25 @@ class KeyCounts(Schema):
 
 class ConfigurationState(Schema):
     """What the worker has in memory, counted; nothing of it is a secret."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "worker": 4711,
+                    "version": 218,
+                    "read_at": "2026-11-25T12:00:00Z",
+                    "keys": {"active": 9, "expired": 1, "revoked": 4},
+                    "teams": 2,
+                    "teams_suspended": 0,
+                    "grants": 11,
+                    "tool_rules": 3,
+                    "overrides_in_force": 1,
+                    "limits": 2,
+                }
+            ]
+        }
+    )
 
     worker: int = Field(description="The id of its process.")
     version: int = Field(description="Grows with every change; equal in workers that agree.")

@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from ninja import Query, Router, Schema
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from apps.admin_api.answers import REFUSALS, Page, Paging, RowId, Text, page
 from apps.admin_api.authentication import OperatorAuth
@@ -17,6 +17,27 @@ router = Router()
 
 class Denial(Schema):
     """Equal denials are one row, which counts them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "key_id": 12,
+                    "key_name": "Open WebUI",
+                    "user": "u-7",
+                    "action": "chat",
+                    "target": "labs/planner",
+                    "code": "no_grant",
+                    "reason": "The API key may not use the agent 'labs/planner'.",
+                    "rule": "",
+                    "count": 4,
+                    "first_at": "2026-11-25T12:00:00Z",
+                    "last_at": "2026-11-25T12:30:00Z",
+                    "request_id": "req_7f83b1657ff1fc53b92dc18148a1d65d",
+                }
+            ]
+        }
+    )
 
     key_id: int
     key_name: str

@@ -48,6 +48,27 @@ class NewOverride(Body):
 
 
 class OverrideShown(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 3,
+                    "key": {"id": 12, "name": "Open WebUI"},
+                    "effect": "deny",
+                    "about": "tool",
+                    "pattern": "delete_*",
+                    "reason": "Files vanished, looking into it",
+                    "author": "ann",
+                    "state": "in force",
+                    "created_at": "2026-11-25T12:00:00Z",
+                    "expires_at": "2026-11-25T13:00:00Z",
+                    "ended_at": None,
+                    "seconds_left": 3540,
+                }
+            ]
+        }
+    )
+
     id: int
     key: KeyNamed | None = Field(description="None: for everyone.")
     effect: Effect

@@ -242,6 +242,7 @@ SHEETS: Final[Sequence[Sheet]] = (
         without=(
             "previous_digest",
             "previous_until",
+            "asked_for",
             "created_at",
             "created_by",
             "revoked_at",

@@ -209,4 +209,21 @@ class ErrorDetail(Schema):
 
 
 class ErrorBody(Schema):
+    """What every refusal and failure looks like; docs/errors.md lists the codes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "message": "The API key lacks the scope 'admin'.",
+                        "type": "permission_error",
+                        "param": None,
+                        "code": "access_denied",
+                    }
+                }
+            ]
+        }
+    )
+
     error: ErrorDetail

@@ -40,11 +40,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iter
         yield server
 
 
-def issued(server: GatewayServer, path: str, **fields: Any) -> str:
-    """A key that `path` takes already."""
-    key: str = server.operator.issue_key("Contract", **fields)["credential"]
-    eventually(lambda: server.request("GET", path, headers={"x-api-key": key}).status, 200)
-    return key
+def issued(server: GatewayServer, path: str, **fields: Any) -> tuple[int, str]:
+    """The id and the credential of a key that `path` takes already."""
+    key = server.operator.issue_key("Contract", **fields)
+    eventually(lambda: server.request("GET", path, headers={"x-api-key": key["credential"]}).status, 200)
+    return key["id"], key["credential"]
 
 
 class _From(HTTPAdapter):
@@ -77,6 +77,15 @@ def for_each_case(server: GatewayServer, check: Any) -> int:
     return len(operations)
 
 
+def for_known_rows(server: GatewayServer, ids: dict[str, Any], check: Any) -> None:
+    """Calls `check(case)` once for each operation on one of these rows: nobody guesses an id."""
+    for found in schemathesis.openapi.from_url(f"{server.url}/openapi.json").get_all_operations():
+        operation = found.ok()
+        names = [one.name for one in operation.path_parameters]
+        if len(names) == 1 and names[0] in ids:
+            check(operation.Case(path_parameters={names[0]: ids[names[0]]}))
+
+
 def _try(operation: Any, mode: GenerationMode, check: Any) -> None:
     @settings(
         max_examples=EXAMPLES,
@@ -99,19 +108,34 @@ def operations_of(server: GatewayServer) -> set[tuple[str, str]]:
 
 
 def test_admin_key_meets_no_failure_and_only_what_is_described(server: GatewayServer) -> None:
-    key = issued(server, "/security/overrides", may_administer=True, may_chat=False)
+    key_id, key = issued(server, "/security/overrides", may_administer=True, may_chat=False)
+    another = server.operator.issue_key("Another", may_administer=True, may_chat=False)["id"]
+    run = server.openai().chat.completions.create(model="default/plain", messages=[{"role": "user", "content": "Hi"}])
+    server.wait_for_run(id=run.id)
     succeeded = set()
 
     def check(case: Case) -> None:
+        if str(case.path_parameters.get("key_id")) == str(key_id):  # it would be revoked, or replaced
+            case.path_parameters["key_id"] = 999
         answer = ask(case, key)
         case.validate_response(answer, checks=CONFORMANCE)
         if answer.status_code < 300:
             succeeded.add((case.operation.method.upper(), case.operation.path))
 
     assert for_each_case(server, check) == len(operations_of(server))
+    for_known_rows(server, {"run_id": run.id, "key_id": another}, check)
     for row in server.operator.rows("catalog.DeclaredAgent"):  # drafts of all names, whose 503 is right
         server.operator.remove("catalog.DeclaredAgent", row["id"])
     assert succeeded >= {
+        ("GET", "/agents"),
+        ("POST", "/agents/refresh"),
+        ("GET", "/admin/agents"),
+        ("GET", "/admin/runs"),
+        ("GET", "/admin/runs/{run_id}"),
+        ("GET", "/admin/keys"),
+        ("GET", "/admin/keys/{key_id}"),
+        ("POST", "/admin/keys/{key_id}/rotate"),
+        ("POST", "/admin/keys/{key_id}/revoke"),
         ("GET", "/admin/agents/declared"),
         ("GET", "/admin/agents/errors"),
         ("POST", "/admin/agents/declared"),
@@ -129,7 +153,7 @@ def test_admin_key_meets_no_failure_and_only_what_is_described(server: GatewaySe
 
 
 def test_chat_key_meets_no_failure_and_sees_nothing_of_the_operators(server: GatewayServer) -> None:
-    key = issued(server, "/v1/models")
+    _, key = issued(server, "/v1/models")
 
     def check(case: Case) -> None:
         answer = ask(case, key)

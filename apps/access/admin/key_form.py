@@ -5,21 +5,18 @@
 
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminPasswordToggleWidget, UnfoldBooleanSwitchWidget
 
+from apps.access import key_checks
 from apps.access.models import ApiKey
-from apps.access.subject import networks
 from apps.core import clock
 from apps.core.forms import LinesField
 from apps.core.globs import AGENT_GLOB
 
 _ANY = re.compile(r".+")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?", re.IGNORECASE)
-_USUAL_PORTS = {"http": 80, "https": 443}
 
 
 class ApiKeyForm(forms.ModelForm):
@@ -40,7 +37,7 @@ class ApiKeyForm(forms.ModelForm):
     )
     origins = LinesField(
         required=False,
-        pattern=_ORIGIN,
+        pattern=key_checks.ORIGIN,
         wrong="is no origin: scheme and host, as in https://chat.example.com, a port if it is an unusual one, no path.",
         help_text=ApiKey._meta.get_field("origins").help_text,  # noqa: SLF001  # Django documents it
     )
@@ -73,23 +70,26 @@ class ApiKeyForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if not (cleaned.get("may_chat") or cleaned.get("may_administer")):
-            raise ValidationError("A key with no scope could do nothing: allow chat, admin or both.")
+            raise ValidationError(key_checks.NO_SCOPE)
         return cleaned
 
     def clean_expires_at(self) -> Any:
         ends = self.cleaned_data["expires_at"]
         if ends and self.instance.pk is None and ends <= clock.now():
-            raise ValidationError("A new key must end in the future; leave both fields empty for one that never ends.")
+            raise ValidationError(f"{key_checks.ENDED} Leave both fields empty for one that never ends.")
         return ends
 
     def clean_ip_ranges(self) -> list[str]:
         ranges: list[str] = self.cleaned_data["ip_ranges"]
-        if wrong := [one for one in ranges if not _is_range(one)]:
-            raise ValidationError([f"“{one}” is no address and no range such as 10.0.0.0/8." for one in wrong])
+        if wrong := [one for one in ranges if not key_checks.is_range(one)]:
+            raise ValidationError([key_checks.no_range(one) for one in wrong])
         return ranges
 
     def clean_origins(self) -> list[str]:
-        return list(dict.fromkeys(map(_as_browsers_send, self.cleaned_data["origins"])))
+        try:
+            return key_checks.as_browsers_send(self.cleaned_data["origins"])
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
 
     def clean_identity_secret(self) -> str:
         secret: str = self.cleaned_data["identity_secret"]
@@ -103,21 +103,3 @@ class ApiKeyForm(forms.ModelForm):
             self.instance.set_identity_secret(secret)
         key: ApiKey = super().save(commit)
         return key
-
-
-def _is_range(text: str) -> bool:
-    try:
-        return bool(list(networks([text])))
-    except ValueError:
-        return False
-
-
-def _as_browsers_send(origin: str) -> str:
-    """An Origin header is in lower case, and names no port that is the scheme's usual one."""
-    parts = urlsplit(origin.lower().rstrip("/"))
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise ValidationError(f"“{origin}” names a port that cannot be.") from error
-    usual = port is not None and port == _USUAL_PORTS.get(parts.scheme)
-    return f"{parts.scheme}://{parts.netloc.rpartition(':')[0] if usual else parts.netloc}"

@@ -52,20 +52,10 @@ class StateFilter(admin.SimpleListFilter):
         ]  # fmt: skip
 
     def queryset(self, _request: HttpRequest, queryset: Any) -> Any:
-        now = clock.now()
-        match self.value():
-            case "active":
-                return queryset.in_force(now).exclude(team__suspended=True)
-            case "soon":
-                return queryset.in_force(now).filter(expires_at__lte=now + SOON)
-            case "expired":
-                return queryset.filter(revoked_at__isnull=True, expires_at__lte=now)
-            case "revoked":
-                return queryset.filter(revoked_at__isnull=False)
-            case "suspended":
-                return queryset.in_force(now).filter(team__suspended=True)
-            case _:
-                return queryset
+        now, state = clock.now(), self.value()
+        if state == "soon":
+            return queryset.in_force(now).filter(expires_at__lte=now + SOON)
+        return queryset.in_state(state, now) if state in dict(self.lookup_choices) else queryset
 
 
 class RotateForm(forms.Form):
