@@ -1,18 +1,31 @@
 """What is kept of runs, and for how long, as one page."""
 
-# mypy: disable-error-code="misc"
-# django-unfold ships no types: its classes are Any to mypy.
+# mypy: disable-error-code="misc, type-arg"
+# django-unfold ships no types: its classes are Any to mypy. ModelForm takes no argument at run time.
 
+from django import forms
 from django.contrib import admin
 from django.utils import timezone
 from django.utils.formats import date_format
 
 from apps.core.row_admin import ConfigRowAdmin
 from apps.execution.models import Purge, Recording
+from apps.execution.recording_rules import MOST_CHARACTERS
+
+
+class RecordingForm(forms.ModelForm):
+    contents_characters = forms.IntegerField(
+        label="Characters kept", min_value=1, max_value=MOST_CHARACTERS, help_text="The most of one input or output."
+    )
+
+    class Meta:
+        model = Recording
+        fields = ["keep_runs_days", "keep_steps_days", "record_contents", "contents_characters"]
 
 
 @admin.register(Recording)
 class RecordingAdmin(ConfigRowAdmin):
+    form = RecordingForm
     fieldsets = [
         (
             "Retention",

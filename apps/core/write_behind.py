@@ -80,17 +80,17 @@ class BatchWriter(Generic[T]):
             else:
                 return True
 
-    def offer(self, item: T) -> bool:
-        """For what may be dropped: False when the queue is full."""
+    def offer(self, item: T, *, counts: int = 1) -> bool:
+        """For what may be dropped: False when the queue is full. `counts` is how many rows are dropped with it."""
         try:
             self._queue.put_nowait(item)
         except queue.Full:
-            self._drop()
+            self._drop(counts)
             return False
         return True
 
-    def _drop(self) -> None:
-        self.dropped += 1
+    def _drop(self, count: int = 1) -> None:
+        self.dropped += count
         if (now := monotonic()) >= self._told_at + _TELL_AGAIN:
             self._told_at = now
             log.error("rows_dropped", writer=self.name, count=self.dropped - self._told_of, so_far=self.dropped)

@@ -1,14 +1,18 @@
-"""What is kept of a run: its row and its steps, both written behind the answer."""
+"""What is kept of a run: its row and its steps, both written behind the answer.
 
-from time import perf_counter
+A run comes first. Its steps go on to a writer of their own when it is written, and are dropped where that one cannot
+follow: nothing waits for them, and what is dropped is counted.
+"""
 
+from apps.core.write_behind import BatchWriter
 from apps.execution.crash_count import crash_count
 from apps.execution.models import Run
 from apps.execution.order import Order
-from apps.execution.recording import runs
-from apps.execution.step_rows import Recorded, steps
+from apps.execution.recording import write_runs
+from apps.execution.step_rows import Recorded, write_steps
 
 DISK_IS_FULL = "Runs are answered and not recorded: the disk of the database is full. Make room on it."
+_BATCHES = 40  # of runs, whose steps may wait
 
 
 def begin() -> None:
@@ -20,9 +24,24 @@ async def keep(run: Run, order: Order, began: float) -> None:
     """The run has ended, that began at perf_counter's `began`. Waits while too many runs wait to be written."""
     crash_count.ended()
     order.steps.is_closed = True
-    if order.calls.calls or order.steps.steps:
-        steps.offer(Recorded(run, began, perf_counter(), order.calls.calls, order.steps))
-    await runs.put(run)
+    await runs.put(Recorded(run, began, order.calls.calls, order.steps))
+
+
+def _write(recorded: list[Recorded]) -> None:
+    write_runs([one.run for one in recorded])
+    crash_count.written(len(recorded))
+    with_steps = [one for one in recorded if one.calls or one.steps.steps]
+    if with_steps:
+        steps.offer(with_steps, counts=sum(len(one.calls) + len(one.steps.steps) for one in with_steps))
+
+
+def _write_steps(batches: list[list[Recorded]]) -> None:
+    for batch in batches:
+        write_steps(batch)
+
+
+runs: BatchWriter[Recorded] = BatchWriter("runs", _write)
+steps: BatchWriter[list[Recorded]] = BatchWriter("steps", _write_steps, capacity=_BATCHES)
 
 
 def start() -> None:

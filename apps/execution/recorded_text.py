@@ -121,5 +121,12 @@ def _json(value: Any) -> str:
     """A module's tool may answer with any object."""
     try:
         return encode(value).decode(errors="replace")
-    except (TypeError, ValueError, msgspec.EncodeError, RecursionError):
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        return _described(value)
+
+
+def _described(value: Any) -> str:
+    try:
         return str(value)
+    except Exception as error:  # noqa: BLE001  # a module's own __str__
+        return f"[{type(value).__name__}: {type(error).__name__}]"

@@ -6,6 +6,8 @@ from typing import Final
 from apps.core import live_config
 from apps.execution.models import Recording
 
+MOST_CHARACTERS: Final = 100_000  # of one input or output: they wait in memory until they are written
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingRules:
@@ -20,7 +22,7 @@ def rules_of(row: Recording) -> RecordingRules:
     return RecordingRules(
         keep_runs_days=row.keep_runs_days or None,
         keep_steps_days=row.keep_steps_days or None,
-        characters=row.contents_characters if row.record_contents else 0,
+        characters=min(row.contents_characters, MOST_CHARACTERS) if row.record_contents else 0,
     )
 
 

@@ -47,12 +47,13 @@ class StepTracing(TracingProcessor):
             return
         step = log.begin(kind, getattr(span.span_data, "name", "") or "")
         if step:
+            log.spans = log.spans or {}
             log.spans[span.span_id] = (step, sys.exc_info()[1])
             current_step.set(step)
 
     def on_span_end(self, span: Span[Any]) -> None:
         log = current_steps.get()
-        if log is None or span.span_id not in log.spans:
+        if log is None or not log.spans or span.span_id not in log.spans:
             return
         step, handled = log.spans.pop(span.span_id)
         raised = sys.exc_info()[1]

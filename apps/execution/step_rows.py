@@ -1,15 +1,14 @@
-"""Steps of runs as rows, written behind. They may be dropped, which is counted: a run goes before its steps."""
+"""Steps of runs as rows."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from apps.core.json import encode
-from apps.core.write_behind import BatchWriter
+from apps.core.redaction import redacted
 from apps.execution.models import Outcome, Run, RunStep, StepKind
 from apps.execution.recorded_text import Keeper, text_of
 from apps.execution.recording import fitting
@@ -29,21 +28,19 @@ _CUT_SHORT: Final = (Outcome.CANCELLED, Outcome.FAILED)
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A run that has ended, and all that it did. `began` and `ended` are perf_counter's."""
+class Recorded(NamedTuple):
+    """A run that has ended, and all that it did. It began at perf_counter's `began`."""
 
     run: Run
     began: float
-    ended: float
     calls: list[ModelCall]
     steps: StepLog
 
 
-def _write(recorded: list[Recorded]) -> None:
-    keeper = None
-    if most := max(one.steps.keeps for one in recorded):
-        keeper = Keeper(most)
+def write_steps(recorded: Sequence[Recorded]) -> None:
+    """Insert the steps of these runs that are not there yet. Raises DatabaseError."""
+    most = max(one.steps.keeps for one in recorded)
+    keeper = Keeper(most) if most else None
     rows = (row for one in recorded for row in rows_of(one, keeper))
     while batch := list(islice(rows, _IN_A_TRANSACTION)):
         with transaction.atomic(), connection.cursor() as cursor:
@@ -59,9 +56,6 @@ def _insert(cursor: CursorWrapper, rows: list[Row]) -> None:
     )
 
 
-steps: BatchWriter[Recorded] = BatchWriter("steps", _write, capacity=2_000)
-
-
 # --- what was noted, as rows ------------------------------------------------------------------------------------------
 
 
@@ -72,6 +66,7 @@ def rows_of(recorded: Recorded, keeper: Keeper | None = None) -> Iterator[Row]:
         noted.sort(key=_began)
     numbers = {id(one): number for number, one in enumerate(noted, start=1)}
     started_at = connection.ops.adapt_datetimefield_value(recorded.run.started_at)
+    end = recorded.began + recorded.run.duration_ms / 1000  # what was cancelled may end a moment later
     last = len(noted) if recorded.steps.left_out else 0
     for number, one in enumerate(noted, start=1):
         detail = dict(_detail(one))
@@ -85,8 +80,8 @@ def rows_of(recorded: Recorded, keeper: Keeper | None = None) -> Iterator[Row]:
             fitting(_name(one), 200),
             fitting(_outcome(one, recorded.run), 20),
             max(0.0, (one.began - recorded.began) * 1000),
-            max(0.0, ((one.ended or recorded.ended) - one.began) * 1000),
-            fitting(one.error, _LONGEST_ERROR),
+            max(0.0, (min(one.ended or end, end) - one.began) * 1000),
+            fitting(redacted(one.error[:_LONGEST_ERROR]), _LONGEST_ERROR) if one.error else "",
             encode(detail).decode(),
             *(_contents(one, keeper) if keeper and recorded.steps.keeps else ("", "")),
             started_at,

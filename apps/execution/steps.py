@@ -51,7 +51,7 @@ class StepLog:
     left_out: int = 0
     keeps: int = 0
     is_closed: bool = False
-    spans: dict[str, tuple[Step, BaseException | None]] = field(default_factory=dict)  # of sdk_trace.py, by their id
+    spans: dict[str, tuple[Step, BaseException | None]] | None = None  # of sdk_trace.py, by their id
 
     def begin(self, kind: StepKind, name: str, detail: Mapping[str, Any] = NO_DETAIL) -> Step | None:
         """A step that begins here and now; None where the run has ended, or has made as many as are kept."""

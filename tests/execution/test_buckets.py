@@ -6,7 +6,7 @@ import pytest
 
 from apps.execution.buckets import Counts, Point, of_agents, percentile, series, total
 from apps.execution.models import Outcome, Run, RunBucket
-from apps.execution.recording import runs
+from apps.execution.recording import write_runs
 from tests.factories import RunFactory
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -14,7 +14,7 @@ TEN = timedelta(minutes=10)
 
 
 def write(*made: Run) -> None:
-    runs._write(list(made))
+    write_runs(list(made))
 
 
 def run(minute: float, outcome: Outcome = Outcome.COMPLETED, **fields: object) -> Run:
