@@ -108,7 +108,7 @@ class Finding(models.Model):
         GONE = "gone", "Gone"
 
     rule = models.CharField(max_length=80)
-    title = models.CharField(max_length=200, help_text="Of the rule.")
+    title = models.CharField(max_length=200)  # the rule's
     subject = models.CharField(max_length=300)
     severity = models.CharField(max_length=6, choices=SeverityChoice)
     message = models.TextField()
@@ -214,7 +214,7 @@ class AlertDelivery(models.Model):
         FAILED = "failed", "Failed"  # given up
 
     channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="deliveries")
-    event = models.CharField(max_length=40, help_text="Such as audit.findings.")
+    event = models.CharField(max_length=40)  # such as audit.findings
     key = models.CharField(max_length=200, help_text="Of what it tells; each channel is told each once.")
     severity = models.CharField(max_length=6, choices=SeverityChoice)
     title = models.CharField(max_length=300)

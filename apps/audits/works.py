@@ -76,7 +76,7 @@ def _alerts() -> str:
 
 def _repeat() -> str:
     repeated = auditing.repeat_cut_off()
-    return f"Audit {repeated.pk} was made in the place of one that was cut off." if repeated else "None was cut off."
+    return "An audit was made in the place of one that was cut off." if repeated else "None was cut off."
 
 
 def _expire() -> str:

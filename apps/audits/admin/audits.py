@@ -19,7 +19,7 @@ from unfold.enums import ActionVariant
 from apps.audits import claims
 from apps.audits.admin.looks import AUDIT_COLOURS, RESULT_COLOURS, SEVERITY_COLOURS, HistoryAdmin, ago, label
 from apps.audits.auditing import CLAIM
-from apps.audits.models import AuditRun
+from apps.audits.models import FALLING, AuditRun
 from apps.audits.starting import start
 
 Outcome = AuditRun.Outcome
@@ -114,7 +114,7 @@ def outcome_label(run: AuditRun) -> tuple[str, str | None]:
 def _page(run: AuditRun) -> dict[str, Any]:
     results = list(run.results.all())
     words, colour = outcome_label(run)
-    changed = run.events.select_related("finding").order_by("pk")
+    changed = sorted(run.events.select_related("finding"), key=lambda one: FALLING.index(one.finding.severity))
     return {
         "run": run,
         "run_label": (words, colour),

@@ -35,7 +35,7 @@ class AlertDeliveryAdmin(HistoryAdmin):
             {
                 "fields": [
                     ("state_shown", "channel"), ("attempts", "status"), "error",
-                    ("created_at", "delivered_at", "next_shown"),
+                    ("created_at", "delivered_at"), "next_shown",
                 ]
             },
         ),

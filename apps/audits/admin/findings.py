@@ -75,8 +75,8 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Finding)
 class FindingAdmin(HistoryAdmin):
-    list_display = ["severity_shown", "subject_shown", "message_shown", "title", "state_shown", "since_shown"]
-    list_display_links = ["subject_shown"]
+    list_display = ["severity_shown", "subject_shown", "message_shown", "rule_shown", "state_shown", "since_shown"]
+    list_display_links = ["severity_shown", "subject_shown"]
     list_filter = [StateFilter, "severity", "title"]
     search_fields = ["subject", "message", "rule"]
     search_help_text = "Subject, message or rule"
@@ -84,10 +84,10 @@ class FindingAdmin(HistoryAdmin):
     actions_detail = ["accept", "take_back"]
     change_form_outer_before_template = "admin/audits/finding/page.html"
     fieldsets = [
-        ("Finding", {"fields": [("title", "subject"), ("since_shown", "last_seen")]}),
+        ("Finding", {"fields": [("rule_shown", "rule"), ("since_shown", "last_seen")]}),
         ("Accepted", {"fields": [("accepted_by", "accepted_until"), "accepted_reason"]}),
     ]
-    readonly_fields = ["since_shown"]
+    readonly_fields = ["rule_shown", "since_shown"]
     empty_title = "No findings"
     empty_text = (
         "The audit looks every night for keys without expiry, rules that fit nothing, broken agents, weak settings and "
@@ -138,6 +138,10 @@ class FindingAdmin(HistoryAdmin):
             '<span style="display: block; min-width: 14rem; white-space: normal">{} {} {}</span>',
             finding.message, finding.remedy, where,
         )  # fmt: skip
+
+    @admin.display(description="Looked for")
+    def rule_shown(self, finding: Finding) -> str:
+        return finding.title
 
     @admin.display(description="State")
     def state_shown(self, finding: Finding) -> str:

@@ -43,10 +43,16 @@ class ScheduleForm(forms.ModelForm):
             known = {f"{PREFIX}{work.name}": work.title for work in WORKS.values()}
             own = self.instance.task
             self.fields["task"].choices = [*known.items(), *([(own, own)] if own and own not in known else [])]
+            self.fields["name"].help_text = self.fields["description"].help_text = ""
+            self.fields["enabled"].help_text = "Off: nobody does it by itself."
             self.fields["description"].widget.attrs["rows"] = 2
-            self.fields["interval"].help_text = "Every so often; or by the clock, below."
-            self.fields["crontab"].help_text = "At these times; or every so often, above."
-            self.fields["expire_seconds"].help_text = "What no worker has begun until then is left out. Seconds."
+            self.fields["interval"].label, self.fields["crontab"].label = "Every so often", "By the clock"
+            self.fields["interval"].help_text = "This or the other one."
+            self.fields["crontab"].help_text = "This or the other one."
+            self.fields["expire_seconds"].label = "Lapses after"
+            self.fields[
+                "expire_seconds"
+            ].help_text = "Seconds. What no worker has begun until then is left out until it is due again."
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data

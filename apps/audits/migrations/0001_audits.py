@@ -118,7 +118,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("rule", models.CharField(max_length=80)),
-                ("title", models.CharField(help_text="Of the rule.", max_length=200)),
+                ("title", models.CharField(max_length=200)),
                 ("subject", models.CharField(max_length=300)),
                 (
                     "severity",
@@ -191,7 +191,7 @@ class Migration(migrations.Migration):
             name="AlertDelivery",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("event", models.CharField(help_text="Such as audit.findings.", max_length=40)),
+                ("event", models.CharField(max_length=40)),
                 (
                     "key",
                     models.CharField(help_text="Of what it tells; each channel is told each once.", max_length=200),

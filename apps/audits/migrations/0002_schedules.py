@@ -2,15 +2,20 @@
 
 from django.db import migrations
 
-# name, task, what it does, every so many minutes or at (hour, minute)
+# name, task, what it does, every minute or hour or at (hour, minute)
 SCHEDULES = [
     ("Nightly audit", "gateway.audit", "Checks every rule of the audit, and tells of new findings.", (3, 0)),
-    ("Cut-off audits", "gateway.repeat", "Makes an audit again whose process ended before it did.", 1),
-    ("Alerts", "gateway.alerts", "Tells of newly broken agents, and delivers what waits.", 1),
-    ("Upstream health", "gateway.probes", "Asks the upstreams that are due, sooner those that do not fare well.", 1),
-    ("Model lists", "gateway.models", "Reads the models of every enabled upstream.", 60),
+    ("Cut-off audits", "gateway.repeat", "Makes an audit again whose process ended before it did.", "minute"),
+    ("Alerts", "gateway.alerts", "Tells of newly broken agents, and delivers what waits.", "minute"),
+    (
+        "Upstream health",
+        "gateway.probes",
+        "Asks the upstreams that are due, sooner those that do not fare well.",
+        "minute",
+    ),
+    ("Model lists", "gateway.models", "Reads the models of every enabled upstream.", "hour"),
     ("Purge", "gateway.purge", "Deletes old runs and steps by the settings of their retention.", (3, 30)),
-    ("Expired approvals", "gateway.approvals", "Deletes approvals that nobody can take up any more.", 60),
+    ("Expired approvals", "gateway.approvals", "Deletes approvals that nobody can take up any more.", "hour"),
 ]
 
 
@@ -25,9 +30,9 @@ def add(apps, schema_editor):
             chosen = {"crontab": every or crontab.objects.create(hour=hour, minute=minute)}
             lasts = 3600
         else:
-            every = interval.objects.filter(every=when, period="minutes").first()
-            chosen = {"interval": every or interval.objects.create(every=when, period="minutes")}
-            lasts = when * 60
+            every = interval.objects.filter(every=1, period=f"{when}s").first()
+            chosen = {"interval": every or interval.objects.create(every=1, period=f"{when}s")}
+            lasts = {"minute": 60, "hour": 3600}[when]
         # A message that no worker has taken until then is worth nothing: the next one follows.
         known = {"task": work, "description": description, "expire_seconds": lasts, **chosen}
         task.objects.get_or_create(name=name, defaults=known)

@@ -1,0 +1,127 @@
+"""Real worker processes with each of the brokers."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection, Queue
+
+from tests.harness import RedisServer, eventually
+from tests.harness.celery_worker import CeleryWorker, sql_of
+from tests.harness.gateway import gateway_environment, run_manage
+
+RABBITMQ = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+PATIENCE = 40.0  # seconds: a task goes through beat, broker and a process of its own
+
+# Every second instead of each night.
+EVERY_SECOND = """
+UPDATE django_celery_beat_intervalschedule SET period = 'seconds' WHERE period = 'minutes';
+UPDATE django_celery_beat_periodictask SET crontab_id = NULL,
+    interval_id = (SELECT id FROM django_celery_beat_intervalschedule WHERE period = 'seconds')
+    WHERE task = 'gateway.audit'
+"""
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("migrated") / "data"
+    run_manage(gateway_environment(folder), "migrate", "-v0")
+    for statement in EVERY_SECOND.split(";"):
+        sql_of(folder, statement)
+    return folder
+
+
+@pytest.fixture(params=["folder", "redis", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Its URL; skips where there is none."""
+    queue = request.getfixturevalue("queue")
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        yield server.url
+    elif request.param == "rabbitmq":
+        try:
+            with Connection(RABBITMQ, connect_timeout=3) as connection:
+                connection.ensure_connection(max_retries=0)
+        except OSError as error:
+            pytest.skip(f"no RabbitMQ to test with at {RABBITMQ}: {error}")
+        yield RABBITMQ
+        with Connection(RABBITMQ) as connection:
+            Queue(queue, channel=connection.default_channel).delete()
+    else:
+        yield "folder://"
+
+
+@pytest.fixture
+def queue() -> str:
+    return f"tests_{uuid.uuid4().hex[:12]}"
+
+
+def rows(folder: Path, sql: str) -> list[tuple[Any, ...]]:
+    return sql_of(folder, sql)
+
+
+def test_two_workers_with_beats_do_each_work_once_and_stop_cleanly(
+    broker: str, queue: str, migrated: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(migrated, folder)
+    settings = {"CELERY_BROKER_URL": broker, "GATEWAY_QUEUE": queue}
+    with ExitStack() as stack:
+        count = 2 if broker == "folder://" else 1
+        workers = [stack.enter_context(CeleryWorker(folder, "--concurrency", "1", **settings)) for _ in range(count)]
+        eventually(lambda: len(rows(folder, "SELECT * FROM audits_workerseen WHERE has_beat")), count, within=PATIENCE)
+
+        audits = "SELECT by FROM audits_auditrun WHERE outcome != 'running' ORDER BY by"
+        eventually(lambda: rows(folder, audits), [("schedule",)], within=PATIENCE)
+        _send(broker, queue, folder)  # what somebody asks for
+        eventually(lambda: rows(folder, audits), [("ann",), ("schedule",)], within=PATIENCE)
+
+        # The beats fire every second, and what they ask for has been done.
+        eventually(lambda: _left_to_another(workers) >= 2, True, within=PATIENCE)
+        assert rows(folder, audits) == [("ann",), ("schedule",)]
+
+        assert [worker.stop() for worker in workers] == [0] * count
+    assert rows(folder, "SELECT * FROM audits_workerseen") == []
+    assert workers[0].output[-1] == "Worker stopped."
+    assert not [line for line in workers[0].errors if "Traceback" in line or '"level":"error"' in line.replace(" ", "")]
+
+
+def _left_to_another(workers: list[CeleryWorker]) -> int:
+    lines = [json.loads(line) for worker in workers for line in list(worker.errors) if line.startswith("{")]
+    return sum(1 for line in lines if line["event"] == "work_left_to_another" and line["work"] == "audit")
+
+
+def _send(broker: str, queue: str, folder: Path) -> None:
+    """As another program would."""
+    client = Celery(broker=broker, set_as_current=False)
+    if broker == "folder://":
+        of = folder / "celery"
+        client.conf.broker_transport_options = {
+            "data_folder_in": str(of / "queue"),
+            "data_folder_out": str(of / "queue"),
+            "processed_folder": str(of / "taken"),
+            "control_folder": str(of / "control"),
+        }
+    client.send_task("gateway.audit_now", args=["ann"], queue=queue)
+    client.close()
+
+
+def test_broker_that_is_away_is_one_sentence(migrated: Path) -> None:
+    environment = gateway_environment(migrated, CELERY_BROKER_URL="redis://:hidden@127.0.0.1:9/0")
+    done = run_manage(environment, "worker", check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("CommandError: The broker at redis://127.0.0.1:9/0 does not answer (")
+    )
+    assert "hidden" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,25 @@
+"""`manage.py worker` in a process of its own, and its database to look into."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tests.harness.gateway import gateway_environment
+from tests.harness.processes import ServerProcess
+
+
+class CeleryWorker(ServerProcess):
+    announcement = "worker runs, with "
+
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+        self.folder = folder
+        environment = gateway_environment(folder, GATEWAY_LOG_LEVEL="DEBUG", **settings)
+        super().__init__(["manage.py", "worker", *arguments], environment)
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return sql_of(self.folder, sql, *values)
+
+
+def sql_of(folder: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(folder / "gateway.sqlite3", timeout=20) as database:
+        return database.execute(sql, values).fetchall()
