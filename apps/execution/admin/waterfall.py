@@ -1,0 +1,215 @@
+"""A run's steps as a picture: rows in the order of a tree, bars on one time axis.
+
+Pure: values in, values out. Steps come from a queue that may drop some, so a parent may be missing, an end unknown and
+a clock odd; each is drawn as well as it can be, and said in words.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apps.execution.admin.shown import Label, time_shown
+from apps.execution.models import Run, RunStep, StepKind
+
+DEEPEST = 8  # levels that are still indented
+_TICKS = 5  # about so many
+
+ICONS = {
+    StepKind.AGENT: "smart_toy",
+    StepKind.MODEL: "neurology",
+    StepKind.TOOL: "construction",
+    StepKind.HANDOFF: "alt_route",
+    StepKind.GUARDRAIL: "shield",
+    StepKind.APPROVAL: "approval",
+}
+_GOOD = frozenset({"ok", "cached"})
+_MILD: Mapping[str, str | None] = {
+    "cancelled": None,
+    "denied": "warning",
+    "limit": "warning",
+    "missing": "warning",
+    "refused": "warning",
+    "tripped": "warning",
+    "rejected": "warning",
+    "waiting": "info",
+}
+# What a row says by itself; whatever else the detail holds is listed behind the fold.
+_TOKENS = ("prompt_tokens", "completion_tokens", "estimated")
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    left: float  # percent of the axis
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    step: RunStep
+    depth: int
+    left: float  # percent of the axis
+    width: float
+    icon: str
+    kind: str  # in words
+    outcome: Label
+    began: str
+    took: str  # "" where no end is known
+    tokens: str
+    facts: tuple[tuple[str, str], ...]
+    lost_parent: int | None  # the number of the step that it was made in, which is not there
+    is_failure: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing says when it ended."""
+        return self.step.duration_ms is None
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    rows: Sequence[Row]
+    ticks: Sequence[Tick]
+    first_event: Tick | None
+    path: Sequence[str]  # of agents, as the conversation went from one to the next
+    gaps: int  # steps of which only the number is known
+    has_contents: bool
+
+
+def waterfall(run: Run, steps: Sequence[RunStep]) -> Waterfall:
+    """`steps` in the order of their numbers."""
+    axis = _axis(run, steps)
+    return Waterfall(
+        rows=[_row(step, depth, axis, lost) for step, depth, lost in _tree(steps)],
+        ticks=list(_ticks(axis)),
+        first_event=_first_event(run, axis),
+        path=agents_path(run, steps),
+        gaps=max((step.number for step in steps), default=0) - len(steps),
+        has_contents=any(step.input or step.output for step in steps),
+    )
+
+
+def agents_path(run: Run, steps: Sequence[RunStep]) -> list[str]:
+    """The agents that had the conversation, in turn; those used as tools only lent a hand."""
+    known = {step.number: step for step in steps}
+    first = next((step.name for step in steps if step.kind == StepKind.AGENT), "")
+    targets = [
+        step.name
+        for step in steps
+        if step.kind == StepKind.HANDOFF and step.outcome in _GOOD and not _is_inside_tool(step, known)
+    ]
+    return [first or run.agent_id, *targets]
+
+
+def _is_inside_tool(step: RunStep, known: Mapping[int, RunStep]) -> bool:
+    above = _parent(step, known)
+    while above is not None:
+        if above.kind == StepKind.TOOL:
+            return True
+        above = _parent(above, known)
+    return False
+
+
+def _parent(step: RunStep, known: Mapping[int, RunStep]) -> RunStep | None:
+    """A parent began before: any other number would lead in circles."""
+    return known.get(step.parent) if step.parent is not None and step.parent < step.number else None
+
+
+def _tree(steps: Sequence[RunStep]) -> Iterator[tuple[RunStep, int, int | None]]:
+    """Each step with its depth and the number of its parent where that is missing; children follow their parent."""
+    known = {step.number: step for step in steps}
+    children: dict[int | None, list[RunStep]] = defaultdict(list)
+    for step in steps:
+        above = _parent(step, known)
+        children[above.number if above else None].append(step)
+    waiting = [(step, 0) for step in reversed(children[None])]
+    while waiting:
+        step, depth = waiting.pop()
+        yield step, depth, step.parent if depth == 0 else None
+        waiting.extend((one, depth + 1) for one in reversed(children[step.number]))
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+def _axis(run: Run, steps: Iterable[RunStep]) -> float:
+    """Milliseconds; over 0."""
+    ends = (_time(step.began_ms) + _time(step.duration_ms) for step in steps)
+    return max(_time(run.duration_ms), *ends, 0.0) or 1.0
+
+
+def _time(milliseconds: float | None) -> float:
+    """As it can be drawn: clocks and databases let through what is no time."""
+    return max(0.0, milliseconds) if milliseconds is not None and math.isfinite(milliseconds) else 0.0
+
+
+def _ticks(axis: float) -> Iterator[Tick]:
+    rough = axis / _TICKS
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * one for one in (1, 2, 5, 10) if power * one >= rough * 0.999)
+    for number in range(math.floor(axis / step * 1.0001) + 1):
+        yield Tick(round(100 * number * step / axis, 2), _tick_text(number * step, step))
+
+
+def _tick_text(at: float, step: float) -> str:
+    if at == 0:
+        return "0"
+    if step >= 1000:
+        return f"{at / 1000:.0f} s"
+    if step >= 100:
+        return f"{at / 1000:.1f} s"
+    return f"{at:.0f} ms" if step >= 1 else f"{at:g} ms"
+
+
+def _first_event(run: Run, axis: float) -> Tick | None:
+    at = run.first_event_ms
+    if at is None or not math.isfinite(at):
+        return None
+    return Tick(round(min(100.0, 100 * _time(at) / axis), 2), time_shown(at))
+
+
+# --- one row ---------------------------------------------------------------------------------------------------------
+
+
+def _row(step: RunStep, depth: int, axis: float, lost: int | None) -> Row:
+    began = _time(step.began_ms)
+    left = min(100.0, 100 * began / axis)
+    length = axis - began if step.duration_ms is None else _time(step.duration_ms)
+    detail = step.detail if isinstance(step.detail, dict) else {}
+    outcome = outcome_label(step.outcome)
+    return Row(
+        step=step,
+        depth=min(depth, DEEPEST),
+        left=round(left, 2),
+        width=round(min(100 - left, 100 * length / axis), 2),
+        icon=ICONS.get(StepKind(step.kind), "circle") if step.kind in StepKind.values else "circle",
+        kind=step.get_kind_display(),
+        outcome=outcome,
+        began=time_shown(began),
+        took="" if step.duration_ms is None else time_shown(_time(step.duration_ms)),
+        tokens=tokens_shown(detail),
+        facts=tuple(_facts(detail)),
+        lost_parent=lost,
+        is_failure=outcome[1] == "danger",
+    )
+
+
+def outcome_label(outcome: str) -> Label:
+    """Unknown words are failures: tools have many for what goes wrong."""
+    if outcome in _GOOD:
+        return outcome, "success"
+    return outcome, _MILD[outcome] if outcome in _MILD else "danger"
+
+
+def tokens_shown(detail: Mapping[str, Any]) -> str:
+    sent, received = detail.get("prompt_tokens"), detail.get("completion_tokens")
+    if sent is None and received is None:
+        return ""
+    return f"{'about ' if detail.get('estimated') else ''}{sent or 0} + {received or 0} tokens"
+
+
+def _facts(detail: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in detail.items():
+        if name not in _TOKENS and value not in (None, "", 0, [], {}):
+            yield str(name).replace("_", " "), str(value)
