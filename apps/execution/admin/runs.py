@@ -1,4 +1,4 @@
-"""What was run, newest first. Read only: the rows are history."""
+"""What was run, newest first, and each run as a picture of its steps. Read only: the rows are history."""
 
 # mypy: disable-error-code="misc"
 # django-unfold ships no types: its classes are Any to mypy.
@@ -7,78 +7,85 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.utils.html import format_html_join
-from django.utils.safestring import mark_safe
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.formats import date_format
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 from unfold.utils import display_for_label
 
-from apps.catalog.models import DropIn
-from apps.execution.models import Approval, Outcome, Run
+from apps.execution.admin.run_filters import AgentFilter, KeyFilter, TimeFilter, quick_filters
+from apps.execution.models import Outcome, Run
+from apps.execution.pages import run_search
+from apps.execution.pages.run_page import run_page
+from apps.execution.pages.shown import OUTCOME_COLOURS, cost_shown, time_shown
 
-OUTCOME_COLOURS = {
-    Outcome.COMPLETED: "success",
-    Outcome.REFUSED: "warning",
-    Outcome.FAILED: "danger",
-    Outcome.CANCELLED: None,
-    Outcome.WAITING: "info",
-}
-APPROVAL_COLOURS = {"open": "info", "approved": "success", "partly approved": "success", "rejected": "warning"}
-
-
-class AgentFilter(admin.SimpleListFilter):
-    """The agents that there are: asking the runs for theirs would read the whole table."""
-
-    title = "agent"
-    parameter_name = "agent"
-
-    def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, str]]:
-        return [(agent_id, agent_id) for agent_id in DropIn.objects.values_list("agent_id", flat=True)[:200]]
-
-    def queryset(self, _request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
-        return queryset.filter(agent_id=self.value()) if self.value() else queryset
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @admin.register(Run)
 class RunAdmin(ModelAdmin):
     list_display = [
-        "started_at", "outcome_shown", "agent_id", "key_name", "served_by", "duration", "tokens", "cost", "mode",
+        "began", "outcome_shown", "agent_id", "key_name", "user_name", "served_by", "duration", "tokens", "cost",
     ]  # fmt: skip
-    list_display_links = ["started_at"]
-    list_filter = ["outcome", "streamed", AgentFilter]
+    list_display_links = ["began"]
+    list_filter = [TimeFilter, "outcome", "streamed", AgentFilter, KeyFilter]
     list_filter_sheet = False
     list_per_page = 50
-    search_fields = ["=request_id", "=id", "agent_id", "key_name", "error_code", "error"]
-    search_help_text = "Request id, agent, key or error"
+    search_fields = ["=id"]  # that there is a search; `run_search` says how
+    search_help_text = "Request id, run id, agent, key, user, error"
+    list_before_template = "admin/execution/run/quick.html"
     show_full_result_count = False
     paginator = InfinitePaginator  # counts nothing
     ordering = ["-started_at"]
     sortable_by: list[str] = []  # the index serves one order
     actions = None
+    change_form_outer_before_template = "admin/execution/run/page.html"
     fieldsets = [
-        ("Outcome", {"fields": [("outcome_shown", "finish_reason"), "error_code", "error"]}),
         (
-            "Run",
+            "All values",
             {
+                "classes": ["collapse"],  # the page above says most of it
                 "fields": [
-                    ("agent_id", "version"), ("upstream", "model"), ("key_name", "mode"), ("request_id", "id"),
-                ]
-            },
-        ),
-        (
-            "Time and tokens",
-            {
-                "fields": [
-                    "started_at", ("first_event", "duration"),
-                    ("prompt_tokens", "completion_tokens"), ("model_calls", "counted"), "cost",
-                ]
+                    ("outcome_shown", "finish_reason"), "error_code", "error", ("agent_id", "version"),
+                    ("upstream", "model"), ("key_name", "mode"), ("user_name", "user_id"), "request_id", "id", "trace_id",
+                    "started_at", ("first_event", "duration"), ("prompt_tokens", "completion_tokens"),
+                    ("model_calls", "counted"), "cost",
+                ],
             },
         ),
     ]  # fmt: skip
     readonly_fields = ["outcome_shown", "version", "first_event", "duration", "mode", "counted", "cost"]
     empty_title = "No runs yet"
     empty_text = "Each chat with an agent is listed here when it has ended."
+    search_covers = run_search.HELP
+
+    class Media:
+        css = {"all": ["console/run.css"]}
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The quick filters above the list lead to it as it is, but for what they choose."""
+        shown = super().get_changelist_instance(request)
+        shown.quick = list(quick_filters(shown))
+        return shown
+
+    def get_search_results(
+        self, _request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        return run_search.search(queryset, search_term), False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        run = self.get_object(request, object_id)
+        may_view = run is not None and self.has_view_permission(request, run)
+        more = {"page": run_page(run, request.user)} if may_view else {}
+        shown: HttpResponse = super().change_view(request, object_id, form_url, more | (extra_context or {}))
+        return shown
+
+    @admin.display(description="Began", ordering="started_at")
+    def began(self, run: Run) -> str:
+        return date_format(timezone.localtime(run.started_at), "j M H:i:s").replace(" ", NO_BREAK)
 
     @admin.display(description="Outcome")
     def outcome_shown(self, run: Run) -> str:
@@ -111,11 +118,12 @@ class RunAdmin(ModelAdmin):
 
     @admin.display(description="Tokens")
     def tokens(self, run: Run) -> str:
-        return f"{'about ' if run.tokens_estimated else ''}{run.prompt_tokens} + {run.completion_tokens}"
+        about = "about " if run.tokens_estimated else ""
+        return f"{about}{run.prompt_tokens} + {run.completion_tokens}".replace(" ", NO_BREAK)
 
     @admin.display(description="Cost")
     def cost(self, run: Run) -> str:
-        return "-" if run.cost_usd is None else f"${run.cost_usd:.6f}".rstrip("0").rstrip(".")
+        return cost_shown(run.cost_usd)
 
     def has_add_permission(self, _request: HttpRequest) -> bool:
         return False
@@ -125,66 +133,3 @@ class RunAdmin(ModelAdmin):
 
     def has_delete_permission(self, _request: HttpRequest, _obj: Run | None = None) -> bool:
         return False
-
-
-@admin.register(Approval)
-class ApprovalAdmin(ModelAdmin):
-    """Who decides is the person in the chat; operators see what waits and what was said."""
-
-    list_display = ["created_at", "state_shown", "agent_id", "wanted", "expires_at", "id"]
-    list_display_links = ["created_at"]
-    list_per_page = 50
-    search_fields = ["=id", "agent_id"]
-    search_help_text = "Reference or agent"
-    actions = None
-    fieldsets = [
-        (None, {"fields": ["state_shown", ("agent_id", "version"), "key_id", "id"]}),
-        ("Tool calls", {"fields": ["calls_shown"]}),
-        ("Time", {"fields": [("created_at", "decided_at", "expires_at")]}),
-    ]
-    readonly_fields = ["state_shown", "version", "calls_shown"]
-    empty_title = "Nothing has asked for an approval"
-    empty_text = (
-        "A tool with needs_approval=True ends its run with a question; the next message in that chat approves or "
-        "rejects the call. What waits, and what was decided, is listed here until it expires."
-    )
-
-    @admin.display(description="State")
-    def state_shown(self, approval: Approval) -> str:
-        state = approval.state()
-        return str(display_for_label((state, state.capitalize()), "-", APPROVAL_COLOURS))
-
-    @admin.display(description="Tools")
-    def wanted(self, approval: Approval) -> str:
-        return ", ".join(call["name"] for call in approval.calls)
-
-    @admin.display(description="Calls")
-    def calls_shown(self, approval: Approval) -> str:
-        verdicts = [
-            "" if approval.approved is None else "approved" if number in approval.approved else "rejected"
-            for number in range(1, len(approval.calls) + 1)
-        ]
-        rows = (
-            (call["name"], call["arguments"], verdict) for call, verdict in zip(approval.calls, verdicts, strict=True)
-        )
-        return format_html_join(mark_safe("<br>"), "<b>{}</b> <code>{}</code> {}", rows)
-
-    @admin.display(description="Version")
-    def version(self, approval: Approval) -> str:
-        return approval.agent_digest[:12] or "-"
-
-    def has_add_permission(self, _request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, _request: HttpRequest, _obj: Approval | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, _request: HttpRequest, _obj: Approval | None = None) -> bool:
-        return False
-
-
-def time_shown(milliseconds: float | None) -> str:
-    """Milliseconds for people."""
-    if milliseconds is None:
-        return "-"
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"

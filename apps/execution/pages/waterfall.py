@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.execution.admin.shown import Label, time_shown
 from apps.execution.models import Run, RunStep, StepKind
+from apps.execution.pages.shown import Label, time_shown
 
 DEEPEST = 8  # levels that are still indented
 _TICKS = 5  # about so many
 
-ICONS = {
+ICONS: Mapping[str, str] = {
     StepKind.AGENT: "smart_toy",
     StepKind.MODEL: "neurology",
     StepKind.TOOL: "construction",
@@ -24,6 +24,7 @@ ICONS = {
     StepKind.GUARDRAIL: "shield",
     StepKind.APPROVAL: "approval",
 }
+_KINDS = dict(StepKind.choices)
 _GOOD = frozenset({"ok", "cached"})
 _MILD: Mapping[str, str | None] = {
     "cancelled": None,
@@ -47,30 +48,40 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    step: RunStep
-    depth: int
-    left: float  # percent of the axis
-    width: float
+    """Texts as the template takes them: a run may have hundreds of these."""
+
+    number: str
+    depth: str
+    kind: str
+    kind_said: str
     icon: str
-    kind: str  # in words
-    outcome: Label
+    name: str
+    outcome: str  # "" where all is well
+    colour: str  # of the outcome: danger, warning, info, success or plain
+    bar: str  # CSS: where it stands on the axis
+    look: str  # classes of the bar
     began: str
     took: str  # "" where no end is known
     tokens: str
     facts: tuple[tuple[str, str], ...]
-    lost_parent: int | None  # the number of the step that it was made in, which is not there
-    is_failure: bool
+    lost_parent: str  # the number of the step that it was made in, where that is missing
+    error: str
+    input: str
+    output: str
 
     @property
-    def is_open(self) -> bool:
-        """Whether nothing says when it ended."""
-        return self.step.duration_ms is None
+    def fold(self) -> str:
+        """What is behind the fold; "" where nothing is."""
+        if self.input or self.output:
+            return "Input and output"
+        return "Details" if self.facts else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
     rows: Sequence[Row]
     ticks: Sequence[Tick]
+    tick_distance: float  # percent of the axis
     first_event: Tick | None
     path: Sequence[str]  # of agents, as the conversation went from one to the next
     gaps: int  # steps of which only the number is known
@@ -80,9 +91,11 @@ class Waterfall:
 def waterfall(run: Run, steps: Sequence[RunStep]) -> Waterfall:
     """`steps` in the order of their numbers."""
     axis = _axis(run, steps)
+    distance = _tick_distance(axis)
     return Waterfall(
         rows=[_row(step, depth, axis, lost) for step, depth, lost in _tree(steps)],
-        ticks=list(_ticks(axis)),
+        ticks=list(_ticks(axis, distance)),
+        tick_distance=round(100 * distance / axis, 3),
         first_event=_first_event(run, axis),
         path=agents_path(run, steps),
         gaps=max((step.number for step in steps), default=0) - len(steps),
@@ -144,12 +157,16 @@ def _time(milliseconds: float | None) -> float:
     return max(0.0, milliseconds) if milliseconds is not None and math.isfinite(milliseconds) else 0.0
 
 
-def _ticks(axis: float) -> Iterator[Tick]:
+def _tick_distance(axis: float) -> float:
+    """Milliseconds: 1, 2 or 5 of whatever power of ten."""
     rough = axis / _TICKS
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(power * one for one in (1, 2, 5, 10) if power * one >= rough * 0.999)
-    for number in range(math.floor(axis / step * 1.0001) + 1):
-        yield Tick(round(100 * number * step / axis, 2), _tick_text(number * step, step))
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * one for one in (1, 2, 5, 10) if power * one >= rough * 0.999)
+
+
+def _ticks(axis: float, distance: float) -> Iterator[Tick]:
+    for number in range(math.floor(axis / distance * 1.0001) + 1):
+        yield Tick(round(100 * number * distance / axis, 2), _tick_text(number * distance, distance))
 
 
 def _tick_text(at: float, step: float) -> str:
@@ -176,22 +193,29 @@ def _row(step: RunStep, depth: int, axis: float, lost: int | None) -> Row:
     began = _time(step.began_ms)
     left = min(100.0, 100 * began / axis)
     length = axis - began if step.duration_ms is None else _time(step.duration_ms)
+    width = min(100 - left, 100 * length / axis)
     detail = step.detail if isinstance(step.detail, dict) else {}
-    outcome = outcome_label(step.outcome)
+    outcome, colour = outcome_label(step.outcome)
+    bad, is_open = " run-bad" if colour == "danger" else "", " run-open" if step.duration_ms is None else ""
     return Row(
-        step=step,
-        depth=min(depth, DEEPEST),
-        left=round(left, 2),
-        width=round(min(100 - left, 100 * length / axis), 2),
-        icon=ICONS.get(StepKind(step.kind), "circle") if step.kind in StepKind.values else "circle",
-        kind=step.get_kind_display(),
-        outcome=outcome,
+        number=str(step.number),
+        depth=str(min(depth, DEEPEST)),
+        kind=step.kind,
+        kind_said=_KINDS.get(step.kind, step.kind),
+        icon=ICONS.get(step.kind, "circle"),
+        name=step.name or "(no name)",
+        outcome="" if outcome == "ok" else outcome,
+        colour=colour or "plain",
+        bar=f"left: {left:.2f}%; width: {width:.2f}%",
+        look=f"{bad}{is_open}",
         began=time_shown(began),
         took="" if step.duration_ms is None else time_shown(_time(step.duration_ms)),
         tokens=tokens_shown(detail),
         facts=tuple(_facts(detail)),
-        lost_parent=lost,
-        is_failure=outcome[1] == "danger",
+        lost_parent="" if lost is None else str(lost),
+        error=step.error,
+        input=step.input,
+        output=step.output,
     )
 
 
@@ -199,7 +223,7 @@ def outcome_label(outcome: str) -> Label:
     """Unknown words are failures: tools have many for what goes wrong."""
     if outcome in _GOOD:
         return outcome, "success"
-    return outcome, _MILD[outcome] if outcome in _MILD else "danger"
+    return outcome, _MILD.get(outcome, "danger")
 
 
 def tokens_shown(detail: Mapping[str, Any]) -> str:

@@ -14,9 +14,9 @@ from django.utils.http import urlencode
 from apps.access.models import ApiKey
 from apps.catalog.models import SHORT, AgentVersion, DeclaredAgent, DropIn
 from apps.core import clock
-from apps.execution.admin.shown import Label, cost_shown, outcome_label, time_shown
-from apps.execution.admin.waterfall import Waterfall, waterfall
 from apps.execution.models import Approval, Outcome, Recording, Run, RunStep, StepKind
+from apps.execution.pages.shown import Label, cost_shown, outcome_label, time_shown
+from apps.execution.pages.waterfall import Waterfall, waterfall
 from apps.observability.models import ErrorEvent
 from apps.upstreams.models import Upstream
 
@@ -57,12 +57,16 @@ class RunPage:
     upstream: Link
     user: Link
     related: Sequence[Related]
-    errors: Sequence[ErrorEvent]
+    errors: Sequence[ErrorEvent]  # the run's own first, where it was noted
     picture: Waterfall
     more_steps: int  # beyond those that are drawn
     why_no_steps: str
     records_contents: bool
-    recording_url: str  # empty for who may not see it
+
+    @property
+    def is_own_error_noted(self) -> bool:
+        """Whether the ring has the run's own error, and perhaps its remedy: then it need not be said twice."""
+        return bool(self.errors) and _is_own(self.run, self.errors[0])
 
 
 def run_page(run: Run, user: Any) -> RunPage:
@@ -89,7 +93,6 @@ def run_page(run: Run, user: Any) -> RunPage:
         more_steps=more,
         why_no_steps="" if steps else why_no_steps(run, recording, clock.now()),
         records_contents=recording.record_contents,
-        recording_url=_recording_url(user),
     )
 
 
@@ -156,17 +159,16 @@ def _others_of_user(run: Run) -> Link:
     return Link(name, f"{reverse('admin:execution_run_changelist')}?{urlencode({'q': name})}") if name else Link("-")
 
 
-def _recording_url(user: Any) -> str:
-    if not user.has_perm("execution.view_recording"):
-        return ""
-    return reverse("admin:execution_recording_changelist")
-
-
 def _errors(run: Run, user: Any) -> list[ErrorEvent]:
     """What was noted under the same request id, for who may see it."""
     if not run.request_id or not user.has_perm("observability.view_errorevent"):
         return []
-    return list(ErrorEvent.objects.filter(request_id=run.request_id)[:_MOST_ERRORS])
+    noted = ErrorEvent.objects.filter(request_id=run.request_id)[:_MOST_ERRORS]
+    return sorted(noted, key=lambda event: not _is_own(run, event))
+
+
+def _is_own(run: Run, event: ErrorEvent) -> bool:
+    return bool(run.error) and event.message == run.error
 
 
 # --- approvals -------------------------------------------------------------------------------------------------------
