@@ -48,8 +48,8 @@ class RunAdmin(ModelAdmin):
                 "classes": ["collapse"],  # the page above says most of it
                 "fields": [
                     ("outcome_shown", "finish_reason"), "error_code", "error", ("agent_id", "version"),
-                    ("upstream", "model"), ("key_name", "mode"), ("user_name", "user_id"), "request_id", "id", "trace_id",
-                    "started_at", ("first_event", "duration"), ("prompt_tokens", "completion_tokens"),
+                    ("upstream", "model"), ("key_name", "mode"), ("user_name", "user_id"), "request_id", "id",
+                    "trace_id", "started_at", ("first_event", "duration"), ("prompt_tokens", "completion_tokens"),
                     ("model_calls", "counted"), "cost",
                 ],
             },

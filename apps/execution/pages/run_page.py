@@ -3,7 +3,7 @@
 Values for the template, read with a fixed number of queries, however many steps there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -175,20 +175,27 @@ def _is_own(run: Run, event: ErrorEvent) -> bool:
 
 
 def _related(run: Run, steps: Sequence[RunStep]) -> list[Related]:
-    """Approvals know no run: the reference stands in the step, else who asked and when have to do."""
-    end = run.started_at + timedelta(milliseconds=max(0.0, run.duration_ms)) + _A_MOMENT
-    mine = Approval.objects.filter(agent_id=run.agent_id, key_id=run.key_id or 0, user_id=run.user_id)
+    """What it asked a person, and what a person had said when it began."""
     found = []
-    if run.outcome == Outcome.WAITING:
-        references = [str(step.detail.get("reference", "")) for step in steps if step.kind == StepKind.APPROVAL]
-        asked = mine.filter(created_at__range=(run.started_at, end)).order_by("-created_at").first()
-        if named := Approval.objects.filter(pk__in=references).first() if any(references) else asked:
-            found.append(Related(f"It asked for an approval, which is {named.state()}:", _approval_link(named)))
-            found += _went_on_in(named)
-    elif decided := mine.filter(decided_at__range=(run.started_at, end)).first():
-        found.append(Related(f"It goes on after an approval, which was {decided.state()}:", _approval_link(decided)))
+    if asked := _approval(run, steps, "created_at", ("waiting",)) if run.outcome == Outcome.WAITING else None:
+        found += [Related(f"It asked for an approval, which is {asked.state()}:", _approval_link(asked))]
+        found += _went_on_in(asked)
+    if decided := _approval(run, steps, "decided_at", ("approved", "rejected")):
+        found += [Related(f"It goes on after an approval, which was {decided.state()}:", _approval_link(decided))]
         found += _went_on_from(decided)
     return found
+
+
+def _approval(run: Run, steps: Sequence[RunStep], moment: str, outcomes: Collection[str]) -> Approval | None:
+    """By the reference that a step names; without steps by who asked and when, because an approval knows no run."""
+    said = (step for step in steps if step.kind == StepKind.APPROVAL and step.outcome in outcomes)
+    if reference := next((step.detail.get("reference") for step in said), None):
+        return Approval.objects.filter(pk=reference).first()
+    if steps:
+        return None
+    end = run.started_at + timedelta(milliseconds=max(0.0, run.duration_ms)) + _A_MOMENT
+    mine = Approval.objects.filter(agent_id=run.agent_id, key_id=run.key_id or 0, user_id=run.user_id)
+    return mine.filter(**{f"{moment}__range": (run.started_at, end)}).first()
 
 
 def _approval_link(approval: Approval) -> Link:

@@ -25,7 +25,7 @@ ICONS: Mapping[str, str] = {
     StepKind.APPROVAL: "approval",
 }
 _KINDS = dict(StepKind.choices)
-_GOOD = frozenset({"ok", "cached"})
+_GOOD = frozenset({"ok", "cached", "approved"})
 _MILD: Mapping[str, str | None] = {
     "cancelled": None,
     "denied": "warning",
@@ -37,7 +37,7 @@ _MILD: Mapping[str, str | None] = {
     "waiting": "info",
 }
 # What a row says by itself; whatever else the detail holds is listed behind the fold.
-_TOKENS = ("prompt_tokens", "completion_tokens", "estimated")
+_SAID = ("prompt_tokens", "completion_tokens", "estimated", "steps_left_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Waterfall:
     first_event: Tick | None
     path: Sequence[str]  # of agents, as the conversation went from one to the next
     gaps: int  # steps of which only the number is known
+    left_out: int  # steps that came after as many as are kept of a run
     has_contents: bool
 
 
@@ -99,8 +100,15 @@ def waterfall(run: Run, steps: Sequence[RunStep]) -> Waterfall:
         first_event=_first_event(run, axis),
         path=agents_path(run, steps),
         gaps=max((step.number for step in steps), default=0) - len(steps),
+        left_out=_left_out(steps),
         has_contents=any(step.input or step.output for step in steps),
     )
+
+
+def _left_out(steps: Sequence[RunStep]) -> int:
+    """The last step that is kept says it."""
+    said = steps[-1].detail.get("steps_left_out") if steps and isinstance(steps[-1].detail, dict) else None
+    return said if isinstance(said, int) else 0
 
 
 def agents_path(run: Run, steps: Sequence[RunStep]) -> list[str]:
@@ -235,5 +243,5 @@ def tokens_shown(detail: Mapping[str, Any]) -> str:
 
 def _facts(detail: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in detail.items():
-        if name not in _TOKENS and value not in (None, "", 0, [], {}):
+        if name not in _SAID and value not in (None, "", 0, [], {}):
             yield str(name).replace("_", " "), str(value)
