@@ -41,12 +41,15 @@ class ChosenFilter(admin.SimpleListFilter):
 
     template = "console/chosen_filter.html"
 
+    def has_output(self) -> bool:
+        """Also with nothing to choose from: a link may name what ran and is gone."""
+        return True
+
     def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
         """One "choice": what the template needs. A value that is not offered (an old link's) is shown all the same."""
         offered = [*self.lookup_choices]
         if self.value() and self.value() not in {str(value) for value, _ in offered}:
             offered.insert(0, (str(self.value()), str(self.value())))
-        kept = changelist.params
         yield {
             "name": self.parameter_name,
             "options": [(value, words, str(value) == self.value()) for value, words in offered],
@@ -56,7 +59,7 @@ class ChosenFilter(admin.SimpleListFilter):
                 for value in values
                 if name != self.parameter_name
             ],
-            "query": kept.get("q", changelist.query),
+            "query": changelist.query,
             "clear": changelist.get_query_string(remove=[self.parameter_name]) if self.value() else "",
         }
 
