@@ -5,6 +5,7 @@ from ninja import Router, Schema, Status
 
 from apps.access.limits.keeper import NOT_ENFORCED, keeper
 from apps.core import live_config
+from apps.execution import keeping
 from gateway_site.worker import worker
 
 router = Router(tags=["Health"])
@@ -26,10 +27,15 @@ async def health(request: HttpRequest) -> Health:  # noqa: ARG001
     return Health(status="ok")
 
 
+def _shortcoming() -> str:
+    """What a worker that serves has to do without."""
+    return " ".join(filter(None, (NOT_ENFORCED if keeper.outage else "", keeping.trouble())))
+
+
 @router.get("/ready", response={200: Readiness, 503: Readiness}, summary="The worker can serve requests")
 async def ready(request: HttpRequest) -> Status[Readiness]:  # noqa: ARG001
     if not worker.is_running:
         return Status(503, Readiness(status="starting", reason="The worker is still loading."))
     if live_config.is_stale():
         return Status(503, Readiness(status="stale", reason="The database does not answer."))
-    return Status(200, Readiness(status="ready", reason=NOT_ENFORCED if keeper.outage else ""))
+    return Status(200, Readiness(status="ready", reason=_shortcoming()))

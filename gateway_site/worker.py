@@ -12,9 +12,9 @@ from apps.access.limits.keeper import keeper
 from apps.catalog.registry import Discovery, discovery_mode
 from apps.catalog.serving_workers import this_worker
 from apps.core import live_config
-from apps.execution import containment, governed_tools, mcp_servers, sdk_runner
+from apps.execution import containment, governed_tools, keeping, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
-from apps.execution.recording import runs
+from apps.execution.purging import purger
 from apps.observability import error_ring
 from apps.openai_api import draining
 from apps.tools import http as http_tools
@@ -72,7 +72,8 @@ class Worker:
             await asyncio.to_thread(self._config.start)
             await asyncio.to_thread(self._discovery.start)
             await keeper.start(past_use)
-            runs.start()
+            keeping.start()
+            purger.start()
             key_uses.start()
             error_ring.start()
             health_rows.start()
@@ -96,7 +97,8 @@ class Worker:
         await pool.close()
         await keeper.stop()
         await asyncio.to_thread(this_worker.leave)
-        lost = await asyncio.to_thread(runs.stop)
+        await asyncio.to_thread(purger.stop)
+        lost = await asyncio.to_thread(keeping.stop)
         await asyncio.to_thread(key_uses.stop)
         await asyncio.to_thread(error_ring.stop)
         await asyncio.to_thread(self._config.stop)

@@ -19,8 +19,16 @@ class LocalTraceProvider(DefaultTraceProvider):
     that they share, none of them may decide that.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        super().set_disabled(False)  # goes before OPENAI_AGENTS_DISABLE_TRACING, which a module may set
+        self._added: list[TracingProcessor] = []
+
     def add(self, processor: TracingProcessor) -> None:
-        super().register_processor(processor)
+        """Idempotent."""
+        if processor not in self._added:
+            self._added.append(processor)
+            super().register_processor(processor)
 
     def register_processor(self, processor: TracingProcessor) -> None:
         """Ignored."""

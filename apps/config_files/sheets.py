@@ -24,6 +24,7 @@ from apps.catalog.models import (
 )
 from apps.core import secrets
 from apps.core.models import ConfigModel, ConfigRow
+from apps.execution.models import Recording
 from apps.tools.models import McpServer, Tool
 from apps.upstreams.models import ModelPrice, ModelRoute, RouteTarget, Upstream
 
@@ -265,5 +266,6 @@ SHEETS: Final[Sequence[Sheet]] = (
     ),
     Sheet(SECURITY, "limits", Limit, same=("key", "team", "per", "agents"), without=("created_at",)),
     Sheet(SECURITY, "access_settings", AccessSettings),
+    Sheet(SECURITY, "recording", Recording),
 )
 BY_SECTION: Final[Mapping[str, Sheet]] = {sheet.section: sheet for sheet in SHEETS}

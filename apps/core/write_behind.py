@@ -6,7 +6,8 @@ import queue
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection
@@ -19,47 +20,81 @@ _IDLE_LOOK = 0.2  # seconds between two looks at an empty queue
 _COMPANY = 0.5  # seconds that a first item waits for others
 _PAUSE_WHEN_FULL = 0.02  # seconds
 _LONGEST_BACKOFF = 5.0  # seconds
+_TELL_AGAIN = 10.0  # seconds between two lines about items that are dropped
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "53100")  # a disk, or what may be written to it
+
+_writers: "WeakSet[BatchWriter[Any]]" = WeakSet()
+
+
+def writers() -> "list[BatchWriter[Any]]":
+    """Those of this process that were started, for whoever tells how they fare."""
+    return list(_writers)
 
 
 class BatchWriter(Generic[T]):
     """`write` gets lists of items in a thread that may use the database.
 
     While the database is away, items wait and `put` waits when the queue is full: nothing is lost while the process
-    lives. An item that cannot be written at all is logged and dropped, so that it does not hold up the others.
+    lives. A full disk is another matter, because it may stay so for days while all else works: then `put` does not
+    wait, and what finds no room is counted and dropped. An item that cannot be written at all is logged and dropped, so
+    that it does not hold up the others.
     """
 
     def __init__(self, name: str, write: Callable[[list[T]], None], *, capacity: int = 5000) -> None:
-        self._name = name
+        self.name = name
+        self.dropped = 0  # items that found the queue full, and could not wait
+        self.disk_is_full = False  # as the last attempt to write says
+        self.lost = 0  # items that could not be written at all, or not before the end
         self._write = write
         self._queue: queue.Queue[T] = queue.Queue(capacity)
         self._stopping = threading.Event()
         self._deadline = float("inf")
         self._unwritten = 0
         self._refused = 0
+        self._told_of = 0  # of those that were dropped
+        self._told_at = float("-inf")
         self._thread: threading.Thread | None = None
 
+    @property
+    def backlog(self) -> int:
+        """How many items wait, or are being written."""
+        return self._queue.qsize() + self._unwritten
+
     def start(self) -> None:
+        _writers.add(self)
         self._stopping.clear()
         self._deadline = float("inf")
-        self._thread = threading.Thread(target=self._work, name=f"write-{self._name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"write-{self.name}", daemon=True)
         self._thread.start()
 
-    async def put(self, item: T) -> None:
-        """Returns at once unless the queue is full; then as soon as there is room."""
+    async def put(self, item: T) -> bool:
+        """Returns at once unless the queue is full; then as soon as there is room, or with False on a full disk."""
         while True:
             try:
                 self._queue.put_nowait(item)
-                return
             except queue.Full:
+                if self.disk_is_full:
+                    self._drop()
+                    return False
                 await asyncio.sleep(_PAUSE_WHEN_FULL)
+            else:
+                return True
 
     def offer(self, item: T) -> bool:
         """For what may be dropped: False when the queue is full."""
         try:
             self._queue.put_nowait(item)
         except queue.Full:
+            self._drop()
             return False
         return True
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        if (now := monotonic()) >= self._told_at + _TELL_AGAIN:
+            self._told_at = now
+            log.error("rows_dropped", writer=self.name, count=self.dropped - self._told_of, so_far=self.dropped)
+            self._told_of = self.dropped
 
     def stop(self, patience: float = 10.0) -> int:
         """Write what is waiting, for at most `patience` seconds; returns how many items were lost."""
@@ -67,9 +102,10 @@ class BatchWriter(Generic[T]):
         self._stopping.set()
         if self._thread:
             self._thread.join(patience + 1)
-        lost = self._queue.qsize() + self._unwritten + self._refused
+        lost = self.backlog + self._refused
+        self.lost = lost
         if lost:
-            log.error("rows_lost", writer=self._name, count=lost)
+            log.error("rows_lost", writer=self.name, count=lost)
         return lost
 
     def _work(self) -> None:
@@ -85,7 +121,8 @@ class BatchWriter(Generic[T]):
         batch: list[T] = []
         with contextlib.suppress(queue.Empty):
             batch.append(self._queue.get(timeout=_IDLE_LOOK))
-            self._stopping.wait(_COMPANY)
+            if self._queue.qsize() < _BATCH:  # else there is company, and who waits longer loses more in a crash
+                self._stopping.wait(_COMPANY)
             while len(batch) < _BATCH:
                 batch.append(self._queue.get_nowait())
         return batch
@@ -96,9 +133,10 @@ class BatchWriter(Generic[T]):
         while self._unwritten and monotonic() < self._deadline:
             try:
                 self._write(batch)
-                self._unwritten = 0
+                self._unwritten, self.disk_is_full = 0, False
             except (OperationalError, InterfaceError) as error:  # the database is away or locked: it comes back
-                log.error("rows_not_written", writer=self._name, count=len(batch), error=str(error), again_in=backoff)
+                self.disk_is_full = _is_full(error)
+                log.error("rows_not_written", writer=self.name, count=len(batch), error=str(error), again_in=backoff)
                 connection.close()
                 sleep(0.1 if self._stopping.is_set() else backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF)
@@ -109,7 +147,14 @@ class BatchWriter(Generic[T]):
     def _write_singly(self, batch: list[T], error: Exception) -> None:
         if len(batch) == 1:
             self._refused += 1
-            log.error("row_refused", writer=self._name, exc_info=error)
+            self.lost += 1
+            log.error("row_refused", writer=self.name, exc_info=error)
             return
         for item in batch:
             self._write_until_done([item])
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk is, by the word of SQLite's or PostgreSQL's driver."""
+    said = (getattr(error.__cause__, "sqlite_errorname", None), getattr(error.__cause__, "sqlstate", None))
+    return any(one in _FULL for one in said)

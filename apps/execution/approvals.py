@@ -23,8 +23,9 @@ from pydantic import BaseModel, TypeAdapter
 from apps.access.subject import Subject
 from apps.core.errors import ApprovalClosed, Unavailable
 from apps.core.secrets import SecretUnreadable, decrypt, encrypt
+from apps.execution import steps
 from apps.execution.events import ApprovalWanted, WantedCall
-from apps.execution.models import Approval
+from apps.execution.models import Approval, StepKind
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +81,8 @@ async def ask_about(calls: tuple[WantedCall, ...], state: str, asker: Asker, *, 
     """Store any run: `state` is what it goes on with. Raises Unavailable when that is not possible."""
     reference = f"apr_{secrets.token_hex(8)}"
     await in_database(_store, reference, asker, calls, state)
+    for call in calls:
+        steps.note(StepKind.APPROVAL, call.name, "waiting", {"reference": reference})
     return ApprovalWanted(reference, calls, follows_text)
 
 
@@ -95,11 +98,18 @@ async def resumed(agent: Agent[Any], resumption: Resumption, context_type: Calla
         agent, resumption.state, context_deserializer=lambda values: _context_of(context_type, values)
     )
     for number, item in enumerate(state.get_interruptions(), start=1):
+        note_decision(item.name or "", resumption.decision, number)
         if resumption.decision.approves(number):
             state.approve(item)
         else:
             state.reject(item, rejection_message=rejection(resumption.decision.reason))
     return state
+
+
+def note_decision(tool: str, decision: Decision, number: int) -> None:
+    """What was decided about a call, as a step of the run that goes on."""
+    outcome = "approved" if decision.approves(number) else "rejected"
+    steps.note(StepKind.APPROVAL, tool, outcome, {"reference": decision.reference})
 
 
 def rejection(reason: str) -> str:

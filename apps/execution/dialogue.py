@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from apps.execution.approvals import Decision, rejection
+from apps.execution.approvals import Decision, note_decision, rejection
 from apps.execution.events import WantedCall
 from apps.execution.model_turn import Call, Turn
 
@@ -67,6 +67,7 @@ class Dialogue:
         """The approved calls; the others are answered with what the person said."""
         approved = []
         for number, call in enumerate(self.pending, start=1):
+            note_decision(call.name, decision, number)
             if decision.approves(number):
                 approved.append(call)
             else:

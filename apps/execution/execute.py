@@ -15,7 +15,10 @@ from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent
 from apps.execution.failures import judge
 from apps.execution.order import DeclaredOrder, ModuleOrder, Order, PassOrder
 from apps.execution.pass_through import pass_through
+from apps.execution.recorded_text import BEYOND
+from apps.execution.recording_rules import characters_kept
 from apps.execution.sdk_runner import own_provider
+from apps.execution.steps import current_steps
 from apps.execution.transcript import BETWEEN_MESSAGES
 from apps.execution.usage import usage_of
 from apps.execution.workflow_run import run_workflow
@@ -32,6 +35,9 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
     """
     # For the rest of the request's task.
     current_calls.set(order.calls)
+    current_steps.set(order.steps)
+    if kept := characters_kept():
+        order.steps.keeps, order.calls.keeps = kept, kept + BEYOND
     default = namespace_default(order.agent_id) if order.subject else ModelRef("", "")  # where no gateway is, none
     preference.set(Preference(instead=order.options.model, default=default))
     match order:

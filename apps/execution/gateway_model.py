@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from agents import ModelProvider, ModelResponse, OpenAIChatCompletionsModel, OpenAIResponsesModel
 from agents.models.fake_id import FAKE_RESPONSES_ID
+from agents.models.interface import ModelTracing
 
 from apps.catalog.graph import responses_feature
 from apps.upstreams.chat_client import ChatClient
@@ -21,6 +22,7 @@ from apps.upstreams.routing import Route, route
 _CHAT_ITEMS: Final = frozenset(
     {"message", "function_call", "function_call_output", "reasoning", "compaction", "item_reference"}
 )
+_TRACING: Final = 2
 
 
 class GatewayModelProvider(ModelProvider):
@@ -41,6 +43,7 @@ class GatewayModel(OpenAIChatCompletionsModel):
     async def get_response(
         self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *args: Any, **kwargs: Any
     ) -> ModelResponse:
+        args, kwargs = _untraced(args, kwargs)
         if responses := self._responses(tools, **kwargs):
             return await responses.get_response(system_instructions, input, model_settings, tools, *args, **kwargs)
         return await super().get_response(system_instructions, _sayable(input), model_settings, tools, *args, **kwargs)
@@ -48,6 +51,7 @@ class GatewayModel(OpenAIChatCompletionsModel):
     def stream_response(
         self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *args: Any, **kwargs: Any
     ) -> AsyncIterator[Any]:
+        args, kwargs = _untraced(args, kwargs)
         if responses := self._responses(tools, **kwargs):
             return responses.stream_response(system_instructions, input, model_settings, tools, *args, **kwargs)
         return super().stream_response(system_instructions, _sayable(input), model_settings, tools, *args, **kwargs)
@@ -73,6 +77,14 @@ class GatewayModel(OpenAIChatCompletionsModel):
             return None
         client = cast("Any", ResponsesClient(found))  # duck-typed: see ResponsesClient
         return OpenAIResponsesModel(found.model, client, model_is_explicit=bool(self._name))
+
+
+def _untraced(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What follows the tools: the output's schema, handoffs, tracing. The call is recorded where it is made, in
+    upstreams/calls.py; a span beside it would be a second record."""
+    if len(args) > _TRACING:
+        return (*args[:_TRACING], ModelTracing.DISABLED, *args[_TRACING + 1 :]), kwargs
+    return args, {**kwargs, "tracing": ModelTracing.DISABLED}
 
 
 def _sayable(input: Any) -> Any:

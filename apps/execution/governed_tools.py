@@ -19,7 +19,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from apps.access.decide import Decision
 from apps.core.errors import AccessDenied
-from apps.execution import callers, observed_tools, tool_access, tool_calls
+from apps.execution import callers, observed_tools, steps, tool_access, tool_calls
+from apps.execution.models import StepKind
 from apps.execution.observed_tools import call_of, module_of, name_of
 from apps.execution.tool_records import Outcome
 from apps.tools import lent
@@ -41,8 +42,12 @@ def install() -> None:
 
 def tell_of_refused(args: ToolErrorFormatterArgs[Any]) -> str | None:
     """For RunConfig.tool_error_formatter: a model that calls what it was not offered hears why not."""
+    if args.kind != "tool_not_found":
+        return None
     caller = callers.current()
-    return caller.refused.get(args.tool_name) if caller and args.kind == "tool_not_found" else None
+    refused = caller.refused.get(args.tool_name) if caller else None
+    steps.note(StepKind.TOOL, args.tool_name, Outcome.DENIED if refused else Outcome.MISSING)
+    return refused
 
 
 # --- function tools: the module's own, MCP tools, agents as tools -----------------------------------------------------
@@ -148,7 +153,10 @@ def _handing_over(original: Asynchronous) -> Asynchronous:
 
     async def execute_handoffs(*, run_handoffs: Any, **options: Any) -> Any:
         announced = run_handoffs[0].handoff.agent_name
-        _require(tool_access.ask_to_hand_over(announced))
+        decision = tool_access.ask_to_hand_over(announced)
+        if decision and not decision.allowed:
+            steps.note(StepKind.HANDOFF, announced, Outcome.DENIED)
+        _require(decision)
         step = await original(run_handoffs=run_handoffs, **options)
         if isinstance(step.next_step, NextStepHandoff) and step.next_step.new_agent.name != announced:
             _require(tool_access.ask_to_hand_over(step.next_step.new_agent.name))

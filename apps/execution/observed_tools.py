@@ -56,8 +56,11 @@ def function_call(original: Asynchronous) -> Asynchronous:
         if lent_of(function_tool):
             return await original(function_tool=function_tool, **options)
         with under_way(*_told(function_tool)) as call:
+            call.contents(arguments=options["arguments"])
             result = await original(function_tool=function_tool, **options)
+            call.contents(output=result.output)
             if result.is_sdk_generated_error:
+                call.failed(str(result.output))
                 call.made(Outcome.ERROR)
         return result
 

@@ -10,6 +10,7 @@ from apps.catalog.registry import Generation
 from apps.catalog.run_options import DEFAULT, RunOptions
 from apps.core.ids import new_id
 from apps.execution.approvals import Resumption
+from apps.execution.steps import StepLog
 from apps.upstreams.calls import CallLog
 
 
@@ -25,6 +26,7 @@ class Order:
     resumption: Resumption | None = None  # the stored run to go on with
     subject: Subject | None = None
     calls: CallLog = field(default_factory=CallLog)
+    steps: StepLog = field(default_factory=StepLog)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,11 @@ async def _streamed(order: PassOrder) -> AsyncGenerator[RunEvent, None]:
                 raise opened.broken(failure)
         if ending := _ending(opened, answer):
             yield Forwarded(ending)
+    except UpstreamError as error:
+        opened.call.end(error)
+        raise
     finally:
+        opened.call.end()
         answer.count()
         await opened.source.aclose()
     yield _finished(order)

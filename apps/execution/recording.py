@@ -8,6 +8,7 @@ from django.db.models import CharField, DateTimeField, TextField
 
 from apps.core.write_behind import BatchWriter
 from apps.execution import bucket_rows
+from apps.execution.crash_count import crash_count
 from apps.execution.models import Run
 
 _FIELDS = Run._meta.concrete_fields  # noqa: SLF001  # Django documents it
@@ -19,6 +20,11 @@ _ROWS_AT_ONCE = 999 // len(_FIELDS)  # SQLite's limit of parameters
 
 
 def _write(runs: list[Run]) -> None:
+    _insert_all(runs)
+    crash_count.written(len(runs))
+
+
+def _insert_all(runs: list[Run]) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         for start in range(0, len(runs), _ROWS_AT_ONCE):
             written = _insert(cursor, runs[start : start + _ROWS_AT_ONCE])
@@ -43,11 +49,11 @@ def _insert(cursor: CursorWrapper, runs: list[Run]) -> list[Run]:
 def _stored(run: Run, name: str) -> Any:
     value = getattr(run, name)
     if name in _TEXTS:
-        return _fitting(value, _TEXTS[name])
+        return fitting(value, _TEXTS[name])
     return connection.ops.adapt_datetimefield_value(value) if name in _MOMENTS else value
 
 
-def _fitting(text: str, limit: int | None) -> str:
+def fitting(text: str, limit: int | None) -> str:
     """Names and messages come from servers and modules; PostgreSQL refuses NUL, half surrogates and overlength."""
     return text.encode(errors="replace").decode().replace("\0", "")[:limit]
 

@@ -13,9 +13,10 @@ from agents import Agent, ModelProvider, ModelSettings, RunConfig, RunResult, Ru
 from agents.models.fake_id import FAKE_RESPONSES_ID
 from agents.models.multi_provider import MultiProvider
 from agents.run import AgentRunner
+from agents.tracing import TracingConfig
 
 from apps.catalog import default_runner
-from apps.execution import sandbox
+from apps.execution import sandbox, sdk_trace
 from apps.execution.forwarding import Forwarding, forwarding
 from apps.execution.gateway_model import GatewayModelProvider
 from apps.execution.governed_tools import tell_of_refused
@@ -23,6 +24,8 @@ from apps.execution.guardrails import watched
 from apps.upstreams.calls import text_may_join
 
 PROVIDER = GatewayModelProvider()
+
+_TRACING: TracingConfig = {"include_task_and_turn_spans": False}  # what nobody reads need not be made
 
 
 # Set for the runs of a module that an operator lets use the client it brought.
@@ -37,7 +40,8 @@ def run_config(**fields: Any) -> RunConfig:
     """The configuration of every run that does not bring its own; `fields` are RunConfig's."""
     return RunConfig(
         model_provider=_provider(),
-        tracing_disabled=True,
+        tracing=_TRACING,
+        trace_include_sensitive_data=False,
         tool_not_found_behavior="return_error_to_model",  # a local model that invents a tool is told, not killed
         tool_error_formatter=tell_of_refused,
         **fields,
@@ -55,14 +59,15 @@ def _config_for(agent: Agent[Any], given: RunConfig | dict[str, Any] | None) -> 
 
 
 def _with_provider(given: RunConfig | dict[str, Any] | None) -> RunConfig | dict[str, Any]:
-    """The caller's configuration on the gateway's provider, unless it chose a provider itself."""
+    """The caller's configuration on the gateway's provider, unless it chose a provider itself; and traced, which stays
+    in this process."""
     if given is None:
         return run_config()
     if isinstance(given, dict):
-        return given if "model_provider" in given else {**given, "model_provider": _provider()}
+        return {"model_provider": _provider(), **given, "tracing_disabled": False}
     if type(given.model_provider) is MultiProvider:  # what RunConfig makes when nobody chose
-        return replace(given, model_provider=_provider())
-    return given
+        return replace(given, model_provider=_provider(), tracing_disabled=False)
+    return replace(given, tracing_disabled=False) if given.tracing_disabled else given
 
 
 def _as_chosen(forward: Forwarding, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -157,5 +162,6 @@ RUNNER = GatewayRunner()
 
 
 def install() -> None:
-    """Make it the SDK's default runner, once per process."""
+    """Make it the SDK's default runner, once per process, and note what its runs do."""
     default_runner.install(RUNNER)
+    sdk_trace.install()

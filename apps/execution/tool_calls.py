@@ -33,7 +33,11 @@ async def call_allowed(tool: Tool, arguments: str) -> ToolOutput:
     if caller := callers.current():
         caller.tool_calls[tool.name] += 1
     with under_way(Source.of_gateway(tool), tool.name, tool.source) as call:
+        call.contents(arguments=arguments)
         output = await invoke(tool, arguments)
+        call.contents(output=output.text)
+        if output.is_error:
+            call.failed(output.text)
         call.made(output.outcome or (Outcome.ERROR if output.is_error else Outcome.OK))
     return output
 

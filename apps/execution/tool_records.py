@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from prometheus_client import Counter, Histogram
 
-from apps.execution import callers
+from apps.execution import callers, steps
+from apps.execution.models import StepKind
 from apps.observability.metrics import REGISTRY
 from apps.tools.models import Kind
 from apps.tools.tool import Tool
+from apps.upstreams.calls import current_step
 
 log = structlog.get_logger(__name__)
 
@@ -110,9 +112,9 @@ _QUIET: Final = frozenset({Outcome.OK, Outcome.CANCELLED, Outcome.DENIED, "cache
 
 
 class ToolCall:
-    """One call. Is told of once, with the first outcome that it is given."""
+    """One call, and a step of the run. Is told of once, with the first outcome that it is given."""
 
-    __slots__ = ("_began", "_is_told", "module", "source", "tool")
+    __slots__ = ("_began", "_is_told", "module", "source", "step", "tool")
 
     def __init__(self, source: Source, tool: str, module: str) -> None:
         self.source = source
@@ -120,6 +122,19 @@ class ToolCall:
         self.module = module
         self._began = perf_counter()
         self._is_told = False
+        self.step = steps.begin(StepKind.TOOL, tool, {"source": source.value, "module": module})
+
+    def contents(self, arguments: Any = None, output: Any = None) -> None:
+        """What it is given and answers, for where that is recorded."""
+        log = steps.current_steps.get()
+        if self.step is not None and log is not None and log.keeps:
+            self.step.input = self.step.input if arguments is None else arguments
+            self.step.output = self.step.output if output is None else output
+
+    def failed(self, text: str) -> None:
+        """What went wrong, as operators are told it."""
+        if self.step is not None:
+            self.step.error = text
 
     def refused(self, outcome: str) -> None:
         self._tell(outcome, 0.0)
@@ -129,16 +144,22 @@ class ToolCall:
 
     def made_elsewhere(self, outcome: str) -> None:
         """By the model's provider."""
+        if self.step is not None:
+            self.step.detail = {**self.step.detail, "by": "the model's provider"}
         self._tell(outcome, None)
 
     def forget(self) -> None:
         """It was not made yet: a person has to approve it first."""
         self._is_told = True
+        if self.step is not None and (log := steps.current_steps.get()) is not None:
+            log.forget(self.step)
 
     def _tell(self, outcome: str, duration_ms: float | None) -> None:
         if self._is_told:
             return
         self._is_told = True
+        if self.step is not None:
+            self.step.end(str(outcome), self.step.error)
         caller = callers.current()
         observed(
             ToolCallRecord(
@@ -158,15 +179,21 @@ class ToolCall:
 def under_way(source: Source, tool: str, module: str) -> Iterator[ToolCall]:
     """The call is made inside: it is an error when that raises, else what the code inside says, else ok."""
     call = ToolCall(source, tool, module)
+    before = current_step.get()
+    if call.step is not None:
+        current_step.set(call.step)
     try:
         yield call
         call.made(Outcome.OK)
-    except Exception:
+    except Exception as error:
+        call.failed(f"{type(error).__name__}: {error}")
         call.made(Outcome.ERROR)
         raise
     except BaseException:  # cancelled, or a module's sys.exit()
         call.made(Outcome.CANCELLED)
         raise
+    finally:
+        current_step.set(before)
 
 
 class _Names:

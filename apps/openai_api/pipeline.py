@@ -25,11 +25,11 @@ from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
 from apps.core.errors import AgentUnavailable, GatewayError
 from apps.core.loop_handler import EventStream, LoopRequest
+from apps.execution import keeping
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import execute
 from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
-from apps.execution.recording import runs
 from apps.execution.usage import usage_of
 from apps.observability.requests import leave_unlogged, request_id
 from apps.openai_api import shapes
@@ -175,6 +175,7 @@ async def record(
 ) -> AsyncGenerator[RunEvent, None]:
     """The same events; when they end, however they end, limits learn what was used, and the Run is written behind."""
     began = perf_counter()
+    keeping.begin()
     completed = Outcome.COMPLETED
     try:
         async with contextlib.aclosing(events):
@@ -198,7 +199,7 @@ async def record(
         try:
             await admission.settle(tokens=run.total_tokens, usd=run.cost_usd or 0.0)
         finally:
-            await runs.put(run)
+            await keeping.keep(run, order, began)
 
 
 def _count(run: Run, order: Order) -> None:

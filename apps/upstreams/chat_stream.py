@@ -14,6 +14,7 @@ from openai.types.completion_usage import CompletionTokensDetails, CompletionUsa
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
 from apps.upstreams.calls import CallLog, number, text_may_join
+from apps.upstreams.hearing import hear_said
 from apps.upstreams.refusals import failure
 from apps.upstreams.road import Answered, Opened
 from apps.upstreams.routing import Target
@@ -108,6 +109,7 @@ class ChunkStream:
             if self._reported:
                 yield Chunk(choices=[], usage=_usage(self._reported))
         except GatewayError as error:
+            self._call.end(error)
             if self._error_of is None:
                 raise
             raise self._error_of(error, self._target) from error
@@ -143,12 +145,15 @@ class ChunkStream:
         choice.delta = choice.delta or choice.message
         if choice.finish_reason:
             self._call.finish_reason = choice.finish_reason
+        if choice.delta is not None and self._call.heard:
+            hear_said(self._call.heard, choice.delta)
         if choice.logprobs is not None:
             choice.logprobs = chat_completion_chunk.ChoiceLogprobs.construct(**choice.logprobs)
         if choice.delta is not None and choice.delta.tool_calls:
             self._tool_calls.mend(choice.delta.tool_calls)
 
     def _count(self) -> None:
+        self._call.end()
         if self._reported:
             self._call.report(self._reported)
         else:

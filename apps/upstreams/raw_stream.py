@@ -7,6 +7,7 @@ import msgspec
 
 from apps.core.errors import UpstreamUnreachable
 from apps.upstreams.calls import ModelCall
+from apps.upstreams.hearing import hear_raw
 from apps.upstreams.raw_answers import NOTHING, NULL, Choice, Members, RawAnswer
 from apps.upstreams.routing import Target
 from apps.upstreams.whole import asked_in
@@ -55,6 +56,8 @@ class RawStream(RawAnswer):
         index = choice.index or 0
         self._begun.add(index)
         said = choice.delta if self._is_chat else choice.text
+        if self._call.heard and index == 0:
+            hear_raw(self._call.heard, said, is_text=not self._is_chat)
         is_sound = choice.index is not None and said != NOTHING and said != NULL  # noqa: PLR1714  # Raw has no hash
         if not choice.finish_reason:
             return is_sound

@@ -17,6 +17,7 @@ from openai.types.responses import Response, ResponseOutputItem, ResponseStreamE
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
 from apps.upstreams import road
 from apps.upstreams.calls import CallLog, current_calls, number
+from apps.upstreams.hearing import hear_event
 from apps.upstreams.refusals import failure
 from apps.upstreams.road import Opened
 from apps.upstreams.routing import Route
@@ -77,9 +78,7 @@ class ResponseEvents:
         try:
             async for events in self._source:
                 for data in events:
-                    event = self._parse(data)
-                    if event["type"] in _FAILURES:
-                        raise self._opened.broken(failure(self._target, event))
+                    event = self._read(data)
                     received += event["type"].endswith(".delta")
                     if self._log is not None and received % _PACE_EVERY == 0:
                         await self._log.wait_for_reader()
@@ -99,10 +98,20 @@ class ResponseEvents:
                 )
             )
         except GatewayError as error:
+            self._call.end(error)
             raise as_openai(error, self._target) from error
         finally:
+            self._call.end()
             if self._call.estimated:
                 self._call.estimate(self._body.get("input"), received)
+
+    def _read(self, data: bytes) -> dict[str, Any]:
+        event = self._parse(data)
+        if event["type"] in _FAILURES:
+            raise self._opened.broken(failure(self._target, event))
+        if self._call.heard:
+            hear_event(self._call.heard, event)
+        return event
 
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:

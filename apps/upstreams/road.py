@@ -7,11 +7,12 @@ carries it. Until an answer has begun another candidate may take over; a stream 
 from asyncio import CancelledError, get_running_loop
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from django.conf import settings
 
-from apps.core.errors import UpstreamError, UpstreamTimeout
+from apps.core.errors import GatewayError, UpstreamError, UpstreamTimeout
 from apps.upstreams import attempts, health, transport
 from apps.upstreams.calls import ModelCall, current_calls
 from apps.upstreams.dialect import adapt, adapt_responses
@@ -33,6 +34,7 @@ class Opened:
     def broken(self, error: UpstreamError) -> UpstreamError:
         """The error, which is counted against the upstream: what came makes no sense. The source's own are already."""
         health.note_failure(self.target.slug, error, cooldown=self.target.cooldown, has_begun=True)
+        self.call.end(error)
         return error
 
 
@@ -84,8 +86,13 @@ async def open_stream(
         )
         return Opened(candidate.target, call, source, sent)
 
-    opened, place = await attempts.answer(route.candidates, ask, _until_first_event)
+    try:
+        opened, place = await attempts.answer(route.candidates, ask, _until_first_event)
+    except BaseException as error:
+        call.end(error if isinstance(error, GatewayError) else None)
+        raise
     opened.source.place = place
+    call.answered = perf_counter()
     call.estimated = True
     return opened
 
@@ -121,7 +128,12 @@ async def ask_whole(
         read_whole(data, sent, call)
         return Answered(candidate.target, call, data)
 
-    answered, place = await attempts.answer(route.candidates, ask, lambda _: ends_at - now())
+    try:
+        answered, place = await attempts.answer(route.candidates, ask, lambda _: ends_at - now())
+    except BaseException as error:
+        call.end(error if isinstance(error, GatewayError) else None)
+        raise
+    call.end()
     if place:
         place.leave()
     return answered
@@ -133,10 +145,10 @@ def _until_first_event(target: Target) -> float:
 
 def _call(route: Route) -> ModelCall:
     """Counted as one of the run's, however many attempts it takes. Those that fail have used nothing that is known."""
-    call = ModelCall(route.target.slug, route.model, estimated=False)
-    if (log := current_calls.get()) is not None:
-        log.calls.append(call)
-    return call
+    log = current_calls.get()
+    if log is None:
+        return ModelCall(route.target.slug, route.model, estimated=False)
+    return log.begin(route.target.slug, route.model)
 
 
 def _sent(candidate: Candidate, path: str, body: Mapping[str, Any], adapt_to: Adapt, call: ModelCall) -> dict[str, Any]:
@@ -145,4 +157,7 @@ def _sent(candidate: Candidate, path: str, body: Mapping[str, Any], adapt_to: Ad
         sent["model"] = candidate.model
     sent = adapt_to(sent, candidate.target)
     call.upstream, call.model = candidate.target.slug, sent.get("model", "")
+    call.attempts += 1
+    if call.heard:
+        call.heard.sent = asked_in(sent)
     return sent

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from apps.upstreams.calls import ModelCall
+from apps.upstreams.hearing import hear_whole
 
 _CHARACTERS_PER_TOKEN = 4
 
@@ -46,6 +47,8 @@ def read_whole(data: bytes, sent: Mapping[str, Any], call: ModelCall) -> None:
         whole = _Whole()
     choices = whole.choices or []
     call.finish_reason = choices[0].finish_reason if choices else None
+    if call.heard:
+        hear_whole(call.heard, data)
     if isinstance(whole.usage, dict):
         call.report(whole.usage)
     else:

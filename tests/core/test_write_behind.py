@@ -1,8 +1,11 @@
 """Rows written behind the answer: in batches, tried again, and none lost on a stop."""
 
 import asyncio
+import contextlib
+import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from django.db import OperationalError
 
@@ -137,3 +140,39 @@ def test_writer_can_be_started_again() -> None:
         assert writer.stop() == 0
 
     assert table.rows == [0, 1]
+
+
+def test_full_disk_keeps_nobody_waiting_and_is_written_to_again_when_there_is_room(tmp_path: Path) -> None:
+    """SQLite's own word for it: a database that may have no further page is a disk without room."""
+    database = sqlite3.connect(tmp_path / "full.sqlite3", check_same_thread=False, isolation_level=None)
+    database.execute("CREATE TABLE items (text)")
+
+    def limit(pages: int) -> None:
+        database.execute(f"PRAGMA max_page_count = {pages}")
+
+    def write(batch: list[str]) -> None:
+        try:
+            database.execute("BEGIN")
+            database.executemany("INSERT INTO items VALUES (?)", [(text,) for text in batch])
+            database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            with contextlib.suppress(sqlite3.OperationalError):
+                database.execute("ROLLBACK")
+            raise OperationalError(str(error)) from error  # as Django does
+
+    limit(2)
+    writer = BatchWriter("tests", write, capacity=3)
+    writer.start()
+    assert asyncio.run(writer.put("x" * 20_000))
+    eventually(lambda: writer.disk_is_full, True)
+
+    kept = [asyncio.run(asyncio.wait_for(writer.put(str(number)), 10)) for number in range(6)]
+
+    assert kept == [True, True, True, False, False, False]
+    assert (writer.dropped, writer.backlog) == (3, 4)
+    limit(1000)
+    eventually(lambda: writer.backlog, 0, within=15)
+    assert not writer.disk_is_full
+    assert database.execute("SELECT count(*) FROM items").fetchone() == (4,)
+    assert writer.stop() == 0
+    database.close()

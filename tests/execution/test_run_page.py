@@ -224,7 +224,7 @@ class TestLinks:
             assert f"/admin/execution/approval/{approval.pk}/change/" in text
             assert f"/admin/execution/run/{goes_on.pk}/change/" in text
             text = page(goes_on)
-            assert "It goes on after an approval, which was approved:" in text
+            assert "It goes on after an approval (approved):" in text
             assert f"/admin/execution/run/{waits.pk}/change/" in text
 
 

@@ -197,7 +197,8 @@ def test_run_config_has_the_fields_that_the_gateway_sets() -> None:
     config = run_config()
 
     assert config.model_provider is PROVIDER
-    assert (config.tracing_disabled, config.tool_not_found_behavior) == (True, "return_error_to_model")
+    assert (config.tracing_disabled, config.tool_not_found_behavior) == (False, "return_error_to_model")
+    assert config.tracing == {"include_task_and_turn_spans": False}
 
 
 async def test_streamed_result_has_what_the_gateway_reads() -> None:

@@ -36,6 +36,7 @@ class RunAdmin(ModelAdmin):
     search_help_text = "Request id, run id, agent, key, user, error"
     list_before_template = "admin/execution/run/quick.html"
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each is a count over the whole table
     paginator = InfinitePaginator  # counts nothing
     ordering = ["-started_at"]
     sortable_by: list[str] = []  # the index serves one order

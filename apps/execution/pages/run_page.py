@@ -178,10 +178,10 @@ def _related(run: Run, steps: Sequence[RunStep]) -> list[Related]:
     """What it asked a person, and what a person had said when it began."""
     found = []
     if asked := _approval(run, steps, "created_at", ("waiting",)) if run.outcome == Outcome.WAITING else None:
-        found += [Related(f"It asked for an approval, which is {asked.state()}:", _approval_link(asked))]
+        found += [Related(f"It asked for an approval ({asked.state()}):", _approval_link(asked))]
         found += _went_on_in(asked)
     if decided := _approval(run, steps, "decided_at", ("approved", "rejected")):
-        found += [Related(f"It goes on after an approval, which was {decided.state()}:", _approval_link(decided))]
+        found += [Related(f"It goes on after an approval ({decided.state()}):", _approval_link(decided))]
         found += _went_on_from(decided)
     return found
 

@@ -41,8 +41,9 @@ def _newest(runs: QuerySet[Run]) -> Iterator[str]:
 def _ways(runs: QuerySet[Run], text: str) -> Iterator[QuerySet[Run]]:
     yield from (runs.filter(agent_id=one) for one in _agents(text))
     yield from (runs.filter(key_id=one) for one in _keys(text))
-    yield runs.filter(user_name=text)
-    yield runs.filter(user_id=text)
+    # The indexes leave out runs without a user, and SQLite takes them only for a query that says so as well.
+    yield runs.filter(user_name=text).exclude(user_name="")
+    yield runs.filter(user_id=text).exclude(user_id="")
     in_names = Q(agent_id__icontains=text) | Q(key_name__icontains=text) | Q(user_name__icontains=text)
     yield _newest_of(runs, Run.objects.all()).filter(in_names | Q(model__icontains=text))
     failed = _newest_of(runs, Run.objects.filter(outcome=Outcome.FAILED)).filter(outcome=Outcome.FAILED)

@@ -1,0 +1,151 @@
+"""Steps of runs as rows, written behind. They may be dropped, which is counted: a run goes before its steps."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+from apps.core.json import encode
+from apps.core.write_behind import BatchWriter
+from apps.execution.models import Outcome, Run, RunStep, StepKind
+from apps.execution.recorded_text import Keeper, text_of
+from apps.execution.recording import fitting
+from apps.execution.steps import ERROR, OK, Step, StepLog
+from apps.upstreams.calls import ModelCall
+
+_COLUMNS: Final = (
+    "run_id", "number", "parent", "kind", "name", "outcome", "began_ms", "duration_ms", "error", "detail", "input",
+    "output", "run_started_at",
+)  # fmt: skip
+_ROW: Final = f"({', '.join(['%s'] * len(_COLUMNS))})"
+_ROWS_AT_ONCE: Final = 999 // len(_COLUMNS)  # SQLite's limit of parameters
+_IN_A_TRANSACTION: Final = 2_000  # rows: other writers wait meanwhile on SQLite
+_LONGEST_ERROR: Final = 1_000  # characters
+_CUT_SHORT: Final = (Outcome.CANCELLED, Outcome.FAILED)
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A run that has ended, and all that it did. `began` and `ended` are perf_counter's."""
+
+    run: Run
+    began: float
+    ended: float
+    calls: list[ModelCall]
+    steps: StepLog
+
+
+def _write(recorded: list[Recorded]) -> None:
+    keeper = None
+    if most := max(one.steps.keeps for one in recorded):
+        keeper = Keeper(most)
+    rows = (row for one in recorded for row in rows_of(one, keeper))
+    while batch := list(islice(rows, _IN_A_TRANSACTION)):
+        with transaction.atomic(), connection.cursor() as cursor:
+            for start in range(0, len(batch), _ROWS_AT_ONCE):
+                _insert(cursor, batch[start : start + _ROWS_AT_ONCE])
+
+
+def _insert(cursor: CursorWrapper, rows: list[Row]) -> None:
+    table = RunStep._meta.db_table  # noqa: SLF001  # Django documents it
+    cursor.execute(
+        f"INSERT INTO {table} ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * len(rows))} ON CONFLICT DO NOTHING",  # noqa: S608
+        [value for row in rows for value in row],
+    )
+
+
+steps: BatchWriter[Recorded] = BatchWriter("steps", _write, capacity=2_000)
+
+
+# --- what was noted, as rows ------------------------------------------------------------------------------------------
+
+
+def rows_of(recorded: Recorded, keeper: Keeper | None = None) -> Iterator[Row]:
+    """In the order of RunStep's columns here. `keeper` makes texts of contents, where the run recorded them."""
+    noted: list[Step | ModelCall] = [*recorded.steps.steps, *recorded.calls]
+    if len(noted) > 1:
+        noted.sort(key=_began)
+    numbers = {id(one): number for number, one in enumerate(noted, start=1)}
+    started_at = connection.ops.adapt_datetimefield_value(recorded.run.started_at)
+    last = len(noted) if recorded.steps.left_out else 0
+    for number, one in enumerate(noted, start=1):
+        detail = dict(_detail(one))
+        if number == last:
+            detail["steps_left_out"] = recorded.steps.left_out
+        yield (
+            recorded.run.id,
+            number,
+            numbers.get(id(one.within)),
+            _kind(one),
+            fitting(_name(one), 200),
+            fitting(_outcome(one, recorded.run), 20),
+            max(0.0, (one.began - recorded.began) * 1000),
+            max(0.0, ((one.ended or recorded.ended) - one.began) * 1000),
+            fitting(one.error, _LONGEST_ERROR),
+            encode(detail).decode(),
+            *(_contents(one, keeper) if keeper and recorded.steps.keeps else ("", "")),
+            started_at,
+        )
+
+
+def _began(one: Step | ModelCall) -> float:
+    return one.began
+
+
+def _kind(one: Step | ModelCall) -> str:
+    return StepKind.MODEL.value if isinstance(one, ModelCall) else one.kind.value
+
+
+def _name(one: Step | ModelCall) -> str:
+    return one.model if isinstance(one, ModelCall) else one.name
+
+
+def _outcome(one: Step | ModelCall, run: Run) -> str:
+    if isinstance(one, Step):
+        return one.outcome if one.ended is not None else "cancelled"
+    if one.error:
+        return ERROR
+    was_cut = one.finish_reason is None and run.outcome in _CUT_SHORT
+    return "cancelled" if was_cut or one.ended is None else OK
+
+
+def _detail(one: Step | ModelCall) -> Mapping[str, Any]:
+    """Members that say nothing are left out."""
+    if isinstance(one, Step):
+        return one.detail
+    detail: dict[str, Any] = {
+        "upstream": one.upstream,
+        "prompt_tokens": one.prompt_tokens,
+        "completion_tokens": one.completion_tokens,
+    }
+    if one.estimated:
+        detail["estimated"] = True
+    if one.cached_tokens:
+        detail["cached_tokens"] = one.cached_tokens
+    if one.reasoning_tokens:
+        detail["reasoning_tokens"] = one.reasoning_tokens
+    if one.finish_reason:
+        detail["finish_reason"] = one.finish_reason
+    if one.attempts != 1:
+        detail["attempts"] = one.attempts
+    if one.answered is not None:
+        detail["first_event_ms"] = round((one.answered - one.began) * 1000, 1)
+    return detail
+
+
+def _contents(one: Step | ModelCall, keeper: Keeper) -> tuple[str, str]:
+    if isinstance(one, Step):
+        return _kept(keeper.both_ends(text_of(one.input))), _kept(keeper.beginning(text_of(one.output)))
+    if one.heard is None:
+        return "", ""
+    answer = keeper.beginning(one.heard.answer.strip(), one.heard.characters)
+    return _kept(keeper.both_ends(text_of(one.heard.sent))), _kept(answer)
+
+
+def _kept(text: str) -> str:
+    return fitting(text, None)
