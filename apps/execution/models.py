@@ -74,6 +74,7 @@ class Run(models.Model):
                 | Q(outcome=Outcome.WAITING),
                 name="run_not_completed",
             ),
+            models.Index(fields=["user_name", "-started_at"], condition=~Q(user_name=""), name="run_by_user_name"),
         ]
 
     def __str__(self) -> str:

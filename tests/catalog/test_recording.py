@@ -33,6 +33,37 @@ def test_row_describes_the_agent(catalog: DiscoveryFolder) -> None:
     assert row.loaded_at is not None
 
 
+def test_row_has_the_whole_graph(catalog: DiscoveryFolder) -> None:
+    catalog.write(
+        "Weather",
+        """
+        from agents import Agent, function_tool
+        @function_tool
+        def look(city: str) -> str:
+            return city
+        helper = Agent(name="Helper", model="small", tools=[look])
+        back = Agent(name="Back")
+        agent = Agent(name="W", tools=[look, helper.as_tool("ask", "Asks.")], handoffs=[back])
+        back.handoffs = [agent]
+        """,
+    )
+    registry.refresh()
+
+    assert DropIn.objects.get().graph == [
+        {
+            "name": "W", "model": "", "tools": ["look"], "mcp_servers": [],
+            "edges": [
+                {"kind": "handoff", "name": "Back", "target": 1}, {"kind": "tool", "name": "ask", "target": 2},
+            ],
+        },
+        {
+            "name": "Back", "model": "", "tools": [], "mcp_servers": [],
+            "edges": [{"kind": "handoff", "name": "W", "target": 0}],
+        },
+        {"name": "Helper", "model": "small", "tools": ["look"], "mcp_servers": [], "edges": []},
+    ]  # fmt: skip
+
+
 def test_problems_come_and_go_with_the_state(catalog: DiscoveryFolder) -> None:
     catalog.write("Weather", "1 / 0")
     registry.refresh()

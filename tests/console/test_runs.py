@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from apps.catalog.models import DropIn
 from apps.core import clock
 from apps.execution.admin import time_shown
-from apps.execution.models import Outcome, Run
+from apps.execution.models import Outcome, Run, RunBucket
+from apps.execution.pages import run_search
+from tests.factories import ApiKeyFactory, DeclaredAgentFactory
 
 LIST = "/admin/execution/run/"
 
@@ -37,13 +40,14 @@ def test_list_costs_the_same_for_any_number_of_rows(
 ) -> None:
     for number in range(rows):
         run(number)
-    assert count_queries(lambda: admin_client.get(LIST)) == 4
+    assert count_queries(lambda: admin_client.get(LIST)) == 7
 
 
 def test_list_never_counts_the_table(admin_client: Client) -> None:
     run(1)
     with CaptureQueriesContext(connection) as queries:
         admin_client.get(LIST)
+        admin_client.get(LIST, {"_facets": "True"})
     assert not [query for query in queries if "COUNT(" in query["sql"] and "execution_run" in query["sql"]]
 
 
@@ -82,6 +86,91 @@ def test_finds_by_request_agent_error_and_outcome(
     run(2, agent_id="default/b", outcome=Outcome.FAILED, error="no credit left", streamed=True)
     rows = admin_client.get(LIST, query).context["cl"].result_list
     assert [row.pk for row in rows] == found
+
+
+@pytest.mark.parametrize(
+    "text", ["run_2", "req_2", " req_2 ", "default/gone", "two", "anna@example.org", "anna@", "u-2", "CREDIT", "gpt-9"]
+)
+def test_search_finds_ids_agents_keys_users_models_and_errors(admin_client: Client, text: str) -> None:
+    key = ApiKeyFactory(name="Number two")
+    run(1, key_id=key.pk + 1, error="no credit left")  # did not fail: its text is not looked through
+    run(2, agent_id="default/gone", key_id=key.pk, user_id="u-2", user_name="anna@example.org", model="gpt-9",
+        outcome=Outcome.FAILED, error="no credit left")  # fmt: skip
+    rows = admin_client.get(LIST, {"q": text}).context["cl"].result_list
+    assert [row.pk for row in rows] == ["run_2"]
+
+
+def test_search_stays_within_the_filters(admin_client: Client) -> None:
+    run(1, outcome=Outcome.FAILED, error="no credit")
+    run(90, outcome=Outcome.FAILED, error="no credit")
+    rows = admin_client.get(LIST, {"q": "credit", "within": "hour"}).context["cl"].result_list
+    assert [row.pk for row in rows] == ["run_1"]
+
+
+def test_search_looks_for_texts_among_the_newest_only(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_search, "LOOKED_THROUGH", 2)
+    for number in range(1, 6):
+        run(number, outcome=Outcome.FAILED, error="no credit")
+    rows = admin_client.get(LIST, {"q": "credit"}).context["cl"].result_list
+    assert [row.pk for row in rows] == ["run_1", "run_2", "run_3"]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_search_costs_the_same_for_any_number_of_rows(
+    admin_client: Client, count_queries: Callable[..., int], rows: int
+) -> None:
+    for number in range(rows):
+        run(number, user_name="anna")
+    assert count_queries(lambda: admin_client.get(LIST, {"q": "anna"})) == 19
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"within": "hour"}, ["run_30"]),
+        ({"within": "day"}, ["run_30", "run_600"]),
+        ({"within": "week"}, ["run_30", "run_600", "run_9000"]),
+        ({"within": "aeon"}, ["run_30", "run_600", "run_9000", "run_90000"]),
+        ({"key": "7"}, ["run_600"]),
+        ({"key": "none"}, ["run_30", "run_600", "run_9000", "run_90000"]),
+        ({"agent": "openai/gpt"}, ["run_9000"]),
+    ],
+)
+def test_filters_by_time_key_and_agent(admin_client: Client, query: dict[str, str], found: list[str]) -> None:
+    for minutes, fields in ((30, {}), (600, {"key_id": 7}), (9000, {"agent_id": "openai/gpt"}), (90_000, {})):
+        run(minutes, **fields)
+    assert [row.pk for row in admin_client.get(LIST, query).context["cl"].result_list] == found
+
+
+def test_agents_to_choose_from_are_those_that_exist_or_ran_lately(admin_client: Client) -> None:
+    DropIn.objects.create(agent_id="default/b")
+    DeclaredAgentFactory(name="helpdesk")
+    for agent_id, days in (("openai/gpt", 1), ("openai/old", 30)):
+        RunBucket.objects.create(began_at=clock.now() - timedelta(days=days), agent_id=agent_id)
+    page = admin_client.get(LIST, {"agent": "from/a-link"}).content.decode()
+    chosen = page.partition('name="agent"')[2].partition("</select>")[0]
+    assert re.findall(r'<option value="([^"]*)"( selected)?', chosen) == [
+        ("", ""), ("from/a-link", " selected"), ("default/b", ""), ("default/helpdesk", ""), ("openai/gpt", ""),
+    ]  # fmt: skip
+
+
+def test_quick_filters_keep_what_is_chosen_and_go_off_again(admin_client: Client) -> None:
+    run(1)
+    quick = admin_client.get(LIST, {"within": "day", "agent": "default/a"}).context["cl"].quick
+    assert quick == [
+        ("Last hour", "?agent=default%2Fa&within=hour", False),
+        ("24 hours", "?agent=default%2Fa", True),
+        ("7 days", "?agent=default%2Fa&within=week", False),
+        ("Failed", "?agent=default%2Fa&outcome__exact=failed&within=day", False),
+    ]
+
+
+def test_choosing_a_key_keeps_the_search_and_the_other_filters(admin_client: Client) -> None:
+    run(1)
+    page = admin_client.get(LIST, {"q": "x<y", "within": "day"}).content.decode()
+    form = page.partition('for="filter-key"')[2].partition("</form>")[0]
+    assert '<input type="hidden" name="within" value="day">' in form
+    assert '<input type="hidden" name="q" value="x&lt;y">' in form
 
 
 def test_outcome_is_said_in_words_with_its_error(admin_client: Client) -> None:
