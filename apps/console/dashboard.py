@@ -19,9 +19,9 @@ from apps.core import clock
 from apps.execution.admin import OUTCOME_COLOURS, time_shown
 from apps.execution.models import Outcome, Run
 from apps.tools.models import McpServer
-from apps.upstreams.admin.fare_page import remedy as what_to_do
+from apps.upstreams.admin.health_page import remedy as what_to_do
 from apps.upstreams.health import State as Health
-from apps.upstreams.health_rows import Fare, fares
+from apps.upstreams.health_rows import ObservedHealth, observed_health
 from apps.upstreams.models import Kind, Upstream
 
 EXPIRES_SOON = timedelta(days=14)
@@ -55,7 +55,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if not (may_see_all or request.user.has_perms(_NEEDED)):
         return context
     base_url = request.build_absolute_uri("/")[:-1]
-    found = fares(upstreams)
+    found = observed_health(upstreams)
     faring = [(upstream, found[upstream.pk]) for upstream in upstreams]
     return context | {
         "cards": list(_cards(faring, now)),
@@ -66,7 +66,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-Faring = list[tuple[Upstream, Fare]]
+Faring = list[tuple[Upstream, ObservedHealth]]
 _NEEDED = ["catalog.view_dropin", "upstreams.view_upstream", "access.view_apikey", "execution.view_run"]
 
 
@@ -78,7 +78,7 @@ def _cards(faring: Faring, now: datetime) -> Iterator[Card]:
     runs = Run.objects.filter(started_at__gte=now - DAY).aggregate(
         all=Count("pk"), failed=Count("pk", filter=Q(outcome=Outcome.FAILED))
     )
-    failing = sum(1 for upstream, fare in faring if upstream.enabled and fare.state in _FAILING)
+    failing = sum(1 for upstream, observed in faring if upstream.enabled and observed.state in _FAILING)
     default = next((upstream.slug for upstream, _ in faring if upstream.is_default), "none")
     keys = ApiKey.objects.in_force(now).count()
     yield Card("Agents", agents["live"], _or_all_well(agents["broken"], "with a problem"), _url("catalog_dropin"),
@@ -136,11 +136,11 @@ def _agent_matters() -> Iterator[Matter]:
 
 def _upstream_matters(faring: Faring) -> Iterator[Matter]:
     enabled = [upstream for upstream, _ in faring if upstream.enabled]
-    for upstream, fare in faring:
-        if upstream.enabled and fare.state in _FAILING:
-            title = f"{upstream} is {fare.state}: {fare.reason}"
-            link, is_down = _url("upstreams_upstream", upstream.pk), fare.state is Health.DOWN
-            yield Matter(title, what_to_do(upstream, fare), link, is_urgent=is_down)
+    for upstream, observed in faring:
+        if upstream.enabled and observed.state in _FAILING:
+            title = f"{upstream} is {observed.state}: {observed.reason}"
+            link, is_down = _url("upstreams_upstream", upstream.pk), observed.state is Health.DOWN
+            yield Matter(title, what_to_do(upstream, observed), link, is_urgent=is_down)
     if all(upstream.kind == Kind.DEMO for upstream in enabled):
         yield Matter(
             "Only the built-in demo answers: no real model does.",
