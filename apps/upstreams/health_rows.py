@@ -129,7 +129,7 @@ def observed_health(upstreams: Sequence[Upstream]) -> Mapping[int, ObservedHealt
 
 
 def _together(views: Sequence[WorkersView]) -> ObservedHealth:
-    """What all workers say; where they disagree, the upstream is degraded for the reason of those that observe the worst."""
+    """What all workers say; where they disagree, the upstream is degraded for the worst reason."""
     worst = max(views, key=lambda one: (_BADNESS[one.state], one.since))
     alike = [one for one in views if one.state is worst.state]
     since = min(one.since for one in alike)
