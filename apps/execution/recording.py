@@ -7,6 +7,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import CharField, DateTimeField, TextField
 
 from apps.core.write_behind import BatchWriter
+from apps.execution import bucket_rows
 from apps.execution.models import Run
 
 _FIELDS = Run._meta.concrete_fields  # noqa: SLF001  # Django documents it
@@ -20,17 +21,23 @@ _ROWS_AT_ONCE = 999 // len(_FIELDS)  # SQLite's limit of parameters
 def _write(runs: list[Run]) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         for start in range(0, len(runs), _ROWS_AT_ONCE):
-            _insert(cursor, runs[start : start + _ROWS_AT_ONCE])
+            written = _insert(cursor, runs[start : start + _ROWS_AT_ONCE])
+            bucket_rows.add(cursor, written)
 
 
-def _insert(cursor: CursorWrapper, runs: list[Run]) -> None:
+def _insert(cursor: CursorWrapper, runs: list[Run]) -> list[Run]:
     """One statement for many rows, as `bulk_create` makes it, without its preparing every value at thrice the cost.
 
-    A batch that failed half-way is written again: a row that is there already stays.
+    Returns those that are new. A batch may have been written although the database's word of it was lost, and is then
+    written again: a row that is there already stays, and is not counted twice.
     """
     rows = ", ".join([_ROW] * len(runs))
-    sql = f"INSERT INTO {Run._meta.db_table} ({_COLUMNS}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608, SLF001
-    cursor.execute(sql, [_stored(run, field.attname) for run in runs for field in _FIELDS])
+    cursor.execute(
+        f"INSERT INTO {Run._meta.db_table} ({_COLUMNS}) VALUES {rows} ON CONFLICT DO NOTHING RETURNING id",  # noqa: S608, SLF001
+        [_stored(run, field.attname) for run in runs for field in _FIELDS],
+    )
+    new = {row[0] for row in cursor.fetchall()}
+    return [run for run in runs if run.id in new]
 
 
 def _stored(run: Run, name: str) -> Any:
