@@ -139,6 +139,10 @@ GATEWAY_PROMETHEUS_ENABLED = env.bool("GATEWAY_PROMETHEUS_ENABLED", default=True
 GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()
 GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | json | console
 
+# Workers add up their metrics themselves (decision 25); with this the client would do so too, and fail where the folder
+# cannot be written.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
 # --- Django ----------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
@@ -171,6 +175,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "apps.observability.requests.request_ids",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -181,6 +186,7 @@ MIDDLEWARE = [
     "apps.access.author.author_of_changes",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.observability.request_metrics.DjangoMetrics",
 ]
 
 # The /v1 road runs on the event loop and takes nothing synchronous (apps/core/loop_handler.py).

@@ -6,7 +6,8 @@ import queue
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection
@@ -20,6 +21,13 @@ _COMPANY = 0.5  # seconds that a first item waits for others
 _PAUSE_WHEN_FULL = 0.02  # seconds
 _LONGEST_BACKOFF = 5.0  # seconds
 
+_writers: "WeakSet[BatchWriter[Any]]" = WeakSet()
+
+
+def writers() -> "list[BatchWriter[Any]]":
+    """Those of this process that were started, for whoever tells how they fare."""
+    return list(_writers)
+
 
 class BatchWriter(Generic[T]):
     """`write` gets lists of items in a thread that may use the database.
@@ -29,7 +37,9 @@ class BatchWriter(Generic[T]):
     """
 
     def __init__(self, name: str, write: Callable[[list[T]], None], *, capacity: int = 5000) -> None:
-        self._name = name
+        self.name = name
+        self.dropped = 0  # items that were offered while the queue was full
+        self.lost = 0  # items that could not be written at all, or not before the end
         self._write = write
         self._queue: queue.Queue[T] = queue.Queue(capacity)
         self._stopping = threading.Event()
@@ -38,10 +48,16 @@ class BatchWriter(Generic[T]):
         self._refused = 0
         self._thread: threading.Thread | None = None
 
+    @property
+    def backlog(self) -> int:
+        """How many items wait, or are being written."""
+        return self._queue.qsize() + self._unwritten
+
     def start(self) -> None:
+        _writers.add(self)
         self._stopping.clear()
         self._deadline = float("inf")
-        self._thread = threading.Thread(target=self._work, name=f"write-{self._name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"write-{self.name}", daemon=True)
         self._thread.start()
 
     async def put(self, item: T) -> None:
@@ -58,6 +74,7 @@ class BatchWriter(Generic[T]):
         try:
             self._queue.put_nowait(item)
         except queue.Full:
+            self.dropped += 1
             return False
         return True
 
@@ -67,9 +84,10 @@ class BatchWriter(Generic[T]):
         self._stopping.set()
         if self._thread:
             self._thread.join(patience + 1)
-        lost = self._queue.qsize() + self._unwritten + self._refused
+        lost = self.backlog + self._refused
+        self.lost = lost
         if lost:
-            log.error("rows_lost", writer=self._name, count=lost)
+            log.error("rows_lost", writer=self.name, count=lost)
         return lost
 
     def _work(self) -> None:
@@ -98,7 +116,7 @@ class BatchWriter(Generic[T]):
                 self._write(batch)
                 self._unwritten = 0
             except (OperationalError, InterfaceError) as error:  # the database is away or locked: it comes back
-                log.error("rows_not_written", writer=self._name, count=len(batch), error=str(error), again_in=backoff)
+                log.error("rows_not_written", writer=self.name, count=len(batch), error=str(error), again_in=backoff)
                 connection.close()
                 sleep(0.1 if self._stopping.is_set() else backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF)
@@ -109,7 +127,8 @@ class BatchWriter(Generic[T]):
     def _write_singly(self, batch: list[T], error: Exception) -> None:
         if len(batch) == 1:
             self._refused += 1
-            log.error("row_refused", writer=self._name, exc_info=error)
+            self.lost += 1
+            log.error("row_refused", writer=self.name, exc_info=error)
             return
         for item in batch:
             self._write_until_done([item])
