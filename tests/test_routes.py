@@ -67,7 +67,8 @@ API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
 OPEN_TO_STRANGERS = {
     "admin/login/": 200,
     "admin/logout/": 302,  # to the dashboard, and from there to the login
-    "admin/catalog/dropin/<int:pk>/serving/": 403,  # a part of a page, which must not become the login page
+    "admin/dashboard/": 403,  # a part of a page, which must not become the login page
+    "admin/catalog/dropin/<int:pk>/serving/": 403,  # the same
     "admin/upstreams/upstream/<int:pk>/health/": 403,  # the same
 }
 OPEN_TO_STAFF = {
