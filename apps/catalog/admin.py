@@ -35,6 +35,7 @@ from apps.catalog import (  # noqa: F401  # two of them register their pages
 from apps.catalog.approved_versions import CannotReview
 from apps.catalog.declared_checks import ALIAS, names_taken
 from apps.catalog.declared_form import ParametersField, model_names
+from apps.catalog.graph_picture import picture
 from apps.catalog.model_parameters import mistakes
 from apps.catalog.models import SHORT, AgentSettings, Diagnostic, DropIn, PinnedVersion, State
 from apps.catalog.versions import CannotKeep, CannotPutBack
@@ -146,6 +147,9 @@ class DropInAdmin(ModelAdmin):
     ]  # fmt: skip
     empty_title = "No agents yet"
 
+    class Media:
+        css = {"all": ["console/graph.css", "console/run.css"]}
+
     @property
     def empty_text(self) -> str:
         folder = settings.GATEWAY_AGENT_DISCOVERY_PATH[0]
@@ -245,7 +249,7 @@ class DropInAdmin(ModelAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         drop_in = self.get_object(request, object_id)
-        more = self._page(request, drop_in) if drop_in else {}
+        more = {**self._page(request, drop_in), "graph": picture(drop_in.graph)} if drop_in else {}
         shown: HttpResponse = super().change_view(request, object_id, form_url, more | (extra_context or {}))
         return shown
 

@@ -101,6 +101,7 @@ class DeclaredAgentAdmin(ModelAdmin):
     )
 
     class Media:
+        css = {"all": ["console/run.css"]}
         js = ["console/try.js"]
 
     # --- the list ----------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def _in_context(one: Published, context: Any) -> Published:
 
 
 def _publish(export: Export, suffix: str, file: Path) -> Published:
-    nodes = tuple(graph.describe(agent) for agent in export.agents)
+    nodes = graph.describe_all(export.agents)
     problems = (*_shortcomings(export, file), *answering.lasting_problems(nodes, file))
     return Published(suffix, export, nodes, problems)
 

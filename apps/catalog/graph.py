@@ -7,9 +7,10 @@ them.
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from agents import Agent, FunctionTool, Handoff, OpenAIChatCompletionsModel
 from agents.models.interface import Model
@@ -28,13 +29,30 @@ def reachable(*entries: Agent[Any]) -> tuple[Agent[Any], ...]:
 
 def children(agent: Agent[Any]) -> Iterator[Agent[Any]]:
     for handoff in agent.handoffs:
-        target = handoff._agent_ref and handoff._agent_ref() if isinstance(handoff, Handoff) else handoff  # noqa: SLF001
-        if isinstance(target, Agent):
+        if target := _handoff_target(handoff):
             yield target
     for tool in agent.tools:
-        target = getattr(tool, "_agent_instance", None)
-        if isinstance(target, Agent):
+        if target := _agent_of_tool(tool):
             yield target
+
+
+def _handoff_target(handoff: Any) -> Agent[Any] | None:
+    target = handoff._agent_ref and handoff._agent_ref() if isinstance(handoff, Handoff) else handoff  # noqa: SLF001
+    return target if isinstance(target, Agent) else None
+
+
+def _agent_of_tool(tool: Any) -> Agent[Any] | None:
+    agent = getattr(tool, "_agent_instance", None)
+    return agent if isinstance(agent, Agent) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A way from one agent to another: `target` is its place among the nodes, None where it is not known."""
+
+    kind: Literal["handoff", "tool"]
+    name: str  # the tool's, or the target's
+    target: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +69,20 @@ class Node:
     needs: tuple[str, ...]  # what only the Responses API can do for it, such as "WebSearchTool"
     runs_commands: bool  # a SandboxAgent
     gateway_tools: tuple[str, ...] = ()  # those that the gateway lends it, by the gateway's names
+    edges: tuple[Edge, ...] = ()
 
 
-def describe(agent: Agent[Any]) -> Node:
-    """Raises whatever an agent in an impossible state raises."""
+_NOWHERE: Final[Mapping[int, int]] = MappingProxyType({})
+
+
+def describe_all(agents: Sequence[Agent[Any]]) -> tuple[Node, ...]:
+    """Of a whole graph, in this order. Raises whatever an agent in an impossible state raises."""
+    places = {id(agent): place for place, agent in enumerate(agents)}
+    return tuple(describe(agent, places) for agent in agents)
+
+
+def describe(agent: Agent[Any], places: Mapping[int, int] = _NOWHERE) -> Node:
+    """`places` are those of the graph's agents by `id()`. Raises whatever an agent in an impossible state raises."""
     return Node(
         name=str(agent.name),
         model=_model_name(agent),
@@ -66,7 +94,17 @@ def describe(agent: Agent[Any]) -> Node:
         needs=tuple(_responses_features(agent)),
         runs_commands=isinstance(agent, SandboxAgent),
         gateway_tools=tuple(lent.name for lent in map(lent_of, agent.tools) if lent),
+        edges=tuple(_edges(agent, places)),
     )
+
+
+def _edges(agent: Agent[Any], places: Mapping[int, int]) -> Iterator[Edge]:
+    for handoff in agent.handoffs:
+        name = handoff.agent_name if isinstance(handoff, Handoff) else handoff.name
+        yield Edge("handoff", str(name), places.get(id(_handoff_target(handoff))))
+    for tool in agent.tools:
+        if target := _agent_of_tool(tool):
+            yield Edge("tool", str(getattr(tool, "name", "")), places.get(id(target)))
 
 
 def _model_name(agent: Agent[Any]) -> str:

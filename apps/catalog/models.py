@@ -42,6 +42,11 @@ class DropIn(models.Model):
     model = models.CharField(max_length=200, blank=True, help_text="The model that the module asks for.")
     tools = models.JSONField(default=list, blank=True)
     handoffs = models.JSONField(default=list, blank=True)
+    graph = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Its agents, the entry first: name, model, tools, mcp_servers, edges (kind, name, target).",
+    )
     digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 over the folder that serves.")
     disk_digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 over the folder as it lies there.")
     loaded_at = models.DateTimeField(null=True, blank=True, help_text="Since when this version serves.")

@@ -4,7 +4,7 @@ Every worker does this for itself: the rows are compared first, so that the same
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.db import Error, connection, transaction
@@ -17,12 +17,17 @@ from apps.catalog.models import Diagnostic, DropIn, State
 from apps.catalog.pinned_folders import pinned_folders
 from apps.catalog.serving_workers import this_worker
 
+if TYPE_CHECKING:  # it imports the SDK, which takes seconds
+    from apps.catalog.graph import Node
+
 _WRITER_LOCK = 0x0A6E17CA  # any number that is only ours: PostgreSQL's advisory lock
 _FIELDS = (
-    "folder", "folder_id", "name", "description", "state", "export", "model", "tools", "handoffs", "digest",
-    "disk_digest",
+    "folder", "folder_id", "name", "description", "state", "export", "model", "tools", "handoffs", "graph",
+    "digest", "disk_digest",
 )  # fmt: skip
 _PROBLEM_FIELDS = ("agent_id", "code", "severity", "file", "line", "reason", "remedy")
+
+_MOST_NODES = 200  # of a graph that is kept
 
 log = structlog.get_logger(__name__)
 
@@ -115,11 +120,11 @@ def _loaded_at(serving: Serving, row: Mapping[str, Any] | None) -> Any:
 def _agent_values(serving: Serving) -> dict[str, Any]:
     values: dict[str, Any] = dict.fromkeys(("description", "export", "model", "digest"), "")
     values |= {"name": _text(serving.folder.name, 200), **_folder_values(serving)}
-    values |= {"state": serving.state, "tools": [], "handoffs": []}
+    values |= {"state": serving.state, "tools": [], "handoffs": [], "graph": []}
     if generation := serving.generation:
         serves = serving.state != State.BROKEN  # a version may load, and no upstream have what it needs
         values |= {"description": _text(generation.description), "digest": generation.digest if serves else ""}
-        values |= {"export": generation.export.kind}
+        values |= {"export": generation.export.kind, "graph": [_drawn(node) for node in generation.nodes[:_MOST_NODES]]}
         if node := generation.node:
             values |= {
                 "name": _text(node.name, 200),
@@ -128,6 +133,18 @@ def _agent_values(serving: Serving) -> dict[str, Any]:
                 "handoffs": [_text(name) for name in node.handoffs],
             }
     return values
+
+
+def _drawn(node: "Node") -> dict[str, Any]:
+    """One agent of the graph as it is kept for the console."""
+    as_tools = {edge.name for edge in node.edges if edge.kind == "tool"}
+    return {
+        "name": _text(node.name, 200),
+        "model": _text(node.model, 200),
+        "tools": [_text(name, 200) for name in node.tools if name not in as_tools],
+        "mcp_servers": [_text(name, 200) for name in node.mcp_servers],
+        "edges": [{"kind": edge.kind, "name": _text(edge.name, 200), "target": edge.target} for edge in node.edges],
+    }
 
 
 def _folder_values(serving: Serving) -> dict[str, Any]:

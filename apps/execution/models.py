@@ -60,6 +60,9 @@ class Run(models.Model):
             models.Index(fields=["-started_at"], name="run_recent"),
             models.Index(fields=["agent_id", "-started_at"], name="run_by_agent"),
             models.Index(fields=["key_id", "-started_at"], name="run_by_key"),
+            models.Index(fields=["outcome", "-started_at"], name="run_by_outcome"),
+            models.Index(fields=["user_name", "-started_at"], name="run_by_user_name"),
+            models.Index(fields=["user_id", "-started_at"], name="run_by_user_id"),
         ]
 
     def __str__(self) -> str:

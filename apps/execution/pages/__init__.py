@@ -1,0 +1,1 @@
+"""What the console shows of runs, as values for templates: nothing here knows the admin."""
