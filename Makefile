@@ -9,7 +9,7 @@ LLM := $(VENV)/.installed-llm
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 CODE := apps gateway_site tests manage.py
 
-.PHONY: help install run test llm acceptance check fmt lint coverage smoke bench lock clean
+.PHONY: help install run worker test llm acceptance check fmt lint coverage smoke bench lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ install: $(RUNTIME)  ## install what serving needs into .venv
 
 run: $(RUNTIME)  ## install, set up on the first start, serve (GATEWAY_PORT, 8000)
 	@exec $(PYTHON) manage.py serve --bootstrap
+
+worker: $(RUNTIME)  ## do the scheduled work beside `make run`: nightly audit, alerts, purge
+	@exec $(PYTHON) manage.py worker
 
 test: $(DEVELOPMENT)  ## install what tests need, run the whole suite (ARGS="-k name")
 	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)

@@ -239,6 +239,41 @@ AUTH_PASSWORD_VALIDATORS = [
 # What several processes count together: limits.
 REDIS_URL = env.str("REDIS_URL", default="")
 
+# --- scheduled work, and who is told ---------------------------------------------------------------------------------
+
+# redis:// or amqp://; without either, messages are files of the data folder.
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="folder://")
+if CELERY_BROKER_URL == "folder://":
+    _queue = DATA_DIR / "celery"
+    for _name in ("queue", "taken", "control"):
+        (_queue / _name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(_queue / "queue"),  # one for both: whoever reads is no other than whoever writes
+        "data_folder_out": str(_queue / "queue"),
+        "processed_folder": str(_queue / "taken"),
+        "control_folder": str(_queue / "control"),
+        "polling_interval": 0.5,  # seconds
+    }
+CELERY_TASK_DEFAULT_QUEUE = env.str("GATEWAY_QUEUE", default="gateway")  # of several gateways with one broker, each has its own
+CELERY_RESULT_EXPIRES = None  # otherwise the beat schedules a task that deletes results
+CELERY_TASK_IGNORE_RESULT = True  # what came of it is in tables of ours
+CELERY_TASK_PUBLISH_RETRY = False  # whoever asks for a task is told that the broker is away, and does without
+CELERY_BROKER_CONNECTION_TIMEOUT = 3
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_REDIRECT_STDOUTS = False
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_TIMEZONE = env.str("TZ", default="UTC")
+CELERY_ENABLE_UTC = True
+
+EMAIL_URL = env.str("EMAIL_URL", default="")  # such as smtp+tls://user:password@mail.example.com:587
+if EMAIL_URL:
+    vars().update(env.email_url("EMAIL_URL"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("GATEWAY_EMAIL_FROM", default="agent-gateway@localhost")
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TZ", default="UTC")
 USE_TZ = True

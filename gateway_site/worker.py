@@ -9,6 +9,7 @@ import structlog
 
 from apps.access.keys import key_uses
 from apps.access.limits.keeper import keeper
+from apps.audits.standing import keeper as audits_keeper
 from apps.catalog.registry import Discovery, discovery_mode
 from apps.catalog.serving_workers import this_worker
 from apps.core import live_config
@@ -79,6 +80,7 @@ class Worker:
             error_ring.start()
             health_rows.start()
             refresher.start()
+            audits_keeper.start()
             read_functions_beside()
             pool.current()
             loop_lag.start()
@@ -94,6 +96,7 @@ class Worker:
         self.is_running = False
         await asyncio.to_thread(self._discovery.stop)
         await asyncio.to_thread(refresher.stop)
+        await asyncio.to_thread(audits_keeper.stop)
         await asyncio.to_thread(health_rows.stop)
         await draining.finish(_DRAIN_SECONDS)
         await mcp_servers.close()

@@ -4,6 +4,7 @@ from ninja import Router
 
 from apps.admin_api import (
     agent_errors,
+    audits,
     changes,
     configuration,
     decisions,
@@ -26,6 +27,7 @@ SUBJECTS = (
     changes,
     upstreams,
     tools,
+    audits,
 )
 
 router = Router(tags=["Operators' API"])

@@ -42,6 +42,16 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _list(request, "Groups", "group", "auth", "group"),
             ],
         },
+        {
+            "title": "Audits",
+            "items": [
+                _list(request, "Findings", "fact_check", "audits", "finding"),
+                _list(request, "Audits", "policy", "audits", "auditrun"),
+                _list(request, "Schedule", "schedule", "django_celery_beat", "periodictask"),
+                _list(request, "Alert channels", "campaign", "audits", "alertchannel"),
+                _list(request, "Alerts", "notifications", "audits", "alertdelivery"),
+            ],
+        },
         {"title": "Help", "items": [{"title": "API docs", "icon": "menu_book", "link": "/docs"}]},
     ]
 

@@ -66,6 +66,17 @@ async def _ask_all(upstreams: Iterable[Upstream], within: float) -> list[Answer]
     return await asyncio.gather(*map(ask, upstreams))
 
 
+def refresh_due() -> list[Outcome]:
+    """Ask those whose turn it is and which nobody else asks now; nobody with GATEWAY_UPSTREAM_REFRESH=0."""
+    now = clock.now()
+    mine = [one for one in _asked_ones() if _is_due(one, now) and _claim(one, now)]
+    return refresh(mine) if mine else []
+
+
+def _asked_ones() -> list[Upstream]:
+    return list(Upstream.objects.filter(enabled=True).exclude(kind=Kind.DEMO))
+
+
 def _stored(upstream: Upstream, answer: Answer) -> Outcome:
     now = Upstream.objects.filter(pk=upstream.pk).first()
     if now is None or now.base_url != upstream.base_url:  # edited meanwhile: this is the answer of another server
@@ -99,14 +110,11 @@ class Refresher:
 
     def look(self) -> None:
         """Hear what was said to others, and ask what is due. Raises DatabaseError."""
-        upstreams = list(Upstream.objects.filter(enabled=True).exclude(kind=Kind.DEMO))
-        for upstream in upstreams:
+        for upstream in _asked_ones():
             self._hear(upstream)
-        now = clock.now()
-        if mine := [one for one in upstreams if _is_due(one, now) and _claim(one, now)]:
-            for outcome in refresh(mine):
-                self._heard[outcome.upstream.pk] = outcome.upstream.answered_at or now
-                _tell(outcome)
+        for outcome in refresh_due():
+            self._heard[outcome.upstream.pk] = outcome.upstream.answered_at or clock.now()
+            _tell(outcome)
 
     def _hear(self, upstream: Upstream) -> None:
         answered = upstream.answered_at

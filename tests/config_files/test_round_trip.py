@@ -32,6 +32,7 @@ LEFT_OUT = {
     "UpstreamModel": "what a server was found to list",
     "Override": "ends by itself",
     "PinnedVersion": "a copy of the folder lies in the database",
+    "AlertChannel": "audits lie beside the files in the stack: neither knows the other",
 }
 
 INSTRUCTIONS = "You are a help desk.\nIt is {{date}}.\n\n- Be short: “yes” or no.\n"

@@ -19,6 +19,8 @@ from apps.access.models import Denial, Team
 from apps.access.overrides import override
 from apps.access.policy import Effect
 from apps.access.policy import Kind as About
+from apps.audits import standing
+from apps.audits.models import WorkerSeen
 from apps.catalog.models import Diagnostic, DropIn, State
 from apps.console.panels import history
 from apps.console.panels.tiles import Tile
@@ -70,8 +72,13 @@ def tile(client: Client, title: str) -> Tile:
     return shown
 
 
+def celery_worker() -> None:
+    WorkerSeen.objects.create(worker="box:9", started_at=clock.now(), seen_at=clock.now(), has_beat=True)
+
+
 def all_well() -> None:
     worker({})
+    celery_worker()
     agent("a")
     upstream(kind=Kind.OLLAMA, models_read_at=clock.now(), default_model="m").make_default()
 
@@ -87,6 +94,7 @@ def bucket(ago: timedelta = timedelta(), agent_id: str = "default/a", **counts: 
 
 def test_fresh_installation_says_what_to_do_first(admin_client: Client) -> None:
     worker({})
+    celery_worker()
     add_demo().make_default()
     assert matters(admin_client) == ["There are no agents yet.", "Only the built-in demo answers: no real model does."]
     assert verdict(admin_client) == ("Ready", "Nothing serves yet. 2 matters to look at when you have time.")
@@ -121,6 +129,7 @@ def test_what_is_urgent_needs_attention_where_nothing_is_down(admin_client: Clie
 
 def test_what_needs_attention_is_named_with_its_page(admin_client: Client) -> None:
     worker({})
+    celery_worker()
     bad = agent("bad", State.BROKEN)
     diagnose(bad)
     upstream(last_error="Nothing listens there.")
@@ -239,8 +248,9 @@ def test_few_of_many_silent_rules_are_named(admin_client: Client) -> None:
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_costs_the_same_for_any_number_of_rows(
-    admin_client: Client, count_queries: Callable[..., int], rows: int
+    admin_client: Client, count_queries: Callable[..., int], monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
+    monkeypatch.setattr(standing.keeper, "known", standing.Standing(clock.now()))  # as in a server process
     for number in range(rows):
         diagnose(agent(f"a{number}", State.BROKEN))
         upstream(f"box-{number}", last_error="x")
@@ -439,6 +449,12 @@ def test_rows_that_were_lost_are_a_matter(admin_client: Client) -> None:
         "This worker could not store 3 rows of numbers: they are lost.",
         "This worker dropped 1 row of numbers: there were too many at once.",
     ]
+
+
+def test_celery_worker_that_is_not_there_is_a_matter(admin_client: Client) -> None:
+    all_well()
+    WorkerSeen.objects.all().delete()
+    assert matters(admin_client) == ["No Celery worker runs: nothing is done on schedule."]
 
 
 def test_urgent_matters_come_first(admin_client: Client) -> None:

@@ -14,7 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 START_PATIENCE = 60.0  # seconds; a start takes 4 to 6 on a quiet machine
 STOP_PATIENCE = 30.0
 
-_OF_THE_DEVELOPER = ("GATEWAY_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "DJANGO_", "OLLAMA_", "VLLM_", "LMSTUDIO_")
+_OF_THE_DEVELOPER = (
+    "GATEWAY_",
+    "OPENAI_",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "DJANGO_",
+    "CELERY_",
+    "EMAIL_URL",
+    "OLLAMA_",
+    "VLLM_",
+    "LMSTUDIO_",
+)
 
 
 def clean_environment(**extra: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from apps.console.access.matters import denials, open_doors, silent_rules, suspended_teams
+from apps.console.audit_matters import audit_matters
 from apps.console.matter import Matter
 from apps.console.panels import matters as of
 from apps.console.panels.look import Look
@@ -33,6 +34,7 @@ SOURCES: list[Source] = [
     Source(("access.view_grant", "access.view_toolrule"), silent_rules),
     Source(("access.view_denial",), denials),
     Source(("access.view_apikey",), of.keys),
+    Source(("audits.view_finding",), lambda look: audit_matters(look.now)),
 ]
 
 

@@ -18,7 +18,7 @@ from apps.access.models import ApiKey
 from apps.catalog.models import Diagnostic
 from apps.console.matter import Matter
 from apps.console.panels.look import Look
-from apps.console.panels.words import counted, percent
+from apps.console.panels.words import counted, lasting, percent
 from apps.core.write_behind import writers
 from apps.execution.models import Approval
 from apps.upstreams.admin.health_page import remedy as what_to_do
@@ -74,8 +74,7 @@ def upstreams(look: Look) -> Iterator[Matter]:
     enabled = [row for row, _ in look.upstreams if row.enabled]
     failing = [(row, seen) for row, seen in look.upstreams if row.enabled and seen.state in _FAILING]
     for row, seen in sorted(failing, key=lambda pair: pair[1].state is not Health.DOWN)[:SHOWN]:
-        since = f" for {timesince(seen.since, look.now, depth=1)}" if seen.since else ""
-        title = f"{row} is {seen.state}{since}: {seen.reason}"
+        title = f"{row} is {seen.state}{lasting(seen.since, look.now)}: {seen.reason}"
         link, is_down = url("upstreams_upstream", row.pk), seen.state is Health.DOWN
         yield Matter(title, what_to_do(row, seen), link, is_urgent=is_down)
     if all(row.kind == Kind.DEMO for row in enabled):
@@ -95,8 +94,7 @@ _FAILING = (Health.DOWN, Health.DEGRADED)
 
 def servers(look: Look) -> Iterator[Matter]:
     for server in [one for one in look.servers if one.state == "down"][:SHOWN]:
-        since = f" has been down for {timesince(server.state_since, look.now, depth=1)}" if server.state_since else ""
-        title = f"MCP server {server}{since}: {server.reason}"
+        title = f"MCP server {server} is down{lasting(server.state_since, look.now)}: {server.reason}"
         yield Matter(title, "Mend it, then press Connect anew; or disable it.", url("tools_mcpserver", server.pk))
 
 

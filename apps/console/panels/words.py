@@ -1,5 +1,9 @@
 """Numbers and lists of the dashboard, as people say them."""
 
+from datetime import datetime, timedelta
+
+from django.utils.timesince import timesince
+
 
 def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
@@ -27,3 +31,10 @@ def short(number: float) -> str:
 
 def usd(amount: float) -> str:
     return f"${amount:,.2f}" if amount >= 0.1 else f"${amount:.4f}"
+
+
+def lasting(since: datetime | None, now: datetime) -> str:
+    """` for 5 minutes`; empty where it is not known, or less than a minute."""
+    if since is None or now - since < timedelta(minutes=1):
+        return ""
+    return f" for {timesince(since, now, depth=1)}"

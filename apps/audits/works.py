@@ -1,0 +1,115 @@
+"""The work that is done on a schedule. By Celery, or by a command (`manage.py scheduled`): it is the same functions.
+
+Each is claimed before it is done, so that of two beats or two workers one does it, and each may be done twice without
+harm all the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from django.conf import settings
+
+from apps.audits import auditing, claims
+from apps.audits.alerts.deliver import deliver_due
+from apps.audits.alerts.outbox import forget_old
+from apps.audits.broken_agents import tell_of_broken
+from apps.core import clock
+from apps.execution import expiring
+from apps.upstreams import refreshing
+from apps.upstreams.models import Kind, Upstream
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """`do` returns one line about what came of it. `at_least` are the seconds between two beginnings: a schedule that
+    two beats keep fires twice within a few. `limit`: seconds that it may take."""
+
+    name: str
+    title: str
+    do: Callable[[], str]
+    at_least: float
+    limit: float
+
+
+def _audit() -> str:
+    run = auditing.audit(by="schedule")
+    deliver_due()
+    return f"{_counted(run.found, 'finding')}, {run.new} new, {run.gone} gone. {run.error}".rstrip()
+
+
+def _purge() -> str:
+    try:
+        from apps.execution.purging import purge  # type: ignore[import-not-found]
+    except ImportError:
+        return "Nothing is purged by this version."
+    return f"Purged: {purge()}"
+
+
+def _probe() -> str:
+    """What is due by GATEWAY_UPSTREAM_REFRESH, sooner those that do not fare well; server processes do the same."""
+    return _asked(refreshing.refresh_due())
+
+
+def _models() -> str:
+    if not settings.GATEWAY_UPSTREAM_REFRESH:
+        return "GATEWAY_UPSTREAM_REFRESH=0: nobody is asked."
+    return _asked(refreshing.refresh(list(Upstream.objects.filter(enabled=True).exclude(kind=Kind.DEMO))))
+
+
+def _asked(outcomes: list[refreshing.Outcome]) -> str:
+    failed = [f"{one.upstream.slug}: {one.error.message}" for one in outcomes if one.error]
+    return " ".join([f"{_counted(len(outcomes), 'upstream')} asked.", *failed])
+
+
+def _alerts() -> str:
+    broken = tell_of_broken()
+    tried = deliver_due()
+    forget_old(clock.now() - timedelta(days=90))
+    done = [f"Newly broken: {', '.join(broken)}."] if broken else []
+    return " ".join([*done, f"{_counted(len(tried), 'delivery', 'deliveries')} tried."])
+
+
+def _repeat() -> str:
+    repeated = auditing.repeat_cut_off()
+    return f"Audit {repeated.pk} was made in the place of one that was cut off." if repeated else "None was cut off."
+
+
+def _expire() -> str:
+    return f"{_counted(expiring.forget_expired(clock.now()), 'row')} removed."
+
+
+def _counted(count: int, noun: str, plural: str = "") -> str:
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+_MINUTE = 40.0  # of what is due every minute
+WORKS: Final = {
+    work.name: work
+    for work in (
+        Work("audit", "Audit of all rules", _audit, at_least=600, limit=1800),
+        Work("repeat", "Audits that were cut off are made again", _repeat, _MINUTE, limit=1800),
+        Work("alerts", "Newly broken agents, and alerts that wait", _alerts, _MINUTE, limit=600),
+        Work("probes", "Health of the upstreams", _probe, _MINUTE, limit=120),
+        Work("models", "Model lists of the upstreams", _models, at_least=600, limit=300),
+        Work("purge", "Old runs and steps are deleted", _purge, at_least=600, limit=1800),
+        Work("approvals", "Approvals that have expired are deleted", _expire, at_least=600, limit=120),
+    )
+}
+
+
+def do(name: str) -> str:
+    """What came of it, in one line. Raises claims.Taken when another process does it or has just done so."""
+    work = WORKS[name]
+    try:
+        with claims.held(f"work {name}", at_least=work.at_least) as said:
+            said.append(work.do())
+    except auditing.AlreadyRunning as error:
+        raise claims.Taken(str(error)) from error
+    tell = log.debug if work.at_least == _MINUTE else log.info
+    tell("work_done", work=name, result=" ".join(said))
+    return " ".join(said)
