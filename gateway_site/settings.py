@@ -140,6 +140,10 @@ GATEWAY_PROMETHEUS_ENABLED = env.bool("GATEWAY_PROMETHEUS_ENABLED", default=True
 GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()
 GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | json | console
 
+# Workers add up their metrics themselves (decision 25); with this the client would do so too, and fail where the folder
+# cannot be written.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
 # --- Django ----------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
@@ -172,6 +176,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "apps.observability.requests.request_ids",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -182,6 +187,7 @@ MIDDLEWARE = [
     "apps.access.author.author_of_changes",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.observability.request_metrics.DjangoMetrics",
 ]
 
 # The /v1 road runs on the event loop and takes nothing synchronous (apps/core/loop_handler.py).
@@ -249,7 +255,9 @@ if CELERY_BROKER_URL == "folder://":
         "control_folder": str(_queue / "control"),
         "polling_interval": 0.5,  # seconds
     }
-CELERY_TASK_DEFAULT_QUEUE = env.str("GATEWAY_QUEUE", default="gateway")  # of several gateways with one broker, each has its own
+CELERY_TASK_DEFAULT_QUEUE = env.str(
+    "GATEWAY_QUEUE", default="gateway"
+)  # of several gateways with one broker, each has its own
 CELERY_RESULT_EXPIRES = None  # otherwise the beat schedules a task that deletes results
 CELERY_TASK_IGNORE_RESULT = True  # what came of it is in tables of ours
 CELERY_TASK_PUBLISH_RETRY = False  # whoever asks for a task is told that the broker is away, and does without

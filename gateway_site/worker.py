@@ -17,6 +17,8 @@ from apps.execution import containment, governed_tools, keeping, mcp_servers, sd
 from apps.execution.past_use import past_use
 from apps.execution.purging import purger
 from apps.observability import error_ring
+from apps.observability.gateway_metrics import loop_lag
+from apps.observability.metrics import sharing
 from apps.openai_api import draining
 from apps.tools import http as http_tools
 from apps.tools.mcp import pool
@@ -82,6 +84,8 @@ class Worker:
             audits_keeper.start()
             read_functions_beside()
             pool.current()
+            loop_lag.start()
+            await asyncio.to_thread(sharing.start)
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -105,6 +109,8 @@ class Worker:
         await asyncio.to_thread(key_uses.stop)
         await asyncio.to_thread(error_ring.stop)
         await asyncio.to_thread(self._config.stop)
+        loop_lag.stop()
+        await asyncio.to_thread(sharing.stop)  # with what was written last, and what was lost
         await transport.close_session()
         await http_tools.close_sessions()
         log.info("worker_stopped", runs_lost=lost)

@@ -21,8 +21,8 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 from apps.access.limit_models import Limit
 from apps.access.models import Grant, Override, Team, ToolRule
 from apps.access.policy import Effect
-from apps.audits.models import AlertChannel, AlertDelivery, AuditRun, Finding
 from apps.admin_api.authentication import OperatorAuth
+from apps.audits.models import AlertChannel, AlertDelivery, AuditRun, Finding
 from apps.catalog.models import ApprovedVersion, ModuleRule, Namespace
 from apps.core import live_config
 from apps.core.clock import now
@@ -101,8 +101,9 @@ MORE_THAN_A_KEY = {"POST admin/keys/<key_id>/rotate": 200}
 OPEN_TO_STRANGERS = {
     "admin/login/": 200,
     "admin/logout/": 302,  # to the dashboard, and from there to the login
-    "admin/catalog/dropin/<int:pk>/serving/": 403,  # a part of a page, which must not become the login page
-    "admin/upstreams/upstream/<int:pk>/fare/": 403,  # the same
+    "admin/dashboard/": 403,  # a part of a page, which must not become the login page
+    "admin/catalog/dropin/<int:pk>/serving/": 403,  # the same
+    "admin/upstreams/upstream/<int:pk>/health/": 403,  # the same
     "admin/audits/auditrun/<int:pk>/progress/": 403,  # the same
 }
 OPEN_TO_STAFF = {

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from apps.core.errors import TooManyAttempts, Unauthenticated
 from apps.core.tally import Tally, is_told
@@ -39,17 +39,17 @@ class Waiting:
     def __init__(self, *, at_once: int = _MOST_WAITING, seconds: float = WAIT) -> None:
         self._at_once = at_once
         self._seconds = seconds
-        self._number = 0
+        self.number = 0
 
     async def wait(self) -> bool:
         """False when too many wait already, and this one does not."""
-        if self._number >= self._at_once:
+        if self.number >= self._at_once:
             return False
-        self._number += 1
+        self.number += 1
         try:
             await asyncio.sleep(self._seconds)
         finally:
-            self._number -= 1
+            self.number -= 1
         return True
 
 
@@ -57,6 +57,8 @@ _by_address = Tally()
 _logins = Tally()  # apart: a client with a wrong key must not lock the people out who share its address
 _lines = Tally()
 _waiting = Waiting()
+_HELD_BACK = Gauge("gateway_authentication_waiting", "Failed attempts that are kept waiting.", registry=REGISTRY)
+_HELD_BACK.set_function(lambda: _waiting.number)
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

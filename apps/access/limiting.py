@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from prometheus_client import Counter
 
 from apps.access.authorise import ask
 from apps.access.decide import Action, LimitState, Target
@@ -22,7 +23,14 @@ from apps.access.limits.use import Gauge, gauges, headers
 from apps.access.subject import Subject
 from apps.core import clock
 from apps.core.errors import RateLimited
+from apps.observability.metrics import REGISTRY
 
+_HIT = Counter(
+    "gateway_limits_hit",
+    "Requests that were refused because a limit was used up, by what it counts: requests, tokens, runs or USD.",
+    ["unit"],
+    registry=REGISTRY,
+)
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _LONGEST_WAIT = 60.0  # seconds
 _RAN_OUT = {"requests": "requests", "runs": "requests", "tokens": "tokens", "USD": "insufficient_quota"}  # OpenAI's
@@ -126,6 +134,8 @@ def _refusal(subject: Subject, agent_id: str, told: Sequence[Gauge]) -> RateLimi
     limits = _told(told)
     decision = ask(subject, Action.CHAT, Target(agent_id), limits=limits)
     exhausted = [state for state in limits if state.is_exhausted]
+    for unit in {state.unit for state in exhausted}:
+        _HIT.labels(unit).inc()
     retry_after = max(state.resets_in for state in exhausted)
     # The official clients wait for a minute at most, and would come again in vain.
     in_vain = {"x-should-retry": "false"} if retry_after > _LONGEST_WAIT else {}

@@ -4,8 +4,8 @@ from ninja import Router
 
 from apps.admin_api import (
     agent_errors,
-    audits,
     agents,
+    audits,
     changes,
     configuration,
     decisions,

@@ -15,7 +15,7 @@ from apps.core.errors import NotFound
 from apps.upstreams import refreshing
 from apps.upstreams.asking import shown_url
 from apps.upstreams.health import State
-from apps.upstreams.health_rows import Fare, fares
+from apps.upstreams.health_rows import ObservedHealth, observed_health
 from apps.upstreams.models import Kind, Upstream
 
 router = Router()
@@ -128,7 +128,7 @@ class RefreshedAll(Schema):
 def list_upstreams(request: HttpRequest) -> Upstreams:  # noqa: ARG001
     """Healthy, degraded, down or unknown, with the reason, by the answers that all workers got from them."""
     rows = list(Upstream.objects.annotate(model_count=Count("models")))
-    found = fares(rows)
+    found = observed_health(rows)
     return Upstreams(data=[_shown(row, found[row.pk]) for row in rows])
 
 
@@ -162,7 +162,7 @@ def _wanted(name: str | None) -> list[Upstream]:
     return [found]
 
 
-def _shown(row: Upstream, fare: Fare) -> UpstreamShown:
+def _shown(row: Upstream, observed: ObservedHealth) -> UpstreamShown:
     return UpstreamShown(
         name=row.slug,
         kind=row.kind,
@@ -173,8 +173,8 @@ def _shown(row: Upstream, fare: Fare) -> UpstreamShown:
         exposes_models=row.exposes_models,
         models=row.model_count,  # type: ignore[attr-defined]  # annotated
         models_read_at=row.models_read_at,
-        state=fare.state,
-        reason=fare.reason,
-        since=fare.since,
-        workers=[WorkerView(**asdict(view)) for view in fare.views],
+        state=observed.state,
+        reason=observed.reason,
+        since=observed.since,
+        workers=[WorkerView(**asdict(view)) for view in observed.views],
     )

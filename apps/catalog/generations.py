@@ -17,6 +17,7 @@ import structlog
 
 from apps.catalog import loader, scan
 from apps.catalog.diagnostics import Problem
+from apps.catalog.failure_kinds import failed_to_load
 from apps.catalog.models import State
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
@@ -406,6 +407,7 @@ def _log(agents: Iterable[Serving]) -> None:
         if one.state == State.LIVE:
             log.info("agent_loaded", agent=one.agent_id, version=_version(one), problems=errors)
         else:
+            failed_to_load(one.problems)
             log.error("agent_not_loaded", agent=one.agent_id, state=one.state.value, problems=errors)
 
 

@@ -27,6 +27,7 @@ _ACTIONS = {
 _COLOURS = dict(_ACTIONS.values())
 
 admin.site.unregister(LogEntry)
+LogEntry._meta.verbose_name, LogEntry._meta.verbose_name_plural = "change", "changes"  # noqa: SLF001  # as the sidebar
 
 
 class ActionFilter(admin.SimpleListFilter):

@@ -1,176 +1,97 @@
-"""The console's first page: what serves, what needs attention, and a first chat."""
+"""The console's first page: is the gateway well, what needs attention, and what ran. Each panel by its permission."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from django.db.models import Count, Q
-from django.http import HttpRequest
-from django.urls import reverse
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.views.decorators.http import require_GET
 
-from apps.access.limits.keeper import NOT_ENFORCED, keeper
-from apps.access.models import ApiKey
-from apps.catalog import serving_workers
-from apps.catalog.models import Diagnostic, DropIn, State
-from apps.console.access.matters import access_matters
-from apps.console.audit_matters import audit_matters
-from apps.console.matter import Matter
-from apps.core import clock
-from apps.execution.admin import OUTCOME_COLOURS, time_shown
-from apps.execution.models import Outcome, Run
-from apps.tools.models import McpServer
-from apps.upstreams.admin.fare_page import remedy as what_to_do
-from apps.upstreams.health import State as Health
-from apps.upstreams.health_rows import Fare, fares
-from apps.upstreams.models import Kind, Upstream
-
-EXPIRES_SOON = timedelta(days=14)
-DAY = timedelta(hours=24)
-_FAILING = (Health.DOWN, Health.DEGRADED)
-SHOWN = 8  # matters of each kind; the lists have the rest
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    title: str
-    number: int
-    text: str
-    link: str
-    is_alarming: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RecentRun:
-    run: Run
-    colour: str | None
-    duration: str
-    link: str
+from apps.catalog.models import State
+from apps.console.panels import lists
+from apps.console.panels.attention import matters
+from apps.console.panels.charts import charts
+from apps.console.panels.history import RANGES, range_of
+from apps.console.panels.look import Look
+from apps.console.panels.matters import url
+from apps.console.panels.tiles import tiles
+from apps.console.panels.verdict import verdict
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Unfold's callback for the index page."""
-    now = clock.now()
-    upstreams = list(Upstream.objects.all())
-    may_see_all = request.user.is_active and request.user.is_superuser
-    if not (may_see_all or request.user.has_perms(_NEEDED)):
-        return context
-    base_url = request.build_absolute_uri("/")[:-1]
-    found = fares(upstreams)
-    faring = [(upstream, found[upstream.pk]) for upstream in upstreams]
-    return context | {
-        "cards": list(_cards(faring, now)),
-        "matters": list(_matters(faring, now)),
-        "recent_runs": [*map(_recent, Run.objects.order_by("-started_at")[:10])],
-        "runs_link": reverse("admin:execution_run_changelist"),
-        "first_chat": _first_chat(base_url),
+    return context | _shown(request)
+
+
+@require_GET
+def dashboard_now(request: HttpRequest) -> HttpResponse:
+    """The page without what surrounds it: the open page asks for it again and again.
+
+    Whose session has ended is refused, not led to the login page: that would appear in the middle of the old one.
+    """
+    if not (admin.site.has_permission(request) and (shown := _shown(request))):
+        raise PermissionDenied
+    return TemplateResponse(request, "console/dashboard/now.html", shown)
+
+
+def _shown(request: HttpRequest) -> dict[str, Any]:
+    """Nothing for whom may see none of the parts: the page then lists what they may see."""
+    look = Look(request.user)
+    shown = tiles(look)
+    may_see_runs = look.may("execution.view_run")
+    if not shown and not may_see_runs:
+        return {}
+    found = matters(look)
+    panels: dict[str, Any] = {
+        "is_dashboard": True,
+        "looked_at": timezone.localtime(look.now),
+        "verdict": verdict(shown, found),
+        "tiles": shown,
+        "matters": found,
+        "first_chat": _first_chat(look, request.build_absolute_uri("/")[:-1]),
+        "sees_runs": may_see_runs,
+        "sees_failures": look.may("observability.view_errorevent"),
+    }
+    if may_see_runs:
+        panels |= _runs(look, request.GET.get("range", ""), request.GET.get("agent", ""))
+    if panels["sees_failures"]:
+        panels |= {"failures": list(lists.last_failures()), "failures_link": lists.all_failures()}
+    return panels
+
+
+def _runs(look: Look, range_key: str, agent: str) -> dict[str, Any]:
+    chosen = range_of(range_key)
+    drawn = charts(chosen, look.now, agent or None)
+    return {
+        "ranges": RANGES,
+        "range": chosen,
+        "agent": agent,
+        "agents": _agents(look, agent),
+        "charts": drawn,
+        "charts_json": drawn.for_script() if drawn else None,
+        "zone": timezone.get_current_timezone_name(),
+        "top_lists": lists.top_lists(look.of_day),
+        "recent_runs": lists.last_runs(),
+        "runs_link": url("execution_run"),
     }
 
 
-Faring = list[tuple[Upstream, Fare]]
-_NEEDED = ["catalog.view_dropin", "upstreams.view_upstream", "access.view_apikey", "execution.view_run"]
+def _agents(look: Look, chosen: str) -> Iterable[str]:
+    """Those that ran today, those that there are as far as the viewer may know, and the one that is chosen."""
+    known = set(look.of_day)
+    if look.may("catalog.view_dropin"):
+        known.update(one.agent_id for one in look.folders)
+    if look.may("catalog.view_declaredagent"):
+        known.update(look.declared)
+    return sorted(known | ({chosen} if chosen else set()))
 
 
-def _cards(faring: Faring, now: datetime) -> Iterator[Card]:
-    agents = DropIn.objects.aggregate(
-        live=Count("pk", filter=Q(state__in=[State.LIVE, State.STALE])),
-        broken=Count("pk", filter=Q(state__in=[State.BROKEN, State.STALE])),
-    )
-    runs = Run.objects.filter(started_at__gte=now - DAY).aggregate(
-        all=Count("pk"), failed=Count("pk", filter=Q(outcome=Outcome.FAILED))
-    )
-    failing = sum(1 for upstream, fare in faring if upstream.enabled and fare.state in _FAILING)
-    default = next((upstream.slug for upstream, _ in faring if upstream.is_default), "none")
-    keys = ApiKey.objects.in_force(now).count()
-    yield Card("Agents", agents["live"], _or_all_well(agents["broken"], "with a problem"), _url("catalog_dropin"),
-               bool(agents["broken"]))  # fmt: skip
-    yield _workers_card(now)
-    yield Card("Upstreams", len(faring), f"default: {default}" + (f", {failing} failing" if failing else ""),
-               _url("upstreams_upstream"), bool(failing))  # fmt: skip
-    yield Card("API keys", keys, "in force", _url("access_apikey"))
-    yield Card("Runs in 24 h", runs["all"], _or_all_well(runs["failed"], "failed"), _url("execution_run"),
-               bool(runs["failed"]))  # fmt: skip
-
-
-def _workers_card(now: datetime) -> Card:
-    workers = list(serving_workers.answering(now))
-    disputed = serving_workers.disputed(workers)
-    if not workers:
-        text = "none answers"
-    elif disputed:
-        text = f"disagree about {len(disputed)} {'agent' if len(disputed) == 1 else 'agents'}"
-    else:
-        text = "serve the same versions" if len(workers) > 1 else "answers"
-    return Card("Workers", len(workers), text, _url("catalog_dropin"), bool(disputed) or not workers)
-
-
-def _or_all_well(count: int, what: str) -> str:
-    return f"{count} {what}" if count else f"none {what}"
-
-
-def _matters(faring: Faring, now: datetime) -> Iterator[Matter]:
-    if keeper.outage:
-        remedy = f"Start it; it is tried again every second. It said: {keeper.outage}"
-        yield Matter(NOT_ENFORCED, remedy, _url("access_limit"))
-    yield from _agent_matters()
-    yield from _upstream_matters(faring)
-    yield from _server_matters()
-    yield from access_matters(now)
-    yield from audit_matters(now)
-    soon = ApiKey.objects.in_force(now).filter(expires_at__lte=now + EXPIRES_SOON).order_by("expires_at")
-    for key in soon[:SHOWN]:
-        days = (key.expires_at - now).days if key.expires_at else 0
-        when = f"in {days} {'day' if days == 1 else 'days'}" if days else "today"
-        remedy = "Extend it, or issue another one to whoever uses it."
-        yield Matter(f"The key “{key.name}” expires {when}.", remedy, _url("access_apikey", key.pk), is_urgent=days < 3)
-
-
-def _agent_matters() -> Iterator[Matter]:
-    agents = DropIn.objects.exclude(state=State.GONE).values_list("agent_id", "folder_id", "pk")
-    rows = {id: pk for agent_id, folder_id, pk in agents for id in (folder_id, agent_id)}  # some concern the folder
-    if not rows:
-        remedy = "Copy an Agents SDK module to agents/<Name>/agent.py; within two seconds it is served."
-        yield Matter("There are no agents yet.", remedy, _url("catalog_dropin"), is_urgent=False)
-    for one in Diagnostic.objects.order_by("severity", "-found_at")[:SHOWN]:
-        link = _url("catalog_dropin", rows[one.agent_id]) if one.agent_id in rows else _url("catalog_dropin")
-        yield Matter(f"{one.agent_id}: {one.reason}", one.remedy, link, is_urgent=one.severity == "error")
-
-
-def _upstream_matters(faring: Faring) -> Iterator[Matter]:
-    enabled = [upstream for upstream, _ in faring if upstream.enabled]
-    for upstream, fare in faring:
-        if upstream.enabled and fare.state in _FAILING:
-            title = f"{upstream} is {fare.state}: {fare.reason}"
-            link, is_down = _url("upstreams_upstream", upstream.pk), fare.state is Health.DOWN
-            yield Matter(title, what_to_do(upstream, fare), link, is_urgent=is_down)
-    if all(upstream.kind == Kind.DEMO for upstream in enabled):
-        yield Matter(
-            "Only the built-in demo answers: no real model does.",
-            "Connect an LLM server: OpenAI, Ollama, LM Studio, vLLM or any OpenAI-compatible one.",
-            reverse("admin:upstreams_upstream_add"),
-            is_urgent=False,
-        )
-    elif not any(upstream.is_default for upstream in enabled):
-        remedy = "Open one and press Make default, so that agents without a known model run."
-        yield Matter("No enabled upstream is the default.", remedy, _url("upstreams_upstream"))
-
-
-def _server_matters() -> Iterator[Matter]:
-    down = McpServer.objects.filter(enabled=True, state="down").exclude(parent__enabled=False)
-    for server in down.order_by("state_since")[:SHOWN]:
-        link = _url("tools_mcpserver", server.pk)
-        yield Matter(f"MCP server {server}: {server.reason}", "Mend it, then press Connect anew; or disable it.", link)
-
-
-def _recent(run: Run) -> RecentRun:
-    return RecentRun(
-        run, OUTCOME_COLOURS[Outcome(run.outcome)], time_shown(run.duration_ms), _url("execution_run", run.pk)
-    )
-
-
-def _first_chat(base_url: str) -> str:
-    live = DropIn.objects.filter(state__in=[State.LIVE, State.STALE]).exclude(settings__enabled=False)
-    model = live.values_list("agent_id", flat=True).first() or "default/sampleagent"
+def _first_chat(look: Look, base_url: str) -> str:
+    """A command to copy, with an agent that serves."""
+    model = next(_serving(look), "default/sampleagent")
     return (
         f"curl {base_url}/v1/chat/completions \\\n"
         f'  -H "x-api-key: $GATEWAY_API_KEY" -H "content-type: application/json" \\\n'
@@ -178,7 +99,8 @@ def _first_chat(base_url: str) -> str:
     )
 
 
-def _url(model: str, key: object = None) -> str:
-    if key is None:
-        return reverse(f"admin:{model}_changelist")
-    return reverse(f"admin:{model}_change", args=[key])
+def _serving(look: Look) -> Iterator[str]:
+    if look.may("catalog.view_dropin"):
+        yield from (one.agent_id for one in look.folders if one.serves)
+    if look.may("catalog.view_declaredagent"):
+        yield from (id for id, one in look.declared.items() if one.enabled and one.state is State.LIVE)

@@ -13,6 +13,7 @@ from django.db import connections
 from uvicorn.supervisors import Multiprocess
 
 from apps.console.http_protocol import HttpProtocol
+from apps.observability.sharing import Parent
 
 APPLICATION = "gateway_site.asgi:application"
 GRACE = 20  # seconds that a stop waits for answers under way
@@ -36,11 +37,22 @@ class _Server(uvicorn.Server):
 
 
 class _Workers(Multiprocess):
-    """Says when the first of its processes listens."""
+    """Says when the first of its processes listens, and keeps the metrics of those that have died."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
         super().__init__(config, sockets)
         self._ready = ready
+        self._metrics = Parent(settings.DATA_DIR / "metrics")
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self._metrics.close()
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        self._metrics.keep_of_the_dead(process.pid for process in self.processes)
 
     def init_processes(self) -> None:
         super().init_processes()

@@ -15,8 +15,8 @@ from django.template.response import TemplateResponse
 from apps.catalog.models import AgentSettings, DeclaredAgent, DropIn, RunSettings
 from apps.catalog.run_options import namespace_default, run_options
 from apps.core import live_config
-from apps.upstreams.admin.fare_page import Label, label
-from apps.upstreams.health_rows import fares
+from apps.upstreams.admin.health_page import Label, label
+from apps.upstreams.health_rows import observed_health
 from apps.upstreams.leading import Lead, lead
 from apps.upstreams.models import Upstream
 from apps.upstreams.routing import Candidate, Preference, upstreams
@@ -79,7 +79,7 @@ def _is_unknown(agent_id: str) -> bool:
 
 def _rows(answer: Lead) -> list[Row]:
     rows = {one.slug: one for one in Upstream.objects.filter(slug__in=[c.target.slug for c in answer.candidates])}
-    found = fares(list(rows.values()))
+    found = observed_health(list(rows.values()))
     return [
         Row(one, row, label(row, found[row.pk]), _share(one, answer))
         for one in answer.candidates

@@ -96,6 +96,11 @@ def current() -> Snapshot:
     return _state.snapshot or refresh()
 
 
+def is_loaded() -> bool:
+    """Whether this process has a snapshot, so that nobody who asks for one has to wait for the database."""
+    return _state.snapshot is not None
+
+
 def load_if_possible() -> None:
     """For a command that may run where there is no gateway: load the first snapshot unless there is no database.
 

@@ -4,7 +4,6 @@ Every kind of call ends here: `observed` is the place for whoever wants to hear 
 """
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from time import perf_counter
 from typing import Any, Final
 
 import structlog
-from prometheus_client import Counter, Histogram
 
-from apps.execution import callers, steps
+from apps.catalog import failure_kinds
+from apps.execution import callers, steps, tool_metrics
 from apps.execution.models import StepKind
-from apps.observability.metrics import REGISTRY
 from apps.tools.models import Kind
 from apps.tools.tool import Tool
 from apps.upstreams.calls import current_step
@@ -72,27 +70,12 @@ class ToolCallRecord:
     duration_ms: float | None
 
 
-_CALLS = Counter(
-    "gateway_tool_calls",
-    "Calls of tools, by tool, by whose it is and by what came of it.",
-    ["tool", "source", "outcome"],
-    registry=REGISTRY,
-)
-_SECONDS = Histogram(
-    "gateway_tool_call_duration_seconds",
-    "How long tools took that were called.",
-    ["tool", "source"],
-    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-    registry=REGISTRY,
-)
-
-
 def observed(record: ToolCallRecord) -> None:
     """Tell of the call."""
-    name = _names.label(record.tool)
-    _CALLS.labels(name, record.source.value, record.outcome).inc()
-    if record.duration_ms is not None and record.outcome not in _REFUSED:
-        _SECONDS.labels(name, record.source.value).observe(record.duration_ms / 1000)
+    took = None if record.outcome in _REFUSED else record.duration_ms
+    tool_metrics.counted(record.tool, record.source.value, record.outcome, None if took is None else took / 1000)
+    if record.outcome == Outcome.DENIED:
+        failure_kinds.counted(failure_kinds.Kind.TOOL_VIOLATION)
     log.log(
         logging.INFO if record.outcome in _QUIET else logging.WARNING,
         "tool_call_finished",
@@ -194,26 +177,3 @@ def under_way(source: Source, tool: str, module: str) -> Iterator[ToolCall]:
         raise
     finally:
         current_step.set(before)
-
-
-class _Names:
-    """The names that have a series of their own: modules may make up names without end."""
-
-    MOST: Final = 500
-    OTHERS: Final = "(others)"
-
-    def __init__(self) -> None:
-        self._known: set[str] = set()
-        self._lock = threading.Lock()
-
-    def label(self, name: str) -> str:
-        if name in self._known:
-            return name
-        with self._lock:
-            if len(self._known) >= self.MOST:
-                return self.OTHERS
-            self._known.add(name)
-        return name
-
-
-_names = _Names()

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
 from apps.core.ids import new_id
-from apps.observability import context
+from apps.observability import context, request_metrics
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,7 @@ def request_log(
         context.bind(request_id=identifier)
         response = await get_response(request)
         response.headers["x-request-id"] = identifier
+        request_metrics.counted(request, response)
         if not (response.streaming or request.path in QUIET_PATHS or _unlogged.get()):
             log.log(
                 logging.WARNING if response.status_code >= 500 else logging.INFO,

@@ -25,7 +25,7 @@ from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
 from apps.core.errors import AgentUnavailable, GatewayError
 from apps.core.loop_handler import EventStream, LoopRequest
-from apps.execution import keeping
+from apps.execution import keeping, run_metrics
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import execute
 from apps.execution.models import Outcome, Run
@@ -177,6 +177,7 @@ async def record(
     began = perf_counter()
     keeping.begin()
     completed = Outcome.COMPLETED
+    under_way = run_metrics.begun(order)
     try:
         async with contextlib.aclosing(events):
             async for event in events:
@@ -195,6 +196,7 @@ async def record(
     finally:
         run.duration_ms = (perf_counter() - began) * 1000
         _count(run, order)
+        run_metrics.counted(run, order, under_way)
         _log_end(run)
         try:
             await admission.settle(tokens=run.total_tokens, usd=run.cost_usd or 0.0)

@@ -91,3 +91,8 @@ def lane_of(tool: Tool) -> Lane:
                 del lanes[name]
         lane = lanes[tool.name] = Lane(tool, lane)
     return lane
+
+
+def waiting() -> int:
+    """How many calls of this process wait for a slot."""
+    return sum(lane.waiting for lanes in list(_lanes.values()) for lane in list(lanes.values()))

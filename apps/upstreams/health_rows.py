@@ -1,4 +1,4 @@
-"""How the upstreams fare in each worker, as rows: what a process knows, written down where the others can show it."""
+"""The health of upstreams as each worker observes it: what a process knows, as rows that the others can show."""
 
 import os
 import socket
@@ -95,7 +95,7 @@ health_rows = HealthRows()
 
 @dataclass(frozen=True, slots=True)
 class WorkersView:
-    """How an upstream fares for one worker. `worker` is its host and process.
+    """The health of an upstream as one worker observes it. `worker` is its host and process.
 
     `running` and `waiting` are its calls of a few seconds ago, counted where the upstream takes only so many at once.
     """
@@ -109,8 +109,8 @@ class WorkersView:
 
 
 @dataclass(frozen=True, slots=True)
-class Fare:
-    """How an upstream fares altogether. `views` are those of the workers that answer and know something of it."""
+class ObservedHealth:
+    """The health of an upstream over all workers. `views` are those of the workers that answer and know it."""
 
     state: State
     reason: str = ""
@@ -118,7 +118,7 @@ class Fare:
     views: tuple[WorkersView, ...] = ()
 
 
-def fares(upstreams: Sequence[Upstream]) -> Mapping[int, Fare]:
+def observed_health(upstreams: Sequence[Upstream]) -> Mapping[int, ObservedHealth]:
     """Of each of these, by its id. One query."""
     rows = UpstreamHealth.objects.filter(upstream__in=upstreams, seen_at__gte=clock.now() - SILENT_AFTER)
     views: dict[int, list[WorkersView]] = {}
@@ -128,25 +128,25 @@ def fares(upstreams: Sequence[Upstream]) -> Mapping[int, Fare]:
     return {one.pk: _together(views[one.pk]) if one.pk in views else _unserved(one) for one in upstreams}
 
 
-def _together(views: Sequence[WorkersView]) -> Fare:
-    """What all workers say; where they disagree, the upstream is degraded for the reason of those that fare worst."""
+def _together(views: Sequence[WorkersView]) -> ObservedHealth:
+    """What all workers say; where they disagree, the upstream is degraded for the worst reason."""
     worst = max(views, key=lambda one: (_BADNESS[one.state], one.since))
     alike = [one for one in views if one.state is worst.state]
     since = min(one.since for one in alike)
     if len(alike) == len(views):
-        return Fare(worst.state, worst.reason, since, tuple(views))
+        return ObservedHealth(worst.state, worst.reason, since, tuple(views))
     counts = Counter(one.state for one in views)
     reason = f"{worst.state.capitalize()} for {counts[worst.state]} of {len(views)} workers: {worst.reason}"
-    return Fare(State.DEGRADED, reason, since, tuple(views))
+    return ObservedHealth(State.DEGRADED, reason, since, tuple(views))
 
 
 _BADNESS = {State.UNKNOWN: 0, State.HEALTHY: 1, State.DEGRADED: 2, State.DOWN: 3}
 
 
-def _unserved(upstream: Upstream) -> Fare:
+def _unserved(upstream: Upstream) -> ObservedHealth:
     """No worker has used it yet: what was last heard when it was asked for its models."""
     if upstream.last_error:
-        return Fare(State.DOWN, upstream.last_error, upstream.answered_at)
+        return ObservedHealth(State.DOWN, upstream.last_error, upstream.answered_at)
     if upstream.models_read_at:
-        return Fare(State.HEALTHY, "", upstream.models_read_at)
-    return Fare(State.UNKNOWN)
+        return ObservedHealth(State.HEALTHY, "", upstream.models_read_at)
+    return ObservedHealth(State.UNKNOWN)

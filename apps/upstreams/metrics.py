@@ -1,4 +1,7 @@
-"""The upstreams as Prometheus metrics, read from memory when they are asked for: a call only counts in an integer."""
+"""The upstreams as Prometheus metrics, read from memory when they are asked for: a call only counts in an integer.
+
+Each process tells of its own calls; over several workers they are sums, and a state is in how many of them it is.
+"""
 
 from collections.abc import Iterator
 
@@ -17,10 +20,11 @@ _COUNTERS = {
 
 
 class UpstreamCollector(FromMemory):
-    """Of the upstreams that are switched on; so the labels are bounded. Each process tells of its own calls."""
+    """Of the upstreams that are switched on; so the labels are bounded."""
 
     def collect(self) -> Iterator[Metric]:
-        slugs = list(upstreams.current().targets)
+        known = upstreams.loaded()
+        slugs = list(known.targets) if known else []
         yield _states(slugs)
         yield _attempts(slugs)
         for name, (metric, says) in _COUNTERS.items():
@@ -28,19 +32,29 @@ class UpstreamCollector(FromMemory):
             for slug in slugs:
                 family.add_metric([slug], getattr(health.record(slug).counts, name))
             yield family
+        yield _cooling(slugs)
         yield _calls(slugs)
 
 
 def _states(slugs: list[str]) -> Metric:
     family = GaugeMetricFamily(
         "gateway_upstream_state",
-        "1 for the state that an upstream is in: healthy, degraded, down or unknown.",
+        "For how many workers an upstream is in a state: healthy, degraded, down or unknown.",
         labels=["upstream", "state"],
     )
     for slug in slugs:
         current = health.standing(slug).state
         for state in State:
             family.add_metric([slug, state.value], state is current)
+    return family
+
+
+def _cooling(slugs: list[str]) -> Metric:
+    family = GaugeMetricFamily(
+        "gateway_upstream_cooling", "For how many workers an upstream is passed over now.", labels=["upstream"]
+    )
+    for slug in slugs:
+        family.add_metric([slug], health.standing(slug).cooling_until is not None)
     return family
 
 

@@ -25,6 +25,11 @@ TARGET_MS = 300
 # What is measured: a name and a path below /admin/. {id}, {request_id} and {agent} are filled in.
 PAGES = [
     ("dashboard", ""),
+    ("dashboard, renewed", "dashboard/"),
+    ("dashboard, an agent", "?agent=bench/agent7"),
+    ("dashboard, 7 days", "?range=7d"),
+    ("dashboard, 30 days", "?range=30d"),
+    ("dashboard, 30 days of an agent", "?range=30d&agent=bench/agent7"),
     ("runs", "execution/run/"),
     ("runs, page 200", "execution/run/?p=200"),
     ("runs, last hour", "execution/run/?within=hour"),

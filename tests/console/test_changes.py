@@ -49,6 +49,11 @@ def test_edit_in_the_console_is_signed_by_its_user(console: Client, admin_user: 
     )
 
 
+def test_list_is_called_as_the_sidebar_has_it(console: Client) -> None:
+    page = text(console, LIST)
+    assert ("Log entries" in page, "log entr" in page.lower(), "<title>" in page) == (False, False, True)
+
+
 def test_list_shows_what_was_done_to_what_by_whom(console: Client) -> None:
     with written_by(lambda: Author("Automation", key_id=3)):
         team = Team.objects.create(name="Labs")

@@ -17,7 +17,7 @@ from apps.core.models import ConfigVersion
 from apps.core.periodic import Periodic
 from apps.upstreams import health, refreshing
 from apps.upstreams.health import State
-from apps.upstreams.health_rows import HealthRows, fares
+from apps.upstreams.health_rows import HealthRows, observed_health
 from apps.upstreams.models import Kind, Upstream, UpstreamHealth
 from apps.upstreams.refreshing import Refresher, refresh
 from tests.conftest import write_agent
@@ -317,7 +317,7 @@ class TestHealthRows:
         rows.tell()
 
         assert [one.worker for one in UpstreamHealth.objects.all()] == ["this:1"]
-        assert fares([box])[box.pk].state == State.HEALTHY
+        assert observed_health([box])[box.pk].state == State.HEALTHY
 
     def test_rows_that_another_worker_removed_are_written_again(self, rows: HealthRows) -> None:
         put("box", NOBODY)

@@ -4,84 +4,136 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('execution', '0005_open_turns'),
+        ("execution", "0005_open_turns"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Recording',
+            name="Recording",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('keep_runs_days', models.PositiveIntegerField(default=90, help_text='Days; 0: for ever.', verbose_name='keep runs')),
-                ('keep_steps_days', models.PositiveIntegerField(default=14, help_text='Days; 0: for ever.', verbose_name='keep steps')),
-                ('record_contents', models.BooleanField(default=False, help_text='Keep what models and tools are sent and answer, redacted: whoever may see runs can then read it.')),
-                ('contents_characters', models.PositiveIntegerField(default=4000, help_text='The most that is kept of one input or output.')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "keep_runs_days",
+                    models.PositiveIntegerField(default=90, help_text="Days; 0: for ever.", verbose_name="keep runs"),
+                ),
+                (
+                    "keep_steps_days",
+                    models.PositiveIntegerField(default=14, help_text="Days; 0: for ever.", verbose_name="keep steps"),
+                ),
+                (
+                    "record_contents",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Keep what models and tools are sent and answer, redacted: whoever may see runs can then read it.",
+                    ),
+                ),
+                (
+                    "contents_characters",
+                    models.PositiveIntegerField(
+                        default=4000, help_text="The most that is kept of one input or output."
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'recording',
-                'verbose_name_plural': 'recording',
+                "verbose_name": "recording",
+                "verbose_name_plural": "recording",
             },
         ),
         migrations.AddField(
-            model_name='run',
-            name='trace_id',
-            field=models.CharField(blank=True, help_text='32 hexadecimal digits, as W3C has it.', max_length=32, verbose_name='trace'),
+            model_name="run",
+            name="trace_id",
+            field=models.CharField(
+                blank=True, help_text="32 hexadecimal digits, as W3C has it.", max_length=32, verbose_name="trace"
+            ),
         ),
         migrations.CreateModel(
-            name='RunBucket',
+            name="RunBucket",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('began_at', models.DateTimeField(help_text='Of the ten minutes in which the runs began.')),
-                ('agent_id', models.CharField(max_length=200, verbose_name='agent')),
-                ('runs', models.PositiveIntegerField(default=0)),
-                ('failed', models.PositiveIntegerField(default=0)),
-                ('refused', models.PositiveIntegerField(default=0)),
-                ('cancelled', models.PositiveIntegerField(default=0)),
-                ('prompt_tokens', models.BigIntegerField(default=0)),
-                ('completion_tokens', models.BigIntegerField(default=0)),
-                ('cost_usd', models.FloatField(default=0, verbose_name='cost')),
-                ('duration_ms', models.FloatField(default=0, help_text='Of all together.', verbose_name='duration')),
-                ('first_event_ms', models.FloatField(default=0, help_text='Of all together.', verbose_name='time to first event')),
-                ('with_first_event', models.PositiveIntegerField(default=0, help_text='Runs that came to a first event.')),
-                ('took_100', models.PositiveIntegerField(default=0)),
-                ('took_250', models.PositiveIntegerField(default=0)),
-                ('took_500', models.PositiveIntegerField(default=0)),
-                ('took_1000', models.PositiveIntegerField(default=0)),
-                ('took_2500', models.PositiveIntegerField(default=0)),
-                ('took_5000', models.PositiveIntegerField(default=0)),
-                ('took_10000', models.PositiveIntegerField(default=0)),
-                ('took_30000', models.PositiveIntegerField(default=0)),
-                ('took_60000', models.PositiveIntegerField(default=0)),
-                ('took_longer', models.PositiveIntegerField(default=0)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("began_at", models.DateTimeField(help_text="Of the ten minutes in which the runs began.")),
+                ("agent_id", models.CharField(max_length=200, verbose_name="agent")),
+                ("runs", models.PositiveIntegerField(default=0)),
+                ("failed", models.PositiveIntegerField(default=0)),
+                ("refused", models.PositiveIntegerField(default=0)),
+                ("cancelled", models.PositiveIntegerField(default=0)),
+                ("prompt_tokens", models.BigIntegerField(default=0)),
+                ("completion_tokens", models.BigIntegerField(default=0)),
+                ("cost_usd", models.FloatField(default=0, verbose_name="cost")),
+                ("duration_ms", models.FloatField(default=0, help_text="Of all together.", verbose_name="duration")),
+                (
+                    "first_event_ms",
+                    models.FloatField(default=0, help_text="Of all together.", verbose_name="time to first event"),
+                ),
+                (
+                    "with_first_event",
+                    models.PositiveIntegerField(default=0, help_text="Runs that came to a first event."),
+                ),
+                ("took_100", models.PositiveIntegerField(default=0)),
+                ("took_250", models.PositiveIntegerField(default=0)),
+                ("took_500", models.PositiveIntegerField(default=0)),
+                ("took_1000", models.PositiveIntegerField(default=0)),
+                ("took_2500", models.PositiveIntegerField(default=0)),
+                ("took_5000", models.PositiveIntegerField(default=0)),
+                ("took_10000", models.PositiveIntegerField(default=0)),
+                ("took_30000", models.PositiveIntegerField(default=0)),
+                ("took_60000", models.PositiveIntegerField(default=0)),
+                ("took_longer", models.PositiveIntegerField(default=0)),
             ],
             options={
-                'ordering': ['-began_at'],
-                'constraints': [models.UniqueConstraint(fields=('began_at', 'agent_id'), name='bucket_of_agent')],
+                "ordering": ["-began_at"],
+                "constraints": [models.UniqueConstraint(fields=("began_at", "agent_id"), name="bucket_of_agent")],
             },
         ),
         migrations.CreateModel(
-            name='RunStep',
+            name="RunStep",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('run_id', models.CharField(max_length=64, verbose_name='run')),
-                ('number', models.PositiveIntegerField(help_text="From 1, in the order in which the run's steps began.")),
-                ('parent', models.PositiveIntegerField(help_text='The number of the step that it was made in.', null=True)),
-                ('kind', models.CharField(choices=[('agent', 'Agent'), ('model', 'Model call'), ('tool', 'Tool call'), ('handoff', 'Handoff'), ('guardrail', 'Guardrail'), ('approval', 'Approval')], max_length=10)),
-                ('name', models.CharField(help_text="The agent's, model's or tool's; a handoff's target.", max_length=200)),
-                ('outcome', models.CharField(help_text='ok, error or, of tools, what their metric says.', max_length=20)),
-                ('began_ms', models.FloatField(help_text='Milliseconds after the run.', verbose_name='began')),
-                ('duration_ms', models.FloatField(null=True, verbose_name='duration')),
-                ('error', models.TextField(blank=True)),
-                ('detail', models.JSONField(default=dict, help_text='Such as tokens, upstream, source.')),
-                ('input', models.TextField(blank=True, help_text='Redacted, and only where the recording of contents is on.')),
-                ('output', models.TextField(blank=True)),
-                ('run_started_at', models.DateTimeField(db_index=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("run_id", models.CharField(max_length=64, verbose_name="run")),
+                (
+                    "number",
+                    models.PositiveIntegerField(help_text="From 1, in the order in which the run's steps began."),
+                ),
+                (
+                    "parent",
+                    models.PositiveIntegerField(help_text="The number of the step that it was made in.", null=True),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("agent", "Agent"),
+                            ("model", "Model call"),
+                            ("tool", "Tool call"),
+                            ("handoff", "Handoff"),
+                            ("guardrail", "Guardrail"),
+                            ("approval", "Approval"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(help_text="The agent's, model's or tool's; a handoff's target.", max_length=200),
+                ),
+                (
+                    "outcome",
+                    models.CharField(help_text="ok, error or, of tools, what their metric says.", max_length=20),
+                ),
+                ("began_ms", models.FloatField(help_text="Milliseconds after the run.", verbose_name="began")),
+                ("duration_ms", models.FloatField(null=True, verbose_name="duration")),
+                ("error", models.TextField(blank=True)),
+                ("detail", models.JSONField(default=dict, help_text="Such as tokens, upstream, source.")),
+                (
+                    "input",
+                    models.TextField(blank=True, help_text="Redacted, and only where the recording of contents is on."),
+                ),
+                ("output", models.TextField(blank=True)),
+                ("run_started_at", models.DateTimeField(db_index=True)),
             ],
             options={
-                'ordering': ['number'],
-                'constraints': [models.UniqueConstraint(fields=('run_id', 'number'), name='step_of_run')],
+                "ordering": ["number"],
+                "constraints": [models.UniqueConstraint(fields=("run_id", "number"), name="step_of_run")],
             },
         ),
     ]

@@ -4,28 +4,41 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('execution', '0006_steps_and_buckets'),
+        ("execution", "0006_steps_and_buckets"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Purge',
+            name="Purge",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('claimed_at', models.DateTimeField()),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('runs', models.PositiveIntegerField(default=0)),
-                ('steps', models.PositiveIntegerField(default=0)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("claimed_at", models.DateTimeField()),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("runs", models.PositiveIntegerField(default=0)),
+                ("steps", models.PositiveIntegerField(default=0)),
             ],
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('user_id', ''), _negated=True), fields=['user_id', '-started_at'], name='run_by_user'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("user_id", ""), _negated=True),
+                fields=["user_id", "-started_at"],
+                name="run_by_user",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('outcome', 'failed'), ('outcome', 'refused'), ('outcome', 'cancelled'), ('outcome', 'waiting'), _connector='OR'), fields=['outcome', '-started_at'], name='run_not_completed'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(
+                    ("outcome", "failed"),
+                    ("outcome", "refused"),
+                    ("outcome", "cancelled"),
+                    ("outcome", "waiting"),
+                    _connector="OR",
+                ),
+                fields=["outcome", "-started_at"],
+                name="run_not_completed",
+            ),
         ),
     ]

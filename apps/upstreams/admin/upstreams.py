@@ -23,10 +23,10 @@ from unfold.utils import display_for_label
 
 from apps.core.errors import UpstreamError
 from apps.upstreams import probe
-from apps.upstreams.admin.fare_page import fare_page, label
+from apps.upstreams.admin.health_page import health_page, label
 from apps.upstreams.admin.upstream_form import UpstreamForm
 from apps.upstreams.asking import shown_url
-from apps.upstreams.health_rows import fares
+from apps.upstreams.health_rows import observed_health
 from apps.upstreams.models import Upstream, UpstreamModel
 from apps.upstreams.refreshing import refresh
 
@@ -110,11 +110,11 @@ class UpstreamAdmin(ModelAdmin):
 
     def get_urls(self) -> list[Any]:
         return [
-            path("<int:pk>/fare/", require_GET(self.fare_view), name="upstreams_upstream_fare"),
+            path("<int:pk>/health/", require_GET(self.health_view), name="upstreams_upstream_health"),
             *super().get_urls(),
         ]
 
-    def fare_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+    def health_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """How it fares, by itself: the open page asks for it again and again.
 
         Whose session has ended is refused, not led to the login page: that would appear in the middle of the old one.
@@ -122,22 +122,22 @@ class UpstreamAdmin(ModelAdmin):
         upstream = get_object_or_404(Upstream, pk=pk)
         if not (self.admin_site.has_permission(request) and self.has_view_permission(request, upstream)):
             raise PermissionDenied
-        return TemplateResponse(request, "admin/upstreams/upstream/fare.html", {"fare": fare_page(upstream)})
+        return TemplateResponse(request, "admin/upstreams/upstream/health.html", {"health": health_page(upstream)})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         upstream = self.get_object(request, object_id)
-        more = {"upstream": upstream, "fare": fare_page(upstream)} if upstream else {}
+        more = {"upstream": upstream, "health": health_page(upstream)} if upstream else {}
         shown: HttpResponse = super().change_view(request, object_id, form_url, more | (extra_context or {}))
         return shown
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The rows know how they fare."""
         shown = super().get_changelist_instance(request)
-        found = fares(list(shown.result_list))
+        found = observed_health(list(shown.result_list))
         for upstream in shown.result_list:
-            upstream.fare = found[upstream.pk]
+            upstream.observed = found[upstream.pk]
         return shown
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -160,15 +160,15 @@ class UpstreamAdmin(ModelAdmin):
 
     @admin.display(description="State")
     def state(self, upstream: Any) -> str:
-        words, colour = label(upstream, upstream.fare)
+        words, colour = label(upstream, upstream.observed)
         return str(display_for_label((words, words), "-", {words: colour}))
 
     @admin.display(description="Problem", empty_value="-")
     def problem(self, upstream: Any) -> str | None:
-        if not (upstream.enabled and upstream.fare.reason):
+        if not (upstream.enabled and upstream.observed.reason):
             return None
-        age = f"For {timesince(upstream.fare.since, depth=1)}: " if upstream.fare.since else ""
-        return age + Truncator(upstream.fare.reason).chars(120)
+        age = f"For {timesince(upstream.observed.since, depth=1)}: " if upstream.observed.since else ""
+        return age + Truncator(upstream.observed.reason).chars(120)
 
     @admin.display(description="Base URL", ordering="base_url")
     def address(self, upstream: Upstream) -> str:

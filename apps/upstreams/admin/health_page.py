@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils.timesince import timesince
 
 from apps.upstreams.health import State
-from apps.upstreams.health_rows import Fare, WorkersView, fares
+from apps.upstreams.health_rows import ObservedHealth, WorkersView, observed_health
 from apps.upstreams.models import Kind, Upstream
 
 Label = tuple[str, str | None]  # words, and the colour of unfold's labels
@@ -29,7 +29,7 @@ class WorkerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FarePage:
+class HealthPage:
     label: Label
     reason: str
     since: str  # for how long; empty where nothing is known
@@ -37,22 +37,26 @@ class FarePage:
     workers: tuple[WorkerRow, ...]
 
 
-def label(upstream: Upstream, fare: Fare) -> Label:
+def label(upstream: Upstream, observed: ObservedHealth) -> Label:
     if not upstream.enabled:
         return "Disabled", None
-    if upstream.kind == Kind.DEMO and fare.state is not State.DOWN:
+    if upstream.kind == Kind.DEMO and observed.state is not State.DOWN:
         return "Demo, no LLM", "info"
-    return _LABELS[fare.state]
+    return _LABELS[observed.state]
 
 
-def fare_page(upstream: Upstream) -> FarePage:
+def health_page(upstream: Upstream) -> HealthPage:
     """One query."""
-    fare = fares([upstream])[upstream.pk]
-    rows = tuple(map(_row, fare.views))
+    observed = observed_health([upstream])[upstream.pk]
+    rows = tuple(map(_row, observed.views))
     is_on = upstream.enabled
-    reason, since = (fare.reason, fare.since) if is_on else ("", None)
-    return FarePage(
-        label(upstream, fare), reason, timesince(since) if since else "", remedy(upstream, fare) if is_on else "", rows
+    reason, since = (observed.reason, observed.since) if is_on else ("", None)
+    return HealthPage(
+        label(upstream, observed),
+        reason,
+        timesince(since) if since else "",
+        remedy(upstream, observed) if is_on else "",
+        rows,
     )
 
 
@@ -61,9 +65,9 @@ def _row(view: WorkersView) -> WorkerRow:
     return WorkerRow(view.worker, _LABELS[view.state], view.reason, timesince(view.since), load)
 
 
-def remedy(upstream: Upstream, fare: Fare) -> str:
+def remedy(upstream: Upstream, observed: ObservedHealth) -> str:
     """What an operator does about it; empty while all is well."""
-    match fare.state:
+    match observed.state:
         case State.DOWN if upstream.last_error_code == "upstream_unauthorised":
             return "Enter its API key again below, and save."
         case State.DOWN if settings.GATEWAY_UPSTREAM_REFRESH:
