@@ -110,7 +110,7 @@ def test_runs_are_told_by_agent_upstream_model_and_outcome(server: GatewayServer
     assert of(samples, "gateway_cost_usd_total", agent="default/weather") == [pytest.approx(tokens / 1000)]
     (failed,) = [dict(labels) for name, labels in samples if "faulty" in dict(labels).get("gen_ai_agent_id", "")
                  and name == "gen_ai_server_request_duration_seconds_count"]  # fmt: skip
-    assert (failed["gen_ai_operation_name"], failed["error_type"]) == ("invoke_agent", "upstream_error")
+    assert (failed["gen_ai_operation_name"], failed["error_type"]) == ("invoke_agent", "upstream_rejected")
     assert of(samples, "gateway_runs_in_flight", agent="default/weather") == [0]
     assert of(samples, "gateway_http_responses_total", route="v1/chat/completions", status="200") == [6]
 

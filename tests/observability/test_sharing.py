@@ -57,6 +57,18 @@ def test_file_that_is_read_after_its_worker_was_folded_counts_once(folder: Folde
     folder.write("1-a", Written([counter(5)]))
 
     assert sums(folder) == {"c_total": 5}
+    folder.keep_of_the_dead(set())
+    assert sums(folder) == {"c_total": 5}
+
+
+def test_what_others_put_into_the_folder_is_left_alone(folder: Folder) -> None:
+    for name in (".nfs0001", "lost+found", "2-b.new"):
+        (folder.path / name).write_bytes(b"?")
+    folder.write("1-a", Written([counter(5)]))
+
+    folder.keep_of_the_dead(set())
+
+    assert sums(folder) == {"c_total": 5}
 
 
 def test_parent_removes_what_gateways_left_that_are_gone(tmp_path: Path) -> None:
@@ -144,3 +156,27 @@ def test_last_word_of_a_worker_stays(folder: Folder) -> None:
 
     assert sums(folder) == {"c_total": 9}
     assert sharing.everyones() == [[counter(9)]]
+
+
+def test_workers_that_are_asked_in_turn_never_tell_of_less(folder: Folder) -> None:
+    os.environ[VARIABLE] = str(folder.path)
+    counted = {"one": 0.0, "other": 0.0}
+    workers = {
+        name: Sharing(lambda name=name: [counter(counted[name])])  # type: ignore[misc]
+        for name in counted
+    }
+    for sharing in workers.values():
+        sharing.start()
+        sharing._periodic.stop()
+
+    told = []
+    for name in ("one", "other", "other", "one", "other", "one", "one"):
+        counted["one"] += 1
+        counted["other"] += 1
+        told.append(sum(family.samples[0][2] for part in workers[name].everyones() for family in part))
+
+    assert told == sorted(told)
+    assert told[-1] == 7 + 5  # the other one was asked last at the fifth time
+    for sharing in workers.values():
+        sharing.stop()
+    assert sums(folder) == {"c_total": 14}
