@@ -70,7 +70,9 @@ API: dict[str, tuple[str, Any, tuple[int, int, int, int]]] = {
     "admin/keys/<key_id>": ("GET", None, OPERATORS),
     "admin/keys/<key_id>/rotate": ("POST", None, (401, 403, 403, 403)),  # of the chat key: more than this one may do
     "admin/keys/<key_id>/revoke": ("POST", None, OPERATORS),
+    "metrics": ("GET", None, (401, 403, 200, 403)),
     "metrics/prometheus": ("GET", None, (401, 403, 200, 403)),
+    "admin/metrics": ("GET", None, (401, 403, 200, 403)),
     "security/preview": ("POST", {"key": 1}, (401, 403, 200, 403)),
     "security/override": ("POST", OVERRIDE, (401, 403, 201, 403)),
     "security/overrides": ("GET", None, (401, 403, 200, 403)),

@@ -99,7 +99,7 @@ def totals(request: HttpRequest) -> Metrics:  # noqa: ARG001
     tools the 50 that were called most. Small, however many agents there are; `/admin/metrics` has everything."""
     found = families()
     ours = [folded(one, RULES.of(one), without=_OPEN) for one in found if one.name.startswith(_OURS)]
-    return _told(ours, _tools(found)[:_TOOLS_IN_TOTALS])
+    return _told(found, ours, _tools(found)[:_TOOLS_IN_TOTALS])
 
 
 @router.get(
@@ -111,7 +111,7 @@ def totals(request: HttpRequest) -> Metrics:  # noqa: ARG001
 def full(request: HttpRequest, wanted: Query[Wanted]) -> Metrics:  # noqa: ARG001
     """Every metric and sample that `/metrics/prometheus` has, of Django and the process too."""
     found = families()
-    return _told([one for one in found if one.name.startswith(wanted.name)], _tools(found))
+    return _told(found, (one for one in found if one.name.startswith(wanted.name)), _tools(found))
 
 
 @router.get(
@@ -142,10 +142,9 @@ def prometheus(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     return HttpResponse(text, content_type=content_type)
 
 
-def _told(found: Iterable[Family], tools: list[ToolUse]) -> Metrics:
-    metrics = [_metric(one) for one in found]
-    workers = next((one.samples[0].value for one in metrics if one.name == "gateway_workers"), None)
-    return Metrics(at=clock.now(), workers=int(workers or 1), tools=tools, metrics=metrics)
+def _told(found: Sequence[Family], told: Iterable[Family], tools: list[ToolUse]) -> Metrics:
+    (workers,) = [value for family in found if family.name == "gateway_workers" for _, _, value in family.samples]
+    return Metrics(at=clock.now(), workers=int(workers), tools=tools, metrics=[_metric(one) for one in told])
 
 
 def _metric(family: Family) -> Metric:

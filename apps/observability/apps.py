@@ -7,4 +7,13 @@ class ObservabilityConfig(AppConfig):
     verbose_name = "Observability"
 
     def ready(self) -> None:
-        from apps.observability import gateway_metrics  # noqa: F401  # registers them
+        """Registers what every worker measures of itself, and takes out what django-prometheus registers for features
+        that are not used here: its mix-in for models, and its look at the migrations."""
+        from django_prometheus import migrations, models
+
+        from apps.observability import gateway_metrics  # noqa: F401
+        from apps.observability.metrics import REGISTRY
+
+        unused = (models.model_inserts, models.model_updates, models.model_deletes)
+        for metric in (*unused, migrations.applied_migrations, migrations.unapplied_migrations):
+            REGISTRY.unregister(metric)

@@ -6,6 +6,7 @@ on a full disk, a worker goes on and is seen as it last wrote.
 
 import contextlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 # Set by the parent for its workers.
 VARIABLE: Final = "AGENT_GATEWAY_WORKER_METRICS"
 _FORMER: Final = "former"  # a file name; those of workers begin with their process id
+_NAME: Final = re.compile(r"former|[0-9]+-\w+")
 _BEING_WRITTEN: Final = ".new"
 _EVERY: Final = 1.0  # seconds: as much as is lost of a worker that is killed
 _SHARE: Final = 20  # times as long as it takes to write, is not written: 5 % of a core at most
@@ -92,14 +94,15 @@ class Folder:
         if not dead:
             return
         former = self._file(_FORMER) if _FORMER in names else Written([])
-        parts = [former.families, *(self._file(name).families for name in dead)]
+        new = [name for name in dead if name not in former.includes]  # else it could not be removed the last time
+        parts = [former.families, *(self._file(name).families for name in new)]
         kept = [[family for family in part if family.outlives_its_worker] for part in parts]
-        self.write(_FORMER, Written(added_up(kept, Rules()), [*former.includes, *dead][-_NAMES_KEPT:]))
+        self.write(_FORMER, Written(added_up(kept, Rules()), [*former.includes, *new][-_NAMES_KEPT:]))
         for name in dead:
             (self.path / name).unlink(missing_ok=True)
 
     def _names(self) -> list[str]:
-        return [name for name in os.listdir(self.path) if not name.endswith(_BEING_WRITTEN)]  # noqa: PTH208  # twice a second
+        return [name for name in os.listdir(self.path) if _NAME.fullmatch(name)]  # noqa: PTH208  # twice a second
 
     def _file(self, name: str) -> Written:
         return _decode((self.path / name).read_bytes())

@@ -18,6 +18,7 @@ from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import EndUser, Key, Subject
 from apps.core import clock, live_config
 from apps.core.errors import RateLimited
+from apps.observability.metrics import REGISTRY
 from tests.factories import ApiKeyFactory, GrantFactory
 from tests.harness import RedisServer
 
@@ -63,10 +64,12 @@ async def test_page_is_told_what_the_request_is_told(subject: Subject) -> None:
     made = await limit(key_id=subject.key.id, requests_per_minute=1, tokens_per_day=1_000_000)
     assert (await decision(subject)).allowed
     await admit(subject, AGENT)
+    hit = REGISTRY.get_sample_value("gateway_limits_hit_total", {"unit": "requests"}) or 0
 
     with pytest.raises(RateLimited) as caught:
         await admit(subject, AGENT)
 
+    assert REGISTRY.get_sample_value("gateway_limits_hit_total", {"unit": "requests"}) == hit + 1
     told = await decision(subject)
     assert (told.allowed, told.code, told.reason) == (False, "limit", caught.value.message)
     assert caught.value.message == f"The limit of 1 requests (limit-{made.pk}: per minute and key) is used up."

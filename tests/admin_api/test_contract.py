@@ -139,6 +139,8 @@ def test_admin_key_meets_no_failure_and_only_what_is_described(server: GatewaySe
         ("GET", "/admin/agents/declared"),
         ("GET", "/admin/agents/errors"),
         ("POST", "/admin/agents/declared"),
+        ("GET", "/admin/metrics"),
+        ("GET", "/metrics"),
         ("GET", "/metrics/prometheus"),
         ("GET", "/security/changes"),
         ("GET", "/security/decisions"),

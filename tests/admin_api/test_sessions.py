@@ -90,6 +90,8 @@ def test_reading_needs_no_token(staff: User) -> None:
         ("GET", "/security/decisions", "observability.view_errorevent"),
         ("GET", "/security/changes", "auditlog.view_logentry"),
         ("GET", "/admin/agents/errors", "catalog.view_diagnostic"),
+        ("GET", "/metrics", "execution.view_run"),
+        ("GET", "/admin/metrics", "execution.view_run"),
         ("GET", "/metrics/prometheus", "execution.view_run"),
     ],
 )

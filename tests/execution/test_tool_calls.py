@@ -18,7 +18,7 @@ from apps.access.models import ToolRule
 from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import Key, Subject
 from apps.core import live_config
-from apps.execution import callers, governed_tools, tool_records
+from apps.execution import callers, governed_tools
 from apps.execution.tool_calls import call_tool
 from apps.tools import in_force, lent, models
 from apps.tools.sdk import use_gateway_tool
@@ -300,14 +300,3 @@ def test_cached_answer_is_recorded_as_that() -> None:
     texts, recorded = declared(DAYS, DAYS)
 
     assert (texts, [one[3] for one in recorded]) == (["29", "29"], ["ok", "cached"])
-
-
-# --- metrics ---------------------------------------------------------------------------------------------------------
-
-
-def test_names_without_end_share_a_series() -> None:
-    names = tool_records._Names()
-    known = [names.label(f"tool {n}") for n in range(names.MOST)]
-
-    assert known == [f"tool {n}" for n in range(names.MOST)]
-    assert (names.label("one more"), names.label("tool 3")) == ("(others)", "tool 3")
