@@ -5,6 +5,7 @@ URL turns on secure cookies, HSTS and the redirect. What an operator may set is 
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
 import sys
@@ -232,6 +233,26 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # What several processes count together: limits.
 REDIS_URL = env.str("REDIS_URL", default="")
+
+# What the workers tell each other for the live page (apps/console/live/relay.py). Not the layer `default`: each
+# consumer would take up a channel of that by itself, and fall when Redis does.
+CHANNEL_LAYERS = (
+    {
+        "workers": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {
+                # A worker waits 5 s at once for what the others say.
+                "hosts": [{"address": REDIS_URL, "socket_timeout": 10, "socket_connect_timeout": 2}],
+                "prefix": f"agent-gateway:{hashlib.sha256(f'live of {SECRET_KEY}'.encode()).hexdigest()[:16]}",
+                "symmetric_encryption_keys": [SECRET_KEY],
+                "expiry": 20,  # seconds that a message waits for its reader
+                "group_expiry": 60,  # seconds; a worker enters again every 20
+            },
+        }
+    }
+    if REDIS_URL
+    else {}
+)
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TZ", default="UTC")

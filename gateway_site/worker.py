@@ -11,11 +11,13 @@ from apps.access.keys import key_uses
 from apps.access.limits.keeper import keeper
 from apps.catalog.registry import Discovery, discovery_mode
 from apps.catalog.serving_workers import this_worker
+from apps.console.live.hub import hub
 from apps.core import live_config
 from apps.execution import containment, governed_tools, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
 from apps.execution.recording import runs
 from apps.observability import error_ring
+from apps.observability.feed import feed
 from apps.openai_api import draining
 from apps.tools import http as http_tools
 from apps.tools.mcp import pool
@@ -59,6 +61,7 @@ class Worker:
             if self.is_running:
                 return
             loop = asyncio.get_running_loop()
+            feed.start()
             sys.setswitchinterval(_SWITCH_SECONDS)
             loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
             containment.contain(loop)
@@ -79,6 +82,7 @@ class Worker:
             refresher.start()
             read_functions_beside()
             pool.current()
+            await hub.start()
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -92,6 +96,7 @@ class Worker:
         await asyncio.to_thread(refresher.stop)
         await asyncio.to_thread(health_rows.stop)
         await draining.finish(_DRAIN_SECONDS)
+        await hub.stop()
         await mcp_servers.close()
         await pool.close()
         await keeper.stop()
