@@ -1,8 +1,8 @@
 """The feed: what happens in this process, as the live page shows it. It is the log, heard again.
 
 Every line whose event has a kind (`kind_of`) is kept here as well, the last thousand of them, under a number. Those who
-read ask for what came after a number, so that no reader is waited for and none costs a request anything. A line's
-facts are taken over by name: what is no fact (an output, a traceback) does not get in.
+read ask for what came after a number, so that no reader is waited for, and a request pays for a copy of its lines and
+for nothing else. A line's facts are told by name: what is no fact (an output, a traceback) does not get out.
 """
 
 import threading
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import count
+from time import time
 from typing import Any, Final
 
 from structlog.typing import EventDict
@@ -54,8 +55,8 @@ _LEFT_OUT: Final = frozenset(
 _DECISION: Final = "agent.security.decision"  # of which a run has one at least: those that denied something are told
 
 # By how the event's name begins, the longest first: docs/live.md lists them.
-_KINDS: Final = {
-    "run_raised": Kind.RUN,
+KINDS: Final = {
+    "run_": Kind.RUN,
     "sdk_agent": Kind.STEP,
     "tool_call": Kind.STEP,
     "model_call": Kind.STEP,
@@ -101,47 +102,69 @@ _PLAIN: Final = frozenset({int, float, bool, type(None)})
 _ALARMING: Final = frozenset({"warning", "error", "critical"})
 
 
+class _Kept:
+    """An event in a ring. Lines of the log wait as they are until somebody reads: most are never read."""
+
+    __slots__ = ("_event", "_line", "number")
+
+    def __init__(self, number: int, line: Mapping[str, Any] | None = None, event: Event | None = None) -> None:
+        self.number = number
+        self._line = line
+        self._event = event
+
+    @property
+    def event(self) -> Event:
+        line = self._line
+        if line is not None:
+            self._event = _event(self.number, line)
+            self._line = None
+        assert self._event is not None
+        return self._event
+
+
 class Ring:
     """The last events of one worker, oldest first, and the starts of its runs that go on."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self.last = 0
-        self._events: deque[Event] = deque(maxlen=kept)
-        self._going_on: dict[str, Event] = {}
+        self._kept: deque[_Kept] = deque(maxlen=kept)
+        self._going_on: dict[str, _Kept] = {}
         # A thread that a destructor interrupts inside may come in once more, to tell of something.
         self._lock = threading.RLock()
         self._numbers = count(1)
 
-    def add(self, event: dict[str, Any]) -> None:
-        """An event of this process, which gets its number here."""
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Of this process's log. It gets its number here."""
         with self._lock:
-            event["number"] = next(self._numbers)
-            self._keep(event)
+            self._keep(_Kept(next(self._numbers), line=line), line["event"], line)
 
     def copy(self, event: Event) -> None:
         """An event of another process's ring. One that is not newer than the last is known already."""
-        if event["number"] > self.last:
-            self._keep(event)
+        with self._lock:
+            if event["number"] > self.last:
+                self._keep(_Kept(event["number"], event=event), event["name"], event)
 
-    def _keep(self, event: Event) -> None:
-        self.last = event["number"]
-        self._events.append(event)
-        if event["name"] == STARTED:
-            self._going_on[event.get("run_id", "")] = event
-        elif event["name"] == FINISHED:
-            self._going_on.pop(event.get("run_id", ""), None)
+    def _keep(self, kept: _Kept, name: str, facts: Mapping[str, Any]) -> None:
+        self.last = kept.number
+        self._kept.append(kept)
+        if name == STARTED:
+            self._going_on[facts.get("run_id", "")] = kept
+        elif name == FINISHED:
+            self._going_on.pop(facts.get("run_id", ""), None)
 
     def after(self, number: int, most: int = KEPT) -> list[Event]:
         """The first `most` events after this number that are still here, and any older start of a run that goes on."""
+        if number >= self.last:
+            return []
         with self._lock:
-            found: list[Event] = []
-            for event in reversed(self._events):
-                if event["number"] <= number:
+            found: list[_Kept] = []
+            for kept in reversed(self._kept):
+                if kept.number <= number:
                     break
-                found.append(event)
-            oldest = self._events[0]["number"] if self._events else 0
-            before = [one for one in self._going_on.values() if number < one["number"] < oldest]
-        return [*before, *reversed(found)][:most]
+                found.append(kept)
+            oldest = self._kept[0].number
+            before = [kept for kept in self._going_on.values() if number < kept.number < oldest]
+        return [kept.event for kept in [*before, *reversed(found)][:most]]
 
 
 class Feed:
@@ -167,44 +190,49 @@ feed = Feed()
 def tell(name: str, **facts: Any) -> None:
     """Of a run's start or end, whatever the log's level is. Where no page could read it: a test of a boolean."""
     if feed.is_on:
-        told = {**context.current(), **facts}
-        event = _facts(told, _FACTS)
-        event["kind"], event["name"] = Kind.RUN, name
-        event["level"] = "error" if told.get("error_code") else "info"
-        event["at"] = f"{datetime.now(UTC).isoformat()[:-6]}Z"
-        feed.ring.add(event)
+        level = "error" if facts.get("error_code") else "info"
+        feed.ring.add({**context.current(), **facts, "event": name, "level": level, "timestamp": time()})
 
 
 def hear(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """structlog's processor, after those that bind facts, level and timestamp. Passes the line on as it is."""
     if feed.is_on:
-        _hear(event)
+        name = event["event"]
+        if name.__class__ is str and name not in _LEFT_OUT and (kind_of(name) or event["level"] in _ALARMING):
+            _hear(name, event)
     return event
 
 
-def _hear(line: EventDict) -> None:
-    name, level = line["event"], line["level"]
-    if name.__class__ is not str or name in _LEFT_OUT or (name == _DECISION and line.get("outcome") == "allowed"):
+def _hear(name: str, event: EventDict) -> None:
+    if name == _DECISION and event.get("outcome") == "allowed":
         return
+    line = dict(event)
+    line.pop("exc_info", None)  # it would keep the frames of its traceback alive, and what they worked on
+    feed.ring.add(line)
+
+
+def _event(number: int, line: Mapping[str, Any]) -> Event:
+    name, at = line["event"], line["timestamp"]
     kind = kind_of(name)
-    if kind is None and level not in _ALARMING:
-        return
-    event = _facts(line, _FACTS if kind else _NAMES)
-    event["kind"], event["name"], event["level"] = kind or Kind.PROBLEM, name, level
-    event["at"] = line["timestamp"]
-    feed.ring.add(event)
+    return {
+        "number": number,
+        "at": f"{datetime.fromtimestamp(at, UTC).isoformat()[:-6]}Z" if isinstance(at, float) else at,
+        "kind": kind or Kind.PROBLEM,
+        "name": name,
+        "level": line["level"],
+        **_facts(line, _FACTS if kind else _NAMES),
+    }
 
 
-def _facts(told: Mapping[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
+def _facts(line: Mapping[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
     return {
         name: value if value.__class__ in _PLAIN else _text(value)[:LONGEST]
-        for name, value in told.items()
+        for name, value in line.items()
         if name in wanted
     }
 
 
 def _text(value: Any) -> str:
-    """Texts are cut and objects are not kept: an exception would keep the frames of its traceback alive."""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -216,8 +244,8 @@ def kind_of(name: str) -> Kind | None:
     try:
         return _kinds[name]
     except KeyError:
-        begin = max(filter(name.startswith, _KINDS), key=len, default="")
+        begin = max(filter(name.startswith, KINDS), key=len, default="")
         if len(_kinds) > KEPT:  # names are few, unless somebody makes them up
             _kinds.clear()
-        _kinds[name] = _KINDS.get(begin)
+        _kinds[name] = KINDS.get(begin)
         return _kinds[name]

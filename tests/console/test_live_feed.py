@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from apps.observability import feed as feeds
 from apps.observability.feed import KEPT, Kind, Ring, feed, kind_of
 
 log = structlog.get_logger("tests")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +33,10 @@ def _feed() -> Iterator[None]:
 
 def told() -> list[dict[str, Any]]:
     return [dict(event) for event in feed.ring.after(0)]
+
+
+def line_of(name: str) -> dict[str, Any]:
+    return {"event": name, "level": "info", "timestamp": "2026-11-25T12:00:00Z", "run_id": "r1"}
 
 
 def test_line_of_a_kind_is_told_with_its_facts_and_without_contents() -> None:
@@ -74,19 +81,26 @@ def test_kind_is_by_how_the_name_begins(name: str, kind: str | None) -> None:
     assert kind_of(name) == kind
 
 
+def test_documentation_lists_the_kinds() -> None:
+    table = (ROOT / "docs" / "live.md").read_text().partition("| kind |")[2].partition("| problem |")[0]
+    listed = {kind: set(re.findall("`([^`]+)`", begins)) for kind, begins in re.findall(r"\| (\w+) \| (`.*) \|", table)}
+    kinds = {kind.value: {begin for begin, of in feeds.KINDS.items() if of is kind} for kind in feeds.KINDS.values()}
+    assert listed == kinds
+
+
 def test_start_of_a_run_that_goes_on_outlives_the_ring() -> None:
     ring = Ring(kept=3)
     for name in ("run_started", "a", "b", "c", "d"):
-        ring.add({"name": name, "run_id": "r1"})
+        ring.add(line_of(name))
     assert [one["name"] for one in ring.after(0)] == ["run_started", "b", "c", "d"]
-    ring.add({"name": "run_finished", "run_id": "r1"})
+    ring.add(line_of("run_finished"))
     assert [one["name"] for one in ring.after(0)] == ["c", "d", "run_finished"]
 
 
 def test_copy_of_a_ring_takes_each_event_once() -> None:
     ring, copy = Ring(), Ring()
     for name in "abcd":
-        ring.add({"name": name})
+        ring.add(line_of(name))
     for event in [*ring.after(0, most=3), *ring.after(1)]:
         copy.copy(event)
     assert [one["name"] for one in copy.after(0)] == ["a", "b", "c", "d"]

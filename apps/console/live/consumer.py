@@ -22,7 +22,7 @@ from apps.core.json import encode
 
 log = structlog.get_logger(__name__)
 
-_MOST: Final = 200  # lines in one message
+_MOST: Final = 200  # lines of one worker in one message
 _BEAT: Final = 15.0  # seconds
 _MOST_WORKERS: Final = 200  # that a page may know
 _LONGEST_NUMBER: Final = 16  # digits

@@ -112,11 +112,11 @@ class Hub:
         return self._news
 
     def after(self, position: Position, most: int) -> Batch:
-        """What comes after the position, which moves on."""
+        """What comes after the position, which moves on: of each worker at most so much."""
         events: list[tuple[str, Event]] = []
         missed = 0
         for worker, ring in self._rings():
-            found = ring.after(position.get(worker, 0), most - len(events))
+            found = ring.after(position.get(worker, 0), most)
             if found and worker in position:
                 numbers = [position[worker], *(event["number"] for event in found)]
                 missed += sum(later - earlier - 1 for earlier, later in pairwise(numbers))
