@@ -1,4 +1,5 @@
-"""The door: /v1 and the health checks stay on the event loop, everything else goes through Django's own handler."""
+"""The door: /v1 and the health checks stay on the event loop, WebSockets go to Channels, everything else goes through
+Django's own handler."""
 
 import os
 from typing import Any
@@ -14,6 +15,7 @@ django.setup(set_prefix=False)
 
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
+from apps.console.live.routing import websockets  # noqa: E402
 from apps.core.loop_handler import LoopHandler, Receive, Scope, Send  # noqa: E402
 
 # Routes are loaded now, not at the first request: a section of the configuration that is declared only then would take
@@ -31,6 +33,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         return
     if not worker.is_running:  # a server without lifespan events, such as `runserver`
         await worker.start()
+    if scope["type"] == "websocket":
+        await websockets(scope, receive, send)
+        return
     path: str = scope["path"]
     on_loop = path.startswith("/v1/") or path in ("/health", "/ready", "/v1")
     handler: Any = _loop if on_loop else _django

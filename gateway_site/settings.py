@@ -5,6 +5,7 @@ URL turns on secure cookies, HSTS and the redirect. What an operator may set is 
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
 import sys
@@ -240,6 +241,26 @@ AUTH_PASSWORD_VALIDATORS = [
 # What several processes count together: limits.
 REDIS_URL = env.str("REDIS_URL", default="")
 
+# What the workers tell each other for the live page (apps/console/live/relay.py). Not the layer `default`: each
+# consumer would take up a channel of that by itself, and fall when Redis does.
+CHANNEL_LAYERS = (
+    {
+        "workers": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {
+                # A worker waits 5 s at once for what the others say.
+                "hosts": [{"address": REDIS_URL, "socket_timeout": 10, "socket_connect_timeout": 2}],
+                "prefix": f"agent-gateway:{hashlib.sha256(f'live of {SECRET_KEY}'.encode()).hexdigest()[:16]}",
+                "symmetric_encryption_keys": [SECRET_KEY],
+                "expiry": 20,  # seconds that a message waits for its reader
+                "group_expiry": 60,  # seconds; a worker enters again every 20
+            },
+        }
+    }
+    if REDIS_URL
+    else {}
+)
+
 # --- scheduled work, and who is told ---------------------------------------------------------------------------------
 
 # redis:// or amqp://; without either, messages are files of the data folder.
@@ -255,9 +276,8 @@ if CELERY_BROKER_URL == "folder://":
         "control_folder": str(_queue / "control"),
         "polling_interval": 0.5,  # seconds
     }
-CELERY_TASK_DEFAULT_QUEUE = env.str(
-    "GATEWAY_QUEUE", default="gateway"
-)  # of several gateways with one broker, each has its own
+# Of several gateways with one broker, each has its own.
+CELERY_TASK_DEFAULT_QUEUE = env.str("GATEWAY_QUEUE", default="gateway")
 CELERY_RESULT_EXPIRES = None  # otherwise the beat schedules a task that deletes results
 CELERY_TASK_IGNORE_RESULT = True  # what came of it is in tables of ours
 CELERY_TASK_PUBLISH_RETRY = False  # whoever asks for a task is told that the broker is away, and does without

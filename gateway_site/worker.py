@@ -12,11 +12,13 @@ from apps.access.limits.keeper import keeper
 from apps.audits.standing import keeper as audits_keeper
 from apps.catalog.registry import Discovery, discovery_mode
 from apps.catalog.serving_workers import this_worker
+from apps.console.live.hub import hub
 from apps.core import live_config
 from apps.execution import containment, governed_tools, keeping, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
 from apps.execution.purging import purger
 from apps.observability import error_ring
+from apps.observability.feed import feed
 from apps.observability.gateway_metrics import loop_lag
 from apps.observability.metrics import sharing
 from apps.openai_api import draining
@@ -62,6 +64,7 @@ class Worker:
             if self.is_running:
                 return
             loop = asyncio.get_running_loop()
+            feed.start()
             sys.setswitchinterval(_SWITCH_SECONDS)
             loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
             containment.contain(loop)
@@ -86,6 +89,7 @@ class Worker:
             pool.current()
             loop_lag.start()
             await asyncio.to_thread(sharing.start)
+            await hub.start()
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -100,6 +104,7 @@ class Worker:
         await asyncio.to_thread(audits_keeper.stop)
         await asyncio.to_thread(health_rows.stop)
         await draining.finish(_DRAIN_SECONDS)
+        await hub.stop()
         await mcp_servers.close()
         await pool.close()
         await keeper.stop()

@@ -9,7 +9,12 @@ from django.urls import reverse
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Unfold's shape: https://unfoldadmin.com/docs/configuration/settings/"""
     return [
-        {"items": [_item("Dashboard", "space_dashboard", "admin:index")]},
+        {
+            "items": [
+                _item("Dashboard", "space_dashboard", "admin:index"),
+                _page(request, "Live", "sensors", "console:live", "execution.view_run"),
+            ]
+        },
         {
             "title": "Serving",
             "items": [

@@ -75,7 +75,8 @@ def serve(sock: socket.socket, *, workers: int, ready: Callable[[], None]) -> No
         workers=workers,
         loop="uvloop" if os.name == "posix" else "asyncio",
         http=HttpProtocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=4096,  # the live page says nothing
         lifespan="on",
         log_config=None,
         access_log=False,

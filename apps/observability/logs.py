@@ -10,7 +10,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from apps.core.tally import Tally, is_told
-from apps.observability import context
+from apps.observability import context, feed
 
 # Without the frames' local variables: passwords, keys and prompts stand in them.
 _tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
@@ -57,7 +57,7 @@ def configure_logging(options: dict[str, str]) -> None:
     readable: list[Processor] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     level = logging.getLevelNamesMapping().get(options["level"], logging.INFO)
     structlog.configure(
-        processors=[*shared, *(readable if on_terminal else [_tracebacks, _json])],
+        processors=[*shared, feed.hear, *(readable if on_terminal else [_tracebacks, _json])],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # Lines of JSON go out as bytes, each in one write.
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr)

@@ -31,6 +31,7 @@ from apps.execution.execute import execute
 from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.usage import usage_of
+from apps.observability import feed
 from apps.observability.requests import leave_unlogged, request_id
 from apps.openai_api import shapes
 from apps.openai_api.draining import drained
@@ -178,6 +179,7 @@ async def record(
     keeping.begin()
     completed = Outcome.COMPLETED
     under_way = run_metrics.begun(order)
+    _tell_start(run)
     try:
         async with contextlib.aclosing(events):
             async for event in events:
@@ -215,19 +217,23 @@ def _count(run: Run, order: Order) -> None:
         run.upstream, run.model = last.upstream, last.model
 
 
+def _tell_start(run: Run) -> None:
+    feed.tell("run_started", run_id=run.id, agent=run.agent_id, key=run.key_name, user=run.user_name)
+
+
 def _log_end(run: Run) -> None:
     facts: dict[str, Any] = {"error_code": run.error_code, "error": run.error} if run.error_code else {}
-    log.info(
-        "run_finished",
-        run_id=run.id,
-        agent=run.agent_id,
-        upstream=run.upstream,
-        model=run.model,
-        outcome=str(run.outcome),
-        duration_ms=round(run.duration_ms, 1),
-        tokens=run.total_tokens,
-        **facts,
-    )
+    facts |= {
+        "run_id": run.id,
+        "agent": run.agent_id,
+        "upstream": run.upstream,
+        "model": run.model,
+        "outcome": str(run.outcome),
+        "duration_ms": round(run.duration_ms, 1),
+        "tokens": run.total_tokens,
+    }
+    log.info("run_finished", **facts)
+    feed.tell("run_finished", key=run.key_name, user=run.user_name, **facts)
 
 
 def caller(request: HttpRequest) -> Subject:

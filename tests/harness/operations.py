@@ -62,6 +62,23 @@ def rows(model: str, **filters: Any) -> list[dict[str, Any]]:
     return list(apps.get_model(model)._default_manager.filter(**filters).values())
 
 
+def log_in(username: str, *, is_staff: bool = True, permissions: list[str] | None = None) -> str:
+    """The session key of a user, who is made when there is none."""
+    from django.conf import settings
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.auth.models import Permission, User
+    from django.contrib.sessions.backends.db import SessionStore
+
+    user, _ = User.objects.get_or_create(username=username, defaults={"is_staff": is_staff})
+    user.user_permissions.add(*Permission.objects.filter(codename__in=permissions or []))
+    session = SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    return str(session.session_key)
+
+
 def override(*, ttl: float, **fields: Any) -> int:
     from apps.access import overrides
     from apps.access.models import ApiKey
