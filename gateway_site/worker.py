@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import structlog
 
@@ -15,7 +16,7 @@ from apps.core import live_config
 from apps.execution import containment, governed_tools, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
 from apps.execution.recording import runs
-from apps.observability import error_ring
+from apps.observability import error_ring, logs
 from apps.openai_api import draining
 from apps.tools import http as http_tools
 from apps.tools.mcp import pool
@@ -51,6 +52,7 @@ class Worker:
     def __init__(self) -> None:
         self.is_running = False
         self._starting: asyncio.Lock | None = None
+        self._until_stop = ExitStack()
 
     async def start(self) -> None:
         """Idempotent. Raises what keeps the process from serving, such as an unreachable database."""
@@ -79,6 +81,8 @@ class Worker:
             refresher.start()
             read_functions_beside()
             pool.current()
+            logs.settle()
+            self._until_stop.enter_context(logs.whole_lines())
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -103,6 +107,7 @@ class Worker:
         await transport.close_session()
         await http_tools.close_sessions()
         log.info("worker_stopped", runs_lost=lost)
+        self._until_stop.close()
 
 
 worker = Worker()

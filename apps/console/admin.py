@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from apps.console import changes  # noqa: F401  # registers the history of changes
+from apps.console import changes, errors  # noqa: F401  # register the histories of changes and failures
 from apps.console.access import denials, overrides, rules, settings  # noqa: F401  # register their pages
 
 admin.site.index_title = "Dashboard"

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from apps.core.errors import UpstreamError, UpstreamTimeout
+from apps.observability import context
 from apps.upstreams import attempts, health, transport
 from apps.upstreams.calls import ModelCall, current_calls
 from apps.upstreams.dialect import adapt, adapt_responses
@@ -145,4 +146,5 @@ def _sent(candidate: Candidate, path: str, body: Mapping[str, Any], adapt_to: Ad
         sent["model"] = candidate.model
     sent = adapt_to(sent, candidate.target)
     call.upstream, call.model = candidate.target.slug, sent.get("model", "")
+    context.bind(upstream=call.upstream, model=call.model)
     return sent
