@@ -120,7 +120,7 @@ def _count(one: _Noted) -> None:
         "message": _shown(one.message, LONGEST_MESSAGE),
         "facts": _redacted(plain(one.facts)),
         "last_at": one.last_at,
-        "request_id": one.request_id[:128],
+        "request_id": text(one.request_id)[:128],
     }
     if one.remedy:
         last["remedy"] = _shown(one.remedy, LONGEST_MESSAGE)
@@ -131,7 +131,7 @@ def _count(one: _Noted) -> None:
         return
     ErrorEvent.objects.create(
         fingerprint=one.fingerprint,
-        stage=one.stage[:20],
+        stage=text(one.stage)[:20],
         code=text(one.code)[:60],
         subject=redacted(text(one.subject))[:200],
         count=one.count,
@@ -149,7 +149,7 @@ def _redacted(value: Any) -> Any:
         case str():
             return redacted(value)
         case dict():
-            return {name: _redacted(one) for name, one in value.items()}
+            return {redacted(name): _redacted(one) for name, one in value.items()}
         case list():
             return [_redacted(one) for one in value]
         case _:

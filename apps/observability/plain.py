@@ -30,7 +30,7 @@ def plain(value: Any, *, longest: int = LONGEST, depth: int = 0) -> Any:
 
 def text(value: str, longest: int = LONGEST) -> str:
     """As `plain` has it. A subclass of str becomes one."""
-    return str.encode(cut(value[:], longest), errors="replace").decode().replace("\0", "")
+    return str.encode(cut(str.__str__(value), longest), errors="replace").decode().replace("\0", "")
 
 
 def _collection(value: Any, longest: int, depth: int) -> Any:

@@ -4,6 +4,7 @@ Record is a state machine over values, to which the instant is given; the functi
 Nothing here is stored: a worker that begins knows nothing, and learns from its first call.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -222,5 +223,6 @@ def _note(slug: str, known: Record, note: Callable[[datetime], None]) -> None:
             facts={"upstream": slug},
         )
     if is_told(_lines.add(slug)):
-        told = log.info if known.state is State.HEALTHY else log.warning
-        told("upstream_state_changed", upstream=slug, state=str(known.state), was=str(was), reason=known.reason)
+        level = logging.INFO if known.state is State.HEALTHY else logging.WARNING
+        state, reason = str(known.state), known.reason
+        log.log(level, "upstream_state_changed", upstream=slug, state=state, was=str(was), reason=reason)

@@ -1,3 +1,4 @@
+# ruff: noqa: E402, PTH109, TRY301, PLE1206, LOG014  # all that this file is about, and a script's imports
 """Run as a process: logs what nobody should, as modules do that believe the process is theirs."""
 
 import logging

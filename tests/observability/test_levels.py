@@ -30,7 +30,7 @@ def test_libraries_that_tell_every_step_are_quiet_unless_asked() -> None:
     ],
 )
 def test_wrong_level_is_one_sentence_with_a_remedy(level: str, overrides: str, named: str) -> None:
-    with pytest.raises(ValueError, match="use one of DEBUG|write it as") as raised:
+    with pytest.raises(ValueError, match=r"use one of DEBUG|write it as") as raised:
         Levels.parsed(level, overrides)
 
     assert str(raised.value).startswith(named)

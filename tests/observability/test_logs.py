@@ -53,7 +53,7 @@ def test_values_that_json_does_not_know_are_shown_and_cut(lines: dict[str, Any])
     assert (lines["bytes"]["nul"], lines["bytes"]["key"]) == ("ab", {"('a', 1)": "tuple"})
     assert lines["huge"]["value"] == "x" * 4000 + "… (996000 more characters)"
     assert len(json.dumps(lines["huge"])) < 12_000
-    assert lines["nested"]["value"] == [[[["[[...]]"]]]]
+    assert lines["nested"]["value"] == [[["[[...]]"]]]
     assert lines["refusing"]["value"] == "<Deep that cannot be shown>"
     assert lines["refusing"]["error"] == "<Refuses that cannot be shown>"
 
