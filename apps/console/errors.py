@@ -86,11 +86,11 @@ class ErrorEventAdmin(ModelAdmin):
     sortable_by = ["count"]
     actions = None
     fieldsets = [
-        ("What went wrong", {"fields": ["message", "remedy", ("stage_shown", "code"), "subject_linked"]}),
-        ("When", {"fields": [("count", "runs"), ("first_at", "last_at")]}),
+        ("What went wrong", {"fields": ["message", "remedy_shown", ("stage_shown", "code"), "subject_linked"]}),
+        ("When", {"fields": ["count", ("first_at", "last_at"), "runs"]}),
         ("Details", {"fields": ["facts_shown", "traceback_shown"]}),
     ]
-    readonly_fields = ["stage_shown", "subject_linked", "runs", "facts_shown", "traceback_shown"]
+    readonly_fields = ["remedy_shown", "stage_shown", "subject_linked", "runs", "facts_shown", "traceback_shown"]
     empty_title = "Nothing went wrong"
     empty_text = (
         "Failures of agents, upstreams, discovery and the gateway itself are listed here a second after they happened, "
@@ -99,8 +99,11 @@ class ErrorEventAdmin(ModelAdmin):
 
     @admin.display(description="Last", ordering="last_at")
     def last_shown(self, row: ErrorEvent) -> str:
-        since = timesince(row.last_at, clock.now(), depth=1)
-        return format_html('<span class="whitespace-nowrap" title="{}">{} ago</span>', row.last_at, since)
+        now = clock.now()
+        since = (
+            f"{timesince(row.last_at, now, depth=1)} ago" if now - row.last_at > timedelta(minutes=1) else "just now"
+        )
+        return format_html('<span class="whitespace-nowrap" title="{}">{}</span>', row.last_at, since)
 
     @admin.display(description="Stage", ordering="stage")
     def stage_shown(self, row: ErrorEvent) -> str:
@@ -110,11 +113,15 @@ class ErrorEventAdmin(ModelAdmin):
     def subject_shown(self, row: ErrorEvent) -> str | None:
         return format_html('<span class="break-all">{}</span>', row.subject) if row.subject else None
 
-    @admin.display(description="What, and what to do")
+    @admin.display(description="What went wrong")
     def message_shown(self, row: ErrorEvent) -> str:
         message = row.message if len(row.message) <= 160 else f"{row.message[:160]}…"
         remedy = format_html('<span class="block text-font-subtle-light">{}</span>', row.remedy) if row.remedy else ""
         return format_html('<div class="whitespace-normal min-w-64">{}{}</div>', message, remedy)
+
+    @admin.display(description="What to do", empty_value="-")
+    def remedy_shown(self, row: ErrorEvent) -> str | None:
+        return row.remedy or None
 
     @admin.display(description="Concerns", empty_value="-")
     def subject_linked(self, row: ErrorEvent) -> str | None:
@@ -128,7 +135,8 @@ class ErrorEventAdmin(ModelAdmin):
         if not row.request_id:
             return "It happened outside any request."
         query = urlencode({"q": row.request_id})
-        return link_to(f"{reverse('admin:execution_run_changelist')}?{query}", row.request_id)
+        link = link_to(f"{reverse('admin:execution_run_changelist')}?{query}", row.request_id)
+        return format_html('<span class="break-all">{}</span>', link)
 
     @admin.display(description="Facts", empty_value="none")
     def facts_shown(self, row: ErrorEvent) -> str | None:
