@@ -139,7 +139,9 @@ GATEWAY_MCP_STDIO = env.list("GATEWAY_MCP_STDIO", default=["*"])  # globs over t
 GATEWAY_VULNERABILITY_URL = env.str("GATEWAY_VULNERABILITY_URL", default="")  # of a service like OSV's; else PyPI
 GATEWAY_PROMETHEUS_ENABLED = env.bool("GATEWAY_PROMETHEUS_ENABLED", default=True)
 GATEWAY_LOG_LEVEL = env.str("GATEWAY_LOG_LEVEL", default="INFO").upper()
+GATEWAY_LOG_LEVELS = env.str("GATEWAY_LOG_LEVELS", default="")  # of loggers: apps.upstreams=DEBUG,openai.agents=INFO
 GATEWAY_LOG_FORMAT = env.str("GATEWAY_LOG_FORMAT", default="auto")  # auto | json | console
+GATEWAY_LOG_CONTENTS = env.bool("GATEWAY_LOG_CONTENTS", default=False)  # prompts and answers, redacted
 
 # Workers add up their metrics themselves (decision 25); with this the client would do so too, and fail where the folder
 # cannot be written.
@@ -310,7 +312,7 @@ AUDITLOG_STORE_JSON_CHANGES = True  # true and ["10.0.0.0/8"], not "True" and "[
 AUDITLOG_USE_FK_STRING_REPRESENTATION = True  # "Blue team", not 3
 
 LOGGING_CONFIG = "apps.observability.logs.configure_logging"
-LOGGING = {"level": GATEWAY_LOG_LEVEL, "format": GATEWAY_LOG_FORMAT}
+LOGGING = {"level": GATEWAY_LOG_LEVEL, "levels": GATEWAY_LOG_LEVELS, "format": GATEWAY_LOG_FORMAT}
 
 # --- the console -----------------------------------------------------------------------------------------------------
 

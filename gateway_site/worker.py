@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import structlog
 
@@ -17,7 +18,7 @@ from apps.core import live_config
 from apps.execution import containment, governed_tools, keeping, mcp_servers, sdk_runner
 from apps.execution.past_use import past_use
 from apps.execution.purging import purger
-from apps.observability import error_ring
+from apps.observability import error_ring, logs
 from apps.observability.feed import feed
 from apps.observability.gateway_metrics import loop_lag
 from apps.observability.metrics import sharing
@@ -56,6 +57,7 @@ class Worker:
     def __init__(self) -> None:
         self.is_running = False
         self._starting: asyncio.Lock | None = None
+        self._until_stop = ExitStack()
 
     async def start(self) -> None:
         """Idempotent. Raises what keeps the process from serving, such as an unreachable database."""
@@ -90,6 +92,8 @@ class Worker:
             loop_lag.start()
             await asyncio.to_thread(sharing.start)
             await hub.start()
+            logs.settle()
+            self._until_stop.enter_context(logs.whole_lines())
             _tame_collector()
             self.is_running = True
             log.info("worker_started")
@@ -119,6 +123,7 @@ class Worker:
         await transport.close_session()
         await http_tools.close_sessions()
         log.info("worker_stopped", runs_lost=lost)
+        self._until_stop.close()
 
 
 worker = Worker()

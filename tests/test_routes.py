@@ -121,7 +121,7 @@ OPEN_TO_STAFF = {
     "admin/(?P<url>.*)$": 404,
 }
 LED_AWAY = re.compile(
-    r"admin/\w+/\w+/<path:object_id>/|admin/(execution/approval|auditlog/logentry|access/denial)/<path:object_id>/\w+/"
+    r"admin/\w+/\w+/<path:object_id>/|admin/(execution/approval|auditlog/logentry|access/denial|observability/errorevent)/<path:object_id>/\w+/"
 )
 _addresses = (f"10.8.{n // 250}.{n % 250 + 1}" for n in count())
 

@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge
 
 from apps.core.errors import TooManyAttempts, Unauthenticated
 from apps.core.tally import Tally, is_told
+from apps.observability import error_ring
 from apps.observability.metrics import REGISTRY
 from apps.observability.requests import leave_unlogged
 
@@ -31,6 +32,15 @@ _FAILURES = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+
+
+_MESSAGES: Final = {
+    "missing": "Requests came without a key.",
+    "unknown": "Keys were presented that do not exist, or are revoked.",
+    "expired": "Keys were presented that have expired.",
+    "identity": "The signed person behind a key was not valid.",
+    "password": "Passwords were wrong, or their users may not log in here.",
+}
 
 
 class Waiting:
@@ -106,6 +116,13 @@ def _note(environ: Mapping[str, str], reason: str) -> tuple[int, bool]:
     count = _by_address.add(_client(environ))
     _FAILURES.labels(reason).inc()
     told = is_told(count) and _lines.add() <= _MOST_LINES
+    error_ring.note(
+        "authenticate",
+        code=reason,
+        message=_MESSAGES.get(reason, "Somebody could not be authenticated."),
+        remedy="One row for all addresses: the log line authentication_failed has them.",
+        last={"address": environ.get("REMOTE_ADDR", "")},
+    )
     if told:  # neither the credential nor the user name, where people type passwords by mistake
         log.warning("authentication_failed", address=environ.get("REMOTE_ADDR", ""), reason=reason, count=count)
     return count, told

@@ -43,7 +43,7 @@ def authenticate(environ: Mapping[str, str]) -> Subject:
         )
     key = _key(presented_credential(environ))
     subject = Subject(key, _person(key, environ), environ.get("REMOTE_ADDR", ""), environ.get("HTTP_ORIGIN", ""))
-    context.bind(key_id=key.id)
+    context.bind(key_id=key.id, stage="resolve")
     return subject
 
 

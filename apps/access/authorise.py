@@ -51,7 +51,17 @@ def ask(subject: Subject, action: Action, target: Target, *, limits: Sequence[Li
         "key_id": subject.key.id,
         "user": subject.user.id if subject.user else "",
     }
-    log.log(logging.INFO if decision.allowed else logging.WARNING, "agent.security.decision", **facts)
+    level = logging.INFO if decision.allowed else logging.WARNING
+    log.log(level, "agent.security.decision", stage=DENIED, **facts)
     if not decision.allowed:
-        error_ring.note(DENIED, code=decision.code, message=decision.reason, subject=subject.key.name, facts=facts)
+        if target.agent:
+            facts["agent"] = target.agent
+        error_ring.note(
+            DENIED,
+            code=decision.code,
+            message=decision.reason,
+            subject=subject.key.name,
+            remedy="Explain it, or override it for an hour, on the page Denials.",
+            facts=facts,
+        )
     return decision

@@ -21,6 +21,8 @@ from apps.catalog.failure_kinds import failed_to_load
 from apps.catalog.models import State
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
+from apps.catalog.scan import AGENT_FILE
+from apps.observability import error_ring
 
 if TYPE_CHECKING:  # they import the SDK, which takes seconds
     from agents import ModelProvider
@@ -47,6 +49,7 @@ class Generation:
         self.nodes = published.nodes  # every agent that a run may come to
         self.description = (self.node and self.node.description) or _first_paragraph(package)
         self.model_provider: ModelProvider | None = None  # of a module whose own client may be used
+        self.module_path = str(package.folder / AGENT_FILE)
         self._package = package
         self._retired = False
         self._lock = threading.Lock()
@@ -404,11 +407,26 @@ def _generations(agents: Mapping[str, Serving]) -> list[Generation]:
 def _log(agents: Iterable[Serving]) -> None:
     for one in agents:
         errors = [f"{problem.code}: {problem.reason} {problem.place}" for problem in one.problems]
+        _remember(one)
         if one.state == State.LIVE:
             log.info("agent_loaded", agent=one.agent_id, version=_version(one), problems=errors)
         else:
             failed_to_load(one.problems)
             log.error("agent_not_loaded", agent=one.agent_id, state=one.state.value, problems=errors)
+
+
+def _remember(serving: Serving) -> None:
+    for problem in serving.problems:
+        if problem.is_error:
+            error_ring.note(
+                "discover",
+                code=problem.code,
+                subject=serving.agent_id,
+                message=problem.reason,
+                remedy=problem.remedy,
+                facts={"agent": serving.agent_id, "file": problem.file},
+                last={"line": problem.line, "state": serving.state.value},
+            )
 
 
 def _version(serving: Serving) -> str:

@@ -312,6 +312,12 @@ def find(name: str) -> Package | None:
     return _packages.get(name)
 
 
+def facts_of_logger(name: str) -> Mapping[str, str]:
+    """What log lines say of whose they are, when their logger is named after a drop-in's module."""
+    package = find(".".join(name.split(".", 2)[:2])) if name.startswith(f"{PREFIX}.") else None
+    return {"agent": package.agent_id, "module_path": str(package.folder / "agent.py")} if package else {}
+
+
 class OutsideImport(ImportError):
     """A relative import that leads out of the drop-in's folder."""
 

@@ -31,6 +31,7 @@ from apps.catalog.run_options import NAMESPACES, RunOptions, run_options
 from apps.catalog.watch import Mode
 from apps.core import live_config
 from apps.core.errors import ModelNotFound
+from apps.observability import context
 from apps.tools.in_force import tools
 from apps.tools.tool import Tool
 from apps.upstreams.models import Upstream
@@ -425,6 +426,7 @@ class Discovery:
         """In a thread of its own from the first scan on: the caller may sit on an event loop, where Django's ORM does
         not work, and one thread's database connection is easily closed."""
         global _changes  # noqa: PLW0603  # told by discovery_mode
+        context.begin(stage="discover")
         try:
             changes = _changes = watch.Changes(settings.GATEWAY_AGENT_DISCOVERY_PATH, _linked)
             complete = self._succeeds(refresh)

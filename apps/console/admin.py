@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from apps.console import changes, recording  # noqa: F401  # register their pages
+from apps.console import changes, errors, recording  # noqa: F401  # register their pages
 from apps.console.access import denials, overrides, rules, settings  # noqa: F401  # register their pages
 
 admin.site.index_title = "Dashboard"

@@ -27,6 +27,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _list(request, "MCP servers", "hub", "tools", "mcpserver"),
                 _list(request, "Prices", "payments", "upstreams", "modelprice"),
                 _list(request, "Runs", "history", "execution", "run"),
+                _list(request, "Errors", "error", "observability", "errorevent"),
                 _list(request, "Recording", "settings_backup_restore", "execution", "recording"),
                 _list(request, "Approvals", "approval", "execution", "approval"),
             ],

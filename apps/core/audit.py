@@ -6,19 +6,25 @@
 What QuerySet.update() and bulk_create() write leaves no trace: verbs that change configuration save row by row.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
+import structlog
 from auditlog.models import LogEntry
 from auditlog.registry import auditlog
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import DateTimeField, Model
-from django.db.models.signals import pre_save
+from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
+
+log = structlog.get_logger(__name__)
 
 M = TypeVar("M", bound=type[Model])
 
@@ -84,6 +90,29 @@ def _sign(instance: LogEntry, **_: Any) -> None:
     instance.actor = by.user
     signature = {"author": by.name, "key_id": by.key_id, "address": by.address}
     instance.additional_data = {name: value for name, value in signature.items() if value}
+
+
+@receiver(post_save, sender=LogEntry)
+def _tell(instance: LogEntry, created: bool, **_: Any) -> None:
+    """One line for each row that was written, once that is certain: the names of its fields, no values."""
+    if created and instance.action in _ACTIONS:
+        transaction.on_commit(partial(_log, instance))
+
+
+_ACTIONS = {LogEntry.Action.CREATE: "create", LogEntry.Action.UPDATE: "update", LogEntry.Action.DELETE: "delete"}
+
+
+def _log(entry: LogEntry) -> None:
+    """A command writes to its own terminal, where whoever ran it knows."""
+    log.log(
+        logging.DEBUG if entry.additional_data.get("author") == _COMMAND.name else logging.INFO,
+        "configuration_written",
+        table=f"{entry.content_type.app_label}.{entry.content_type.model}",
+        row=entry.object_pk,
+        action=_ACTIONS[entry.action],
+        fields=sorted(entry.changes_dict) if entry.action == LogEntry.Action.UPDATE else [],
+        **entry.additional_data,
+    )
 
 
 # --- reading it ------------------------------------------------------------------------------------------------------

@@ -21,11 +21,13 @@ _SHAPES: Final = (
 _SHAPED: Final = re.compile("|".join(f"(?:{shape})" if not shape.startswith("(?i)") else f"(?i:{shape[4:]})"
                                      for shape in _SHAPES), re.DOTALL)  # fmt: skip
 
-# `password = x`, `"api_key": "x"`, `X-Api-Key: x`; of the value, what a quoted text or a word is.
+# `password = x`, `"api_key": "x"`, `X-Api-Key: x`; of the value, what a quoted text or a word is. Nothing before the name
+# is looked at, so that a long text is read once.
 _NAMED: Final = re.compile(
-    r"(?i)([\"']?[\w\-]*(?:password|passwd|secret|api[_\-]?key|access[_\-]?token|auth[_\-]?token|credential|"
-    r"authorization|cookie)[\w\-]*[\"']?\s*[:=]\s*)"
-    r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&)}\]\"']+)"
+    r"((?:password|passwd|secret|api[_\-]?key|access[_\-]?token|auth[_\-]?token|credential|authorization|cookie)"
+    r"[\w\-]{0,40}[\"']?\s{0,5}[:=]\s{0,5})"
+    r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?:(?:bearer|basic|token)\s+)?[^\s,;&)}\]\"']+)",
+    re.IGNORECASE,
 )
 
 

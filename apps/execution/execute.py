@@ -5,10 +5,11 @@ from contextlib import aclosing
 
 import structlog
 from agents.exceptions import ModelBehaviorError
+from django.conf import settings
 
 from apps.catalog.run_options import namespace_default
 from apps.core.errors import GatewayError
-from apps.execution import callers, mcp_servers
+from apps.execution import agent_lines, callers, contents, mcp_servers
 from apps.execution.agent_run import run_agent, run_built_agent
 from apps.execution.declared_run import run_declared
 from apps.execution.events import Finished, FinishReason, RefusalDelta, RunEvent, TextDelta
@@ -40,6 +41,11 @@ def execute(order: Order) -> AsyncGenerator[RunEvent, None]:
         order.steps.keeps, order.calls.keeps = kept, kept + BEYOND
     default = namespace_default(order.agent_id) if order.subject else ModelRef("", "")  # where no gateway is, none
     preference.set(Preference(instead=order.options.model, default=default))
+    events = _events(order)
+    return contents.told(events, order) if settings.GATEWAY_LOG_CONTENTS else events
+
+
+def _events(order: Order) -> AsyncGenerator[RunEvent, None]:
     match order:
         case PassOrder():
             return pass_through(order)
@@ -64,7 +70,8 @@ async def _judged(order: ModuleOrder, events: AsyncGenerator[RunEvent, None]) ->
     own_provider.set(order.generation.model_provider)
     told_text = told_refusal = False
     package = order.generation.package
-    with order.generation.hold(), callers.working_for(order.subject, order.agent_id, package, order.run_id):
+    caller = callers.working_for(order.subject, order.agent_id, package, order.run_id)
+    with order.generation.hold(), caller, agent_lines.told(order) as ending:
         try:
             await mcp_servers.connect(order.generation)
             async with aclosing(events):
@@ -89,6 +96,7 @@ async def _judged(order: ModuleOrder, events: AsyncGenerator[RunEvent, None]) ->
                     text = f"{BETWEEN_MESSAGES}{verdict.text}" if told_text else verdict.text
                     yield RefusalDelta(verdict.text) if verdict.by_model else TextDelta(text)
                 reason, refused = "stop" if verdict.by_model else "content_filter", True
+        ending.succeeded(refused=refused)
         yield Finished(reason, usage_of(order.calls), refused)
 
 

@@ -1,12 +1,28 @@
 """Input guardrails that run beside the model: what the SDK's streamed runs leave to their host."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, Final
 
+import structlog
 from agents import InputGuardrailTripwireTriggered, RunResultStreaming
+from agents.exceptions import (
+    OutputGuardrailTripwireTriggered,
+    ToolInputGuardrailTripwireTriggered,
+    ToolOutputGuardrailTripwireTriggered,
+)
 
 _WATCH_SECONDS = 0.05
+_KINDS: Final[Mapping[type[BaseException], str]] = {
+    InputGuardrailTripwireTriggered: "input",
+    OutputGuardrailTripwireTriggered: "output",
+    ToolInputGuardrailTripwireTriggered: "tool_input",
+    ToolOutputGuardrailTripwireTriggered: "tool_output",
+}
+_TRIPPED: Final = tuple(_KINDS)
+
+log = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -18,10 +34,22 @@ def watched(result: RunResultStreaming, *, is_needed: bool) -> Iterator[None]:
     watcher = asyncio.create_task(_watch(result)) if is_needed else None
     try:
         yield
+        _raise_tripped(result)
+    except _TRIPPED as tripped:
+        _tell_of(tripped)
+        raise
     finally:
         if watcher:
             watcher.cancel()
-    _raise_tripped(result)
+    for guardrail in (*result.input_guardrail_results, *result.output_guardrail_results):
+        log.debug("guardrail_passed", guardrail=guardrail.guardrail.get_name())
+
+
+def _tell_of(tripped: Any) -> None:
+    """The SDK puts the guardrail into a result of agents' guardrails, and not of tools'."""
+    kind = _KINDS[type(tripped)]
+    guardrail = getattr(tripped, "guardrail_result", tripped).guardrail
+    log.info("guardrail_tripped", guardrail=guardrail.get_name(), kind=kind)
 
 
 async def _watch(result: RunResultStreaming) -> None:

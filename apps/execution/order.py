@@ -28,6 +28,11 @@ class Order:
     calls: CallLog = field(default_factory=CallLog)
     steps: StepLog = field(default_factory=StepLog)
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What its log lines say."""
+        return {"agent": self.agent_id}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleOrder(Order):
@@ -40,6 +45,10 @@ class ModuleOrder(Order):
     input: str | list[Any]
     prompt: str
     model_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"agent": self.agent_id, "module_path": self.generation.module_path}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

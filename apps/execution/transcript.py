@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import structlog
 from agents import Agent, ItemHelpers
 from agents.items import MessageOutputItem
 from agents.stream_events import AgentUpdatedStreamEvent, RawResponsesStreamEvent, RunItemStreamEvent
@@ -27,6 +28,8 @@ from apps.execution.events import (
 )
 from apps.execution.forwarding import ForwardedEvent, RunBegan, RunEnded
 from apps.upstreams.calls import CallLog
+
+log = structlog.get_logger(__name__)
 
 Events = AsyncGenerator[ForwardedEvent | UnderWay, None]
 
@@ -137,6 +140,7 @@ class Transcript:
             return ToolFinished(_of(item.raw_item, "call_id"), as_text(item.output))
         if event.name == "handoff_occured":  # the SDK's spelling
             self._answered = False
+            log.info("handoff_made", source=item.source_agent.name, target=item.target_agent.name)
             return HandedOff(item.source_agent.name, item.target_agent.name)
         return None
 

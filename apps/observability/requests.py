@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
 from apps.core.ids import new_id
+from apps.core.tally import Tally, is_told
 from apps.observability import context, request_metrics
 
 log = structlog.get_logger(__name__)
@@ -20,6 +21,7 @@ QUIET_PATHS = frozenset({"/health", "/ready"})
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _unlogged: ContextVar[bool] = ContextVar("unlogged", default=False)
+_strangers = Tally()
 
 
 def request_id_from(given: str | None) -> str:
@@ -48,36 +50,63 @@ def request_log(
         identifier = request_id_from(request.META.get("HTTP_X_REQUEST_ID"))  # `headers` parses them all
         request_id.set(identifier)
         _unlogged.set(False)
-        context.bind(request_id=identifier)
+        context.begin(request_id=identifier, stage="authenticate")
+        log.debug("request_started", method=request.method, path=request.path)
         response = await get_response(request)
         response.headers["x-request-id"] = identifier
         request_metrics.counted(request, response)
-        if not (response.streaming or request.path in QUIET_PATHS or _unlogged.get()):
-            log.log(
-                logging.WARNING if response.status_code >= 500 else logging.INFO,
-                "request_finished",
-                method=request.method,
-                path=request.path,
-                status=response.status_code,
-                duration_ms=round((perf_counter() - started) * 1000, 1),
-            )
+        is_quiet = response.streaming or request.path in QUIET_PATHS or _unlogged.get()
+        # Of refused keys `authentication_failed` decides which are told.
+        if not is_quiet and (response.status_code == 401 or _is_known(request) or _is_told_of_strangers()):
+            _log_end(request, response, started)
         return response
 
     return middleware
 
 
 def request_ids(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
-    """The same `x-request-id` for Django's own handler: on every log line of the request, and in its answer."""
+    """The same for Django's own handler, whose pages are looked at all the time: reading one is told at DEBUG."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
+        started = perf_counter()
         identifier = request_id_from(request.META.get("HTTP_X_REQUEST_ID"))
         token = request_id.set(identifier)
         try:
             with context.bound(request_id=identifier):
+                log.debug("request_started", method=request.method, path=request.path)
                 response = get_response(request)
+                _log_end_of_page(request, response, started)
         finally:
             request_id.reset(token)
         response.headers["x-request-id"] = identifier
         return response
 
     return middleware
+
+
+def _log_end_of_page(request: HttpRequest, response: HttpResponseBase, started: float) -> None:
+    if request.method in ("GET", "HEAD") and response.status_code < 400:
+        _log_end(request, response, started, level=logging.DEBUG)
+    elif response.status_code not in (401, 429) and (_is_known(request) or _is_told_of_strangers()):
+        _log_end(request, response, started)
+
+
+def _is_known(request: HttpRequest) -> bool:
+    user = getattr(request, "_cached_user", None)  # as far as the page asked: nobody is looked up for a log line
+    return "key_id" in context.current() or bool(user and user.is_authenticated)
+
+
+def _is_told_of_strangers() -> bool:
+    """Whoever is nobody here can send as much as they like: of many requests a minute, some are told."""
+    return is_told(_strangers.add())
+
+
+def _log_end(request: HttpRequest, response: HttpResponseBase, started: float, level: int = logging.INFO) -> None:
+    log.log(
+        logging.WARNING if response.status_code >= 500 else level,
+        "request_finished",
+        method=request.method,
+        path=request.path,
+        status=response.status_code,
+        duration_ms=round((perf_counter() - started) * 1000, 1),
+    )

@@ -15,16 +15,18 @@ from django.utils.decorators import async_only_middleware
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from apps.core.errors import (
+    AgentUnavailable,
     BodyTooLarge,
     GatewayError,
     InvalidRequest,
+    ModelNotFound,
     NotFound,
     RateLimited,
     Unauthenticated,
     Unavailable,
 )
 from apps.core.json import encode
-from apps.observability import context
+from apps.observability import context, error_ring
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,8 @@ def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
     """The one place where an exception becomes an answer."""
     told = as_gateway_error(request, error)
     context.bind(error_code=told.code, error=told.message)  # for the line request_finished
+    if isinstance(told, ModelNotFound | AgentUnavailable):
+        _remember(told)
     response = HttpResponse(encode(error_body(told)), content_type="application/json", status=told.status)
     if told.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -46,6 +50,26 @@ def error_response(request: HttpRequest, error: Exception) -> HttpResponse:
         for name, value in told.headers.items():
             response.headers[name] = value
     return response
+
+
+def _remember(error: ModelNotFound | AgentUnavailable) -> None:
+    """What no run came of. Names that do not exist are one row for each key, whatever they are."""
+    facts = context.current()
+    if "run_id" in facts or "key_id" not in facts:
+        return
+    error_ring.note(
+        "resolve",
+        code=error.code or "",
+        subject=f"key {facts['key_id']}" if isinstance(error, ModelNotFound) else "",
+        message=error.message,
+        remedy=_WRONG_NAME if isinstance(error, ModelNotFound) else _NOT_SERVING,
+        last={"key_id": facts["key_id"]},
+        is_message_alike=isinstance(error, AgentUnavailable),
+    )
+
+
+_WRONG_NAME = "Correct the name in the client, or give the agent an alias on its page."
+_NOT_SERVING = "The agent's page says why it does not serve, and what to do."
 
 
 def as_gateway_error(request: HttpRequest, error: BaseException) -> GatewayError:

@@ -30,8 +30,9 @@ from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import execute
 from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
+from apps.execution.run_failures import remember
 from apps.execution.usage import usage_of
-from apps.observability import feed
+from apps.observability import context, feed
 from apps.observability.requests import leave_unlogged, request_id
 from apps.openai_api import shapes
 from apps.openai_api.draining import drained
@@ -136,7 +137,9 @@ def run_for(order: Order, subject: Subject, *, streamed: bool) -> Run:
 
 async def stream(events: AsyncGenerator[RunEvent, None], writer: Writer) -> EventStream:
     """An event stream. A failure before there is anything to tell, within a second, is raised instead."""
-    return EventStream(_frames(await _first_frame(events, writer), events, writer), events.aclose)
+    first = await _first_frame(events, writer)
+    context.bind(stage="stream")
+    return EventStream(_frames(first, events, writer), events.aclose)
 
 
 async def _first_frame(events: AsyncGenerator[RunEvent, None], writer: Writer) -> bytes:
@@ -178,6 +181,7 @@ async def record(
     began = perf_counter()
     keeping.begin()
     completed = Outcome.COMPLETED
+    context.begin_run(run.id, stage="execute", **order.facts)
     under_way = run_metrics.begun(order)
     _tell_start(run)
     try:
@@ -194,6 +198,7 @@ async def record(
     except GatewayError as error:
         run.outcome = Outcome.FAILED
         run.error_code, run.error = error.code or "", error.message
+        remember(error, order)
         raise
     finally:
         run.duration_ms = (perf_counter() - began) * 1000

@@ -4,6 +4,7 @@ Record is a state machine over values, to which the instant is given; the functi
 Nothing here is stored: a worker that begins knows nothing, and learns from its first call.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ import structlog
 from apps.core import clock
 from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamUnreachable
 from apps.core.tally import Tally, is_told
+from apps.observability import error_ring
 
 log = structlog.get_logger("agent.upstreams")
 
@@ -211,6 +213,16 @@ def _note(slug: str, known: Record, note: Callable[[datetime], None]) -> None:
     note(clock.now())
     if known.state is was or (was, known.state) == (State.UNKNOWN, State.HEALTHY):
         return
+    if known.state is State.DOWN:
+        error_ring.note(
+            "execute",
+            code="upstream_down",
+            subject=slug,
+            message=known.reason,
+            remedy="See whether the server runs, can be reached, and takes the API key: its page tells more.",
+            facts={"upstream": slug},
+        )
     if is_told(_lines.add(slug)):
-        told = log.info if known.state is State.HEALTHY else log.warning
-        told("upstream_state_changed", upstream=slug, state=str(known.state), was=str(was), reason=known.reason)
+        level = logging.INFO if known.state is State.HEALTHY else logging.WARNING
+        state, reason = str(known.state), known.reason
+        log.log(level, "upstream_state_changed", upstream=slug, state=state, was=str(was), reason=reason)

@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamTimeout
+from apps.observability import context
 from apps.upstreams import attempts, health, transport
 from apps.upstreams.calls import ModelCall, current_calls
 from apps.upstreams.dialect import adapt, adapt_responses
@@ -160,4 +161,5 @@ def _sent(candidate: Candidate, path: str, body: Mapping[str, Any], adapt_to: Ad
     call.attempts += 1
     if call.heard:
         call.heard.sent = asked_in(sent)
+    context.bind(upstream=call.upstream, model=call.model)
     return sent

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from apps.core import live_config
+from apps.observability.models import ErrorEvent
 from tests.harness import GatewayServer, eventually
 
 URL = "/admin/agents/errors"
@@ -29,7 +31,7 @@ def test_operators_see_every_error_with_its_place_and_remedy(server: GatewayServ
     key = server.operator.issue_key("Operator", may_administer=True)["credential"]
     eventually(lambda: ask(server, key).status, 200)
 
-    found = ask(server, key).json()["data"]
+    found = ask(server, key, "?kind=diagnostic").json()["data"]
 
     told = json.loads(server.manage("discover_agents", "--json").stdout)
     expected = [(row["id"], problem["code"], problem["file"]) for row in told for problem in row["problems"]]
@@ -39,7 +41,9 @@ def test_operators_see_every_error_with_its_place_and_remedy(server: GatewayServ
         ("default/typo", "broken", "syntax_error", 1),
     ]
     assert all(one["reason"] and one["remedy"] for one in found)
-    assert ask(server, key, "?severity=warning").json() == {"data": []}
+    assert ask(server, key, "?severity=warning").json() == {"data": [], "total": 0}
+    # Kept in the ring as well, which says how often; told once.
+    eventually(lambda: [one["count"] for one in ask(server, key, "?stage=discover").json()["data"]], [1, 1])
 
 
 def test_chat_key_is_refused(server: GatewayServer) -> None:
@@ -62,6 +66,63 @@ def test_severity_that_is_none_is_refused(server: GatewayServer) -> None:
     answer = ask(server, key, "?severity=loud")
 
     assert (answer.status, answer.error["param"]) == (400, "severity")
+
+
+AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def failed(agent: str, minutes: int, **other: Any) -> ErrorEvent:
+    values = {"stage": "execute", "code": "agent_error", "message": "It failed.", "facts": {"agent": agent}, **other}
+    at = AT + timedelta(minutes=minutes)
+    fingerprint = f"{agent} {minutes}"
+    return ErrorEvent.objects.create(subject=agent, fingerprint=fingerprint, first_at=AT, last_at=at, **values)
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_fresh")
+class TestFailures:
+    @pytest.fixture
+    def client(self, admin_client: Client) -> Client:
+        failed("default/a", 1, request_id="req-1", remedy="Mend it.", traceback="Traceback ...", count=3)
+        failed("default/b", 2, code="upstream_timeout", message="Too slow.")
+        failed("key 7", 3, stage="resolve", code="model_not_found", facts={})
+        return admin_client
+
+    def subjects(self, client: Client, **query: Any) -> list[str]:
+        return [one["subject"] for one in client.get(URL, query).json()["data"]]
+
+    def test_failure_has_the_shape_of_a_diagnostic(self, client: Client) -> None:
+        (found,) = client.get(URL, {"agent": "default/a"}).json()["data"]
+
+        assert found == {
+            "kind": "failure", "stage": "execute", "agent": "default/a", "subject": "default/a", "state": "",
+            "severity": None, "code": "agent_error", "reason": "It failed.", "remedy": "Mend it.", "file": "",
+            "line": None, "count": 3, "first_at": "2026-11-25T12:00:00Z", "last_at": "2026-11-25T12:01:00Z",
+            "request_id": "req-1", "facts": {"agent": "default/a"}, "traceback": "Traceback ...",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ({}, ["key 7", "default/b", "default/a"]),
+            ({"stage": "execute"}, ["default/b", "default/a"]),
+            ({"code": "model_not_found"}, ["key 7"]),
+            ({"since": "2026-11-25T12:02:00Z"}, ["key 7", "default/b"]),
+            ({"q": "SLOW"}, ["default/b"]),
+            ({"q": "req-1"}, ["default/a"]),
+            ({"kind": "diagnostic"}, []),
+            ({"severity": "error"}, []),
+            ({"limit": 1, "offset": 1}, ["default/b"]),
+        ],
+    )
+    def test_filter(self, client: Client, query: dict[str, Any], expected: list[str]) -> None:
+        assert self.subjects(client, **query) == expected
+
+    @pytest.mark.parametrize("query", [{"stage": "later"}, {"since": "yesterday"}, {"limit": 0}, {"q": "a\0b"}])
+    def test_filter_that_makes_no_sense_is_refused(self, client: Client, query: dict[str, Any]) -> None:
+        answer = client.get(URL, query)
+
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(query)))
 
 
 @pytest.fixture
