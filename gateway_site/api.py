@@ -12,6 +12,7 @@ from ninja.parser import Parser
 from apps.admin_api.routes import router as admin_router
 from apps.core.errors import GatewayError, InvalidRequest
 from apps.core.loop_handler import LoopRequest
+from apps.core.version import VERSION
 from apps.openai_api.errors import error_response
 from apps.openai_api.routes import router as openai_router
 from gateway_site.health import router as health_router
@@ -60,7 +61,7 @@ _UNUSED = HttpResponse()
 
 api = GatewayAPI(
     title="Agent Gateway",
-    version="0.1.0",
+    version=VERSION,
     description="OpenAI Agents SDK agents as models on an OpenAI-compatible API.",
     parser=StrictParser(),
     docs_url="/docs",

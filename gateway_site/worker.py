@@ -15,13 +15,14 @@ from apps.catalog.registry import Discovery, discovery_mode
 from apps.catalog.serving_workers import this_worker
 from apps.console.live.hub import hub
 from apps.core import live_config
-from apps.execution import containment, governed_tools, keeping, mcp_servers, sdk_runner
+from apps.execution import containment, governed_tools, keeping, mcp_servers, run_metrics, sdk_runner
 from apps.execution.past_use import past_use
 from apps.execution.purging import purger
 from apps.observability import error_ring, logs
 from apps.observability.feed import feed
 from apps.observability.gateway_metrics import loop_lag
 from apps.observability.metrics import sharing
+from apps.observability.telemetry import telemetry
 from apps.openai_api import draining
 from apps.tools import http as http_tools
 from apps.tools.mcp import pool
@@ -91,6 +92,7 @@ class Worker:
             pool.current()
             loop_lag.start()
             await asyncio.to_thread(sharing.start)
+            await asyncio.to_thread(telemetry.start, run_metrics.CONVENTIONS)
             await hub.start()
             logs.settle()
             self._until_stop.enter_context(logs.whole_lines())
@@ -119,6 +121,7 @@ class Worker:
         await asyncio.to_thread(error_ring.stop)
         await asyncio.to_thread(self._config.stop)
         loop_lag.stop()
+        await asyncio.to_thread(telemetry.stop)
         await asyncio.to_thread(sharing.stop)  # with what was written last, and what was lost
         await transport.close_session()
         await http_tools.close_sessions()

@@ -37,6 +37,7 @@ from apps.execution.events import (
     ToolStarted,
 )
 from apps.execution.execute import execute
+from apps.observability import trace_context
 from apps.openai_api.approvals import request_text
 from apps.openai_api.errors import error_response
 from apps.openai_api.orders import order_for
@@ -102,6 +103,7 @@ async def _frames(agent: Declared, asked: ChatCompletionRequest, subject: Subjec
 
 async def _events(agent: Declared, asked: ChatCompletionRequest, subject: Subject) -> AsyncGenerator[RunEvent, None]:
     order = await order_for(registry.declared_entry(agent), agent, subject, asked, {})
+    trace_context.begin(order.run_id)
     run = run_for(order, subject, streamed=True)
     run.key_id = None
     async with aclosing(record(execute(order), order, run, Admission())) as events:

@@ -1,15 +1,23 @@
 """What is kept of a run: its row and its steps, both written behind the answer.
 
-A run comes first. Its steps go on to a writer of their own when it is written, and are dropped where that one cannot
-follow: nothing waits for them, and what is dropped is counted.
+A run comes first. When it is written, its trace is exported where that is wanted, and its steps go on to a writer of
+their own; they are dropped where that one cannot follow: nothing waits for them, and what is dropped is counted.
 """
+
+from typing import TYPE_CHECKING
 
 from apps.core.write_behind import BatchWriter
 from apps.execution.crash_count import crash_count
 from apps.execution.models import Run
 from apps.execution.order import Order
 from apps.execution.recording import write_runs
+from apps.execution.run_metrics import operation_of
 from apps.execution.step_rows import Recorded, write_steps
+from apps.observability.telemetry import telemetry
+from apps.observability.trace_context import Parent
+
+if TYPE_CHECKING:
+    from apps.observability.otlp_spans import SpanExport
 
 DISK_IS_FULL = "Runs are answered and not recorded: the disk of the database is full. Make room on it."
 _BATCHES = 40  # of runs, whose steps may wait
@@ -20,19 +28,28 @@ def begin() -> None:
     crash_count.begun()
 
 
-async def keep(run: Run, order: Order, began: float) -> None:
-    """The run has ended, that began at perf_counter's `began`. Waits while too many runs wait to be written."""
+async def keep(run: Run, order: Order, began: float, parent: Parent | None = None) -> None:
+    """The run has ended, that began at perf_counter's `began`, in the client's span `parent`. Waits while too many runs
+    wait to be written."""
     crash_count.ended()
     order.steps.is_closed = True
-    await runs.put(Recorded(run, began, order.calls.calls, order.steps))
+    await runs.put(Recorded(run, began, order.calls.calls, order.steps, operation_of(order), parent))
 
 
 def _write(recorded: list[Recorded]) -> None:
     write_runs([one.run for one in recorded])
     crash_count.written(len(recorded))
+    if telemetry.spans:
+        _export(telemetry.spans, recorded)
     with_steps = [one for one in recorded if one.calls or one.steps.steps]
     if with_steps:
         steps.offer(with_steps, counts=sum(len(one.calls) + len(one.steps.steps) for one in with_steps))
+
+
+def _export(spans: "SpanExport", recorded: list[Recorded]) -> None:
+    from apps.execution.run_spans import export  # needs the packages of the extra
+
+    export(spans, recorded)
 
 
 def _write_steps(batches: list[list[Recorded]]) -> None:

@@ -117,7 +117,7 @@ def counted(run: Run, order: Order, under_way: Gauge) -> None:
     under_way.dec()
     agent, outcome = run.agent_id, run.outcome
     _runs.of(agent, run.upstream, run.model, outcome).inc()
-    times = _times.of(_operation(order), run.upstream, agent, run.model, _error(run))
+    times = _times.of(operation_of(order), run.upstream, agent, run.model, _error(run))
     times.whole(run.duration_ms / 1000)
     if run.streamed and run.first_event_ms is not None and outcome not in _ENDED_BADLY:
         times.first(run.first_event_ms / 1000)
@@ -140,7 +140,8 @@ def _count(call: ModelCall, order: Order, usd: float | None) -> None:
 _ENDED_BADLY: Final = frozenset({Outcome.FAILED, Outcome.CANCELLED})
 
 
-def _operation(order: Order) -> str:
+def operation_of(order: Order) -> str:
+    """What OpenTelemetry calls it."""
     if type(order) is PassOrder:
         return _OPERATIONS.get(order.path, "chat")
     if type(order) is ModuleOrder and order.generation.export.workflow:

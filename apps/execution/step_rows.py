@@ -13,6 +13,7 @@ from apps.execution.models import Outcome, Run, RunStep, StepKind
 from apps.execution.recorded_text import Keeper, text_of
 from apps.execution.recording import fitting
 from apps.execution.steps import ERROR, OK, Step, StepLog
+from apps.observability.trace_context import Parent
 from apps.upstreams.calls import ModelCall
 
 _COLUMNS: Final = (
@@ -29,12 +30,30 @@ Row = tuple[Any, ...]
 
 
 class Recorded(NamedTuple):
-    """A run that has ended, and all that it did. It began at perf_counter's `began`."""
+    """A run that has ended, and all that it did. It began at perf_counter's `began`, in the client's span `parent`;
+    `operation` is what OpenTelemetry calls it."""
 
     run: Run
     began: float
     calls: list[ModelCall]
     steps: StepLog
+    operation: str
+    parent: Parent | None = None
+
+
+class Told(NamedTuple):
+    """A step as it is told outside of the process. Times are milliseconds, `began` after the run."""
+
+    number: int
+    within: int | None
+    step: Step | ModelCall
+    kind: StepKind
+    name: str
+    outcome: str
+    began: float
+    took: float
+    error: str
+    detail: dict[str, Any]
 
 
 def write_steps(recorded: Sequence[Recorded]) -> None:
@@ -61,30 +80,47 @@ def _insert(cursor: CursorWrapper, rows: list[Row]) -> None:
 
 def rows_of(recorded: Recorded, keeper: Keeper | None = None) -> Iterator[Row]:
     """In the order of RunStep's columns here. `keeper` makes texts of contents, where the run recorded them."""
+    started_at = connection.ops.adapt_datetimefield_value(recorded.run.started_at)
+    for one in told(recorded):
+        yield (
+            recorded.run.id,
+            one.number,
+            one.within,
+            one.kind.value,
+            one.name,
+            one.outcome,
+            one.began,
+            one.took,
+            one.error,
+            encode(one.detail).decode(),
+            *(_contents(one.step, keeper) if keeper and recorded.steps.keeps else ("", "")),
+            started_at,
+        )
+
+
+def told(recorded: Recorded) -> Iterator[Told]:
+    """In the order in which they began."""
     noted: list[Step | ModelCall] = [*recorded.steps.steps, *recorded.calls]
     if len(noted) > 1:
         noted.sort(key=_began)
     numbers = {id(one): number for number, one in enumerate(noted, start=1)}
-    started_at = connection.ops.adapt_datetimefield_value(recorded.run.started_at)
     end = recorded.began + recorded.run.duration_ms / 1000  # what was cancelled may end a moment later
     last = len(noted) if recorded.steps.left_out else 0
     for number, one in enumerate(noted, start=1):
         detail = dict(_detail(one))
         if number == last:
             detail["steps_left_out"] = recorded.steps.left_out
-        yield (
-            recorded.run.id,
+        yield Told(
             number,
             numbers.get(id(one.within)),
+            one,
             _kind(one),
             fitting(_name(one), 200),
             fitting(_outcome(one, recorded.run), 20),
             max(0.0, (one.began - recorded.began) * 1000),
             max(0.0, (min(one.ended or end, end) - one.began) * 1000),
             fitting(redacted(one.error[:_LONGEST_ERROR]), _LONGEST_ERROR) if one.error else "",
-            encode(detail).decode(),
-            *(_contents(one, keeper) if keeper and recorded.steps.keeps else ("", "")),
-            started_at,
+            detail,
         )
 
 
@@ -92,8 +128,8 @@ def _began(one: Step | ModelCall) -> float:
     return one.began
 
 
-def _kind(one: Step | ModelCall) -> str:
-    return StepKind.MODEL.value if isinstance(one, ModelCall) else one.kind.value
+def _kind(one: Step | ModelCall) -> StepKind:
+    return StepKind.MODEL if isinstance(one, ModelCall) else one.kind
 
 
 def _name(one: Step | ModelCall) -> str:

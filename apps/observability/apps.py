@@ -11,7 +11,7 @@ class ObservabilityConfig(AppConfig):
         that are not used here: its mix-in for models, and its look at the migrations."""
         from django_prometheus import migrations, models
 
-        from apps.observability import gateway_metrics  # noqa: F401
+        from apps.observability import checks, gateway_metrics, telemetry_lost  # noqa: F401
         from apps.observability.metrics import REGISTRY
 
         unused = (models.model_inserts, models.model_updates, models.model_deletes)

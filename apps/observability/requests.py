@@ -12,7 +12,7 @@ from django.utils.decorators import async_only_middleware
 
 from apps.core.ids import new_id
 from apps.core.tally import Tally, is_told
-from apps.observability import context, request_metrics
+from apps.observability import context, request_metrics, trace_context
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,8 @@ def request_log(
         request_id.set(identifier)
         _unlogged.set(False)
         context.begin(request_id=identifier, stage="authenticate")
+        if (header := request.META.get("HTTP_TRACEPARENT")) and (parent := trace_context.parsed(header)):
+            context.bind(trace_id=parent.trace_id)
         log.debug("request_started", method=request.method, path=request.path)
         response = await get_response(request)
         response.headers["x-request-id"] = identifier

@@ -11,8 +11,8 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from time import monotonic, perf_counter
-from typing import Final
+from time import monotonic, perf_counter, time_ns
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 # Set by the parent for its workers.
 VARIABLE: Final = "AGENT_GATEWAY_WORKER_METRICS"
+ORIGIN: Final = "AGENT_GATEWAY_ORIGIN"
 _FORMER: Final = "former"  # a file name; those of workers begin with their process id
 _NAME: Final = re.compile(r"former|[0-9]+-\w+")
 _BEING_WRITTEN: Final = ".new"
@@ -39,6 +40,25 @@ class Written(msgspec.Struct, frozen=True, array_like=True):
 
     families: list[Family]
     includes: list[str] = []
+
+
+class Origin(NamedTuple):
+    """Of what is counted: by which gateway, and since when."""
+
+    instance: str
+    began_ns: int
+
+    @classmethod
+    def new(cls) -> "Origin":
+        return cls(str(uuid4()), time_ns())
+
+    @classmethod
+    def of(cls, text: str) -> "Origin":
+        instance, began_ns = text.split()
+        return cls(instance, int(began_ns))
+
+    def __str__(self) -> str:
+        return f"{self.instance} {self.began_ns}"
 
 
 class CannotRead(Exception):
@@ -61,6 +81,10 @@ class Folder:
         path = parent / str(os.getpid())
         path.mkdir(mode=0o700)
         return cls(path)
+
+    def first(self) -> str:
+        """The worker whose name comes first; empty without any. Raises OSError."""
+        return min((name for name in self._names() if name != _FORMER), default="")
 
     def write(self, name: str, written: Written) -> None:
         """Whole or not at all. Raises OSError."""
@@ -137,6 +161,7 @@ class Parent:
             _tell(error)
             return
         os.environ[VARIABLE] = str(self._folder.path)
+        os.environ[ORIGIN] = str(Origin.new())
 
     def keep_of_the_dead(self, living: Iterable[int | None]) -> None:
         if self._folder is None:
@@ -167,12 +192,15 @@ class Sharing:
         self._lock = threading.Lock()
         self._rests_until = 0.0
         self._is_failing = False
+        self.origin = Origin.new()  # of what `everyones` tells
         self._periodic = Periodic("share-metrics", self._write_in_turn, seconds=_EVERY)
 
     def start(self) -> None:
         if path := os.environ.get(VARIABLE):
             self._folder = Folder(Path(path))
             self._name = f"{os.getpid()}-{uuid4().hex[:12]}"
+            if told := os.environ.get(ORIGIN):
+                self.origin = Origin.of(told)  # of one sum, whoever tells it
             self._write()
             self._periodic.start()
 
@@ -182,6 +210,16 @@ class Sharing:
             self._periodic.stop()
             self._write()
             self._folder = None
+
+    def is_first(self) -> bool:
+        """Whether it is this process that sends the sums of all: while one starts or ends, it may be two or none."""
+        if self._folder is None:
+            return True
+        try:
+            return self._folder.first() == self._name
+        except OSError as error:
+            self._fail(error)
+            return True
 
     def everyones(self) -> list[list[Family]]:
         """The families of all workers; this one's alone where there are no others, or they cannot be read.

@@ -32,8 +32,9 @@ from apps.execution.models import Outcome, Run
 from apps.execution.order import Order
 from apps.execution.run_failures import remember
 from apps.execution.usage import usage_of
-from apps.observability import context, feed
+from apps.observability import context, feed, trace_context
 from apps.observability.requests import leave_unlogged, request_id
+from apps.observability.trace_context import Parent
 from apps.openai_api import shapes
 from apps.openai_api.draining import drained
 from apps.openai_api.orders import order_for
@@ -77,9 +78,10 @@ async def answer(
     except BaseException:
         await admission.settle()  # there is no run that would
         raise
-    run = run_for(order, subject, streamed=streamed)
+    parent = trace_context.begin(order.run_id, request.META)
+    run = run_for(order, subject, streamed=streamed, parent=parent)
     request.cancel_when_client_leaves()
-    events = record(execute(order), order, run, admission)
+    events = record(execute(order), order, run, admission, parent)
     if order.options.drains:
         events = drained(events)
     if streamed:
@@ -118,11 +120,12 @@ def serving(entry: Entry) -> Generation | Declared | PassThrough:
     return entry.serves
 
 
-def run_for(order: Order, subject: Subject, *, streamed: bool) -> Run:
-    """The row of a run that begins now; `record` fills it in and writes it."""
+def run_for(order: Order, subject: Subject, *, streamed: bool, parent: Parent | None = None) -> Run:
+    """The row of a run that begins now, in the client's span `parent`; `record` fills it in and writes it."""
     return Run.begun(
         id=order.run_id,
         request_id=request_id.get(),
+        trace_id=trace_context.trace_id_of(order.run_id, parent),
         agent_id=order.agent_id,
         agent_digest=order.digest,
         key_id=subject.key.id,
@@ -175,13 +178,13 @@ async def whole(events: AsyncGenerator[RunEvent, None], fold: Whole) -> HttpResp
 
 
 async def record(
-    events: AsyncGenerator[RunEvent, None], order: Order, run: Run, admission: Admission
+    events: AsyncGenerator[RunEvent, None], order: Order, run: Run, admission: Admission, parent: Parent | None = None
 ) -> AsyncGenerator[RunEvent, None]:
     """The same events; when they end, however they end, limits learn what was used, and the Run is written behind."""
     began = perf_counter()
     keeping.begin()
     completed = Outcome.COMPLETED
-    context.begin_run(run.id, stage="execute", **order.facts)
+    context.begin_run(run.id, stage="execute", trace_id=run.trace_id, **order.facts)
     under_way = run_metrics.begun(order)
     _tell_start(run)
     try:
@@ -208,7 +211,7 @@ async def record(
         try:
             await admission.settle(tokens=run.total_tokens, usd=run.cost_usd or 0.0)
         finally:
-            await keeping.keep(run, order, began)
+            await keeping.keep(run, order, began, parent)
 
 
 def _count(run: Run, order: Order) -> None:

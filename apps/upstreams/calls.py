@@ -65,6 +65,7 @@ class ModelCall:
     error: str = field(default="", compare=False)
     within: Any = field(default=None, compare=False)
     heard: Heard | None = field(default=None, compare=False)
+    span_id: str = field(default="", compare=False)  # that its server was told, if it was
 
     def end(self, error: Exception | None = None) -> None:
         """It is over; only the first word of that counts."""

@@ -12,8 +12,9 @@ from typing import Any
 
 from django.conf import settings
 
+from apps.core import ids
 from apps.core.errors import GatewayError, UpstreamError, UpstreamTimeout
-from apps.observability import context
+from apps.observability import context, trace_context
 from apps.upstreams import attempts, health, transport
 from apps.upstreams.calls import ModelCall, current_calls
 from apps.upstreams.dialect import adapt, adapt_responses
@@ -79,11 +80,12 @@ async def open_stream(
     upstream whose places are all taken UpstreamBusy.
     """
     call = _call(route)
+    told = _headers(headers, call)
 
     async def ask(candidate: Candidate, patience: float) -> Opened:
         sent = _sent(candidate, path, body, adapt, call)
         source = await transport.open_stream(
-            candidate.target, path, sent, headers=headers or {}, query=query or {}, patience=patience
+            candidate.target, path, sent, headers=told, query=query or {}, patience=patience
         )
         return Opened(candidate.target, call, source, sent)
 
@@ -113,15 +115,14 @@ async def ask_whole(
     Attempts, limits and errors are those of `open_stream`; until all of it is there another upstream may answer.
     """
     call = _call(route)
+    told = _headers(headers, call)
     now = get_running_loop().time
     ends_at = now() + (settings.GATEWAY_RUN_TIMEOUT if timeout is None else timeout)
 
     async def ask(candidate: Candidate, patience: float) -> Answered:
         sent = _sent(candidate, path, body, adapt, call)
         try:
-            data = await transport.ask(
-                candidate.target, path, sent, headers=headers or {}, query=query or {}, patience=patience
-            )
+            data = await transport.ask(candidate.target, path, sent, headers=told, query=query or {}, patience=patience)
         except (CancelledError, UpstreamTimeout) as error:
             if isinstance(error, CancelledError) or error.reached:
                 call.estimate(asked_in(sent), 0)  # the server had begun, most likely
@@ -150,6 +151,15 @@ def _call(route: Route) -> ModelCall:
     if log is None:
         return ModelCall(route.target.slug, route.model, estimated=False)
     return log.begin(route.target.slug, route.model)
+
+
+def _headers(given: Mapping[str, str] | None, call: ModelCall) -> Mapping[str, str]:
+    """The caller's, and the trace's where upstreams are told of it."""
+    trace = trace_context.current.get()
+    if trace is None:
+        return given or {}
+    call.span_id = ids.new_id("")[:16]
+    return {**trace.headers(call.span_id), **(given or {})}
 
 
 def _sent(candidate: Candidate, path: str, body: Mapping[str, Any], adapt_to: Adapt, call: ModelCall) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _OF_THE_DEVELOPER = (
     "OLLAMA_",
     "VLLM_",
     "LMSTUDIO_",
+    "OTEL_",
 )
 
 

@@ -38,7 +38,7 @@ def test_run_row_says_what_was_run(gateway: GatewayServer, client: openai.OpenAI
     assert run == {
         "id": answer.id,
         "request_id": "run-row",
-        "trace_id": "",
+        "trace_id": answer.id.removeprefix("chatcmpl-"),
         "agent_id": "default/plain",
         "key_id": key["id"],
         "key_name": "runs",

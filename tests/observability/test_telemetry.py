@@ -1,0 +1,125 @@
+"""What is exported, and under which names; a collector that is real is in tests/v1/test_telemetry.py."""
+
+import pytest
+import structlog
+from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
+
+from apps.execution.run_metrics import CONVENTIONS
+from apps.observability import checks, telemetry_lost
+from apps.observability.family import Family
+from apps.observability.metrics import families
+from apps.observability.otlp_metrics import converted
+from apps.observability.otlp_spans import SpanExport
+from apps.observability.telemetry import Telemetry, trouble, wanted
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENDPOINT, NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("settings", "signals"),
+    [
+        ({}, ["TRACES", "METRICS"]),
+        ({ENDPOINT: " "}, []),
+        ({ENDPOINT: "", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{NOBODY}/v1/metrics"}, ["METRICS"]),
+        ({"OTEL_METRICS_EXPORTER": "none"}, ["TRACES"]),
+        ({"OTEL_SDK_DISABLED": "TRUE"}, []),
+    ],
+)
+def test_variables_of_opentelemetry_say_what_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], signals: list[str]
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    assert wanted() == signals
+
+
+def test_protocol_that_is_not_to_be_had_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.export_can_be_made() == []
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+
+    (found,) = checks.export_can_be_made()
+    assert (found.id, "over grpc" in found.msg, "4318" in (found.hint or "")) == ("observability.W001", True, True)
+    assert _told() == ("telemetry_unavailable", found.msg)
+
+
+def test_variable_with_nonsense_keeps_nothing_from_serving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "often")
+
+    assert trouble() is None
+    event, error = _told()
+    assert (event, "'often'" in error) == ("telemetry_unavailable", True)
+
+
+def _told() -> tuple[str, str]:
+    """What is logged at a start that comes to nothing."""
+    telemetry = Telemetry()
+    with structlog.testing.capture_logs() as lines:
+        telemetry.start({})
+    assert telemetry.spans is None
+    (line,) = lines
+    return line["event"], line["error"]
+
+
+def test_spans_that_find_no_room_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MAX_QUEUE_SIZE", "4"), ("MAX_EXPORT_BATCH_SIZE", "4"), ("SCHEDULE_DELAY", "60000")):
+        monkeypatch.setenv(f"OTEL_BSP_{name}", value)
+    dropped, failed = telemetry_lost._DROPPED._value.get, telemetry_lost._FAILED._value.get
+    before = dropped(), failed()
+    spans = SpanExport({})
+    for number in range(1, 11):
+        spans.ids.trace_id, spans.ids.span_id = f"{number:032x}", f"{number:016x}"
+        spans.tracer.start_span("x").end()
+
+    assert dropped() - before[0] == 6
+    with structlog.testing.capture_logs() as lines:
+        spans.stop(1.0)
+    assert failed() - before[1] == 4
+    assert [line["event"] for line in lines] == ["telemetry_not_sent"]
+
+
+@pytest.mark.parametrize(("sampler", "sampled"), [("always_on", True), ("always_off", False), ("traceidratio", False)])
+def test_sampler_is_the_environments(monkeypatch: pytest.MonkeyPatch, sampler: str, sampled: bool) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
+    spans = SpanExport({})
+
+    assert spans.samples("f" * 32, None) is sampled
+    spans.stop(1.0)
+
+
+def test_names_are_those_that_prometheus_would_make_the_registrys_of() -> None:
+    found = {family.name: family for family in families() if family.samples}
+    suffixes = {"s": "_seconds", "By": "_bytes", "": ""}
+    metrics = list(converted(found.values(), CONVENTIONS, 1, 2))
+
+    assert [one.name.replace(".", "_") + suffixes[one.unit or ""] for one in metrics] == list(found)
+    kinds: dict[str, type] = {"counter": Sum, "histogram": Histogram}
+    assert [type(one.data) for one in metrics] == [kinds.get(one.kind, Gauge) for one in found.values()]
+
+
+def test_histogram_counts_each_bucket_for_itself_and_empty_labels_are_none() -> None:
+    labels = (("agent", "a"), ("error_type", ""))
+    counts = {"0.5": 2.0, "1.0": 2.0, "+Inf": 5.0}
+    family = Family(
+        "gen_ai_server_request_duration_seconds",
+        "histogram",
+        "How long.",
+        [
+            *(("x_bucket", (*labels, ("le", bound)), count) for bound, count in counts.items()),
+            ("gen_ai_server_request_duration_seconds_count", labels, 5.0),
+            ("gen_ai_server_request_duration_seconds_sum", labels, 12.5),
+        ],
+    )
+
+    (metric,) = converted([family], CONVENTIONS, 1, 2)
+    (point,) = metric.data.data_points
+    assert (metric.name, metric.unit) == ("gen_ai.server.request.duration", "s")
+    assert (point.explicit_bounds, point.bucket_counts, point.count, point.sum) == ([0.5, 1.0], [2, 0, 3], 5, 12.5)
+    assert (point.attributes, point.start_time_unix_nano, point.time_unix_nano) == ({"agent": "a"}, 1, 2)
