@@ -1,8 +1,9 @@
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 gateway && mkdir -p /data && chown gateway /data
 WORKDIR /app
-COPY requirements.lock .
-RUN pip install --no-cache-dir --require-hashes -r requirements.lock
+ARG REQUIREMENTS=requirements.lock
+COPY requirements.lock requirements-otel.lock ./
+RUN pip install --no-cache-dir --require-hashes -r $REQUIREMENTS
 COPY manage.py ./
 COPY gateway_site gateway_site
 COPY apps apps

@@ -5,11 +5,12 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 RUNTIME := $(VENV)/.installed-run
 DEVELOPMENT := $(VENV)/.installed-dev
+OTEL := $(VENV)/.installed-otel
 LLM := $(VENV)/.installed-llm
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 CODE := apps gateway_site tests manage.py
 
-.PHONY: help install run worker test llm acceptance check fmt lint coverage smoke bench lock clean
+.PHONY: help install run worker otel test llm acceptance check fmt lint coverage smoke bench lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +22,8 @@ run: $(RUNTIME)  ## install, set up on the first start, serve (GATEWAY_PORT, 800
 
 worker: $(RUNTIME)  ## do the scheduled work beside `make run`: nightly audit, alerts, purge
 	@exec $(PYTHON) manage.py worker
+
+otel: $(OTEL)  ## install what the export of traces and metrics by OTLP needs (docs/telemetry.md)
 
 test: $(DEVELOPMENT)  ## install what tests need, run the whole suite (ARGS="-k name")
 	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
@@ -62,6 +65,8 @@ lock:  ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
 	    -c requirements.lock --group dev --extra otel pyproject.toml -o requirements-dev.lock
 	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
+	    -c requirements.lock -c requirements-dev.lock --extra otel pyproject.toml -o requirements-otel.lock
+	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header --python-version 3.11 \
 	    -c requirements.lock -c requirements-dev.lock --group llm -o requirements-llm.lock
 
 clean:  ## remove .venv and caches; the data folder stays
@@ -76,6 +81,11 @@ $(RUNTIME): requirements.lock | $(PYTHON)
 $(DEVELOPMENT): requirements-dev.lock | $(PYTHON)
 	@cmp -s requirements-dev.lock $@ || { echo "Installing into $(VENV) ..."; $(PIP) -r requirements-dev.lock; }
 	@cp requirements-dev.lock $@
+
+# All of requirements.lock is in it: both of them at the same versions.
+$(OTEL): requirements-otel.lock $(RUNTIME)
+	@cmp -s requirements-otel.lock $@ || { echo "Installing into $(VENV) ..."; $(PIP) -r requirements-otel.lock; }
+	@cp requirements-otel.lock $@
 
 # Built wheels alone: from source, llama.cpp takes a C++ compiler and a quarter of an hour.
 $(LLM): requirements-llm.lock $(DEVELOPMENT)

@@ -57,6 +57,11 @@ LINES: Final[Mapping[str, Remembered]] = {
         "discover", "package", "Do not wait or loop at import; GATEWAY_AGENT_IMPORT_TIMEOUT bounds it."
     ),
     "version_not_put_back": Remembered("discover", "folder_id", "See whether the discovery folder can be written."),
+    "spans_not_made": Remembered("record", "", _REPORT),
+    "telemetry_unavailable": Remembered(
+        "record", "", "Run `make otel` for its packages; docs/telemetry.md has the settings."
+    ),
+    "telemetry_not_sent": Remembered("record", "signal", "See whether the collector answers at its endpoint."),
     "tool_crashed": Remembered("execute", "tool", _REPORT),
     "tool_function_failed": Remembered("execute", "function", _MODULE),
     "tool_function_unusable": Remembered("execute", "function", _MODULE),

@@ -1,5 +1,7 @@
 """What is exported, and under which names; a collector that is real is in tests/v1/test_telemetry.py."""
 
+from time import monotonic
+
 import pytest
 import structlog
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
@@ -78,8 +80,10 @@ def test_spans_that_find_no_room_are_dropped_and_counted(monkeypatch: pytest.Mon
         spans.tracer.start_span("x").end()
 
     assert dropped() - before[0] == 6
+    began = monotonic()
     with structlog.testing.capture_logs() as lines:
         spans.stop(1.0)
+    assert monotonic() - began < 5
     assert failed() - before[1] == 4
     assert [line["event"] for line in lines] == ["telemetry_not_sent"]
 

@@ -6,12 +6,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from time import time_ns
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import write_agent
+from tests.fakes.otlp_collector import Collector, Export
 from tests.harness import GatewayServer, Template, eventually
 from tests.harness.process_table import children
 
@@ -27,12 +29,26 @@ WHAT = {
 
 
 @pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, template: Template, two_workers: Callable[[], dict[str, str]]
+    tmp_path_factory: pytest.TempPathFactory,
+    template: Template,
+    two_workers: Callable[[], dict[str, str]],
+    collector: Collector,
 ) -> Iterator[GatewayServer]:
     folder = tmp_path_factory.mktemp("metrics-of-workers")
     write_agent(folder / "agents" / "Counted", model="demo")
-    with GatewayServer(folder / "data", agents=folder / "agents", template=template, **two_workers()) as server:
+    settings = {
+        **two_workers(),
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{collector.url}/v1/metrics",
+        "OTEL_METRIC_EXPORT_INTERVAL": "300",
+    }
+    with GatewayServer(folder / "data", agents=folder / "agents", template=template, **settings) as server:
         yield server
 
 
@@ -95,8 +111,9 @@ def test_sums_are_exact_whichever_worker_is_asked(server: GatewayServer, key: st
 
 
 def test_nothing_falls_when_a_worker_is_killed_and_what_it_had_counted_stays(server: GatewayServer, key: str) -> None:
+    counted = runs(server, key) + 20
     assert together(20, lambda: chat(server)) == [200] * 20
-    counted = eventually(lambda: len(set(together(8, lambda: runs(server, key)))), 1, within=10) and runs(server, key)
+    eventually(lambda: set(together(8, lambda: runs(server, key))), {counted}, within=10)
     falls: list[str] = []
     statuses: set[int] = set()
     ending = threading.Event()
@@ -140,6 +157,28 @@ def test_json_has_the_same_sums(server: GatewayServer, key: str) -> None:
     of_agent = [one["value"] for one in family["samples"] if one["labels"]["agent"] == AGENT]
 
     assert (full["workers"], sum(of_agent)) == (2, runs(server, key))
+
+
+def test_collector_is_told_the_sums_by_one_worker_and_then_by_the_next(
+    server: GatewayServer, key: str, collector: Collector
+) -> None:
+    eventually(lambda: exported(collector.exports[-1]), runs(server, key), within=10)
+
+    sums = [exported(one) for one in collector.exports]
+    assert sums == sorted(sums)
+    assert len({one.resource["service.instance.id"] for one in collector.exports}) == 1
+    (began,) = {
+        point.start_time_unix_nano
+        for one in collector.exports
+        if "gateway.runs" in one.metrics
+        for point in one.metrics["gateway.runs"].sum.data_points
+    }
+    assert began < time_ns()
+
+
+def exported(export: Export) -> float:
+    points = export.metrics["gateway.runs"].sum.data_points if "gateway.runs" in export.metrics else ()
+    return sum(one.as_double for one in points)
 
 
 def workers(server: GatewayServer) -> set[int]:
