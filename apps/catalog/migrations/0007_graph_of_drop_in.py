@@ -4,15 +4,18 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('catalog', '0006_declared_versions'),
+        ("catalog", "0006_declared_versions"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='dropin',
-            name='graph',
-            field=models.JSONField(blank=True, default=list, help_text='Its agents, the entry first: name, model, tools, mcp_servers, edges (kind, name, target).'),
+            model_name="dropin",
+            name="graph",
+            field=models.JSONField(
+                blank=True,
+                default=list,
+                help_text="Its agents, the entry first: name, model, tools, mcp_servers, edges (kind, name, target).",
+            ),
         ),
     ]
