@@ -5,20 +5,28 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('access', '0007_limits_of_models'),
+        ("access", "0007_limits_of_models"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='apikey',
-            name='asked_for',
-            field=models.CharField(blank=True, editable=False, help_text='Digest of who asked for it and the mark of the request: a repeated one makes no other key.', max_length=64),
+            model_name="apikey",
+            name="asked_for",
+            field=models.CharField(
+                blank=True,
+                editable=False,
+                help_text="Digest of who asked for it and the mark of the request: a repeated one makes no other key.",
+                max_length=64,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.UniqueConstraint(condition=models.Q(('asked_for', ''), _negated=True), fields=('asked_for',), name='one_key_for_a_request'),
+            model_name="apikey",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("asked_for", ""), _negated=True),
+                fields=("asked_for",),
+                name="one_key_for_a_request",
+            ),
         ),
     ]

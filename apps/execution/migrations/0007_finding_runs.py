@@ -4,18 +4,25 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('execution', '0006_steps_and_buckets'),
+        ("execution", "0006_steps_and_buckets"),
     ]
 
     operations = [
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('user_id', ''), _negated=True), fields=['user_id', '-started_at'], name='run_by_user'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("user_id", ""), _negated=True),
+                fields=["user_id", "-started_at"],
+                name="run_by_user",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('outcome', 'completed'), _negated=True), fields=['outcome', '-started_at'], name='run_not_completed'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("outcome", "completed"), _negated=True),
+                fields=["outcome", "-started_at"],
+                name="run_not_completed",
+            ),
         ),
     ]
