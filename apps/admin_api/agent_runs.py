@@ -1,7 +1,7 @@
 """How agents fared lately, for many of them at once: their last run, and what the runs of a day come to."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from django.db.models import F, Model, OuterRef, QuerySet, Subquery, Sum, Value
@@ -13,7 +13,6 @@ from apps.execution.models import Run, RunBucket
 from apps.upstreams.models import UpstreamModel
 
 DAY = timedelta(hours=24)
-_SUMS = ("runs", "failed", "refused", "cancelled", "prompt_tokens", "completion_tokens", "cost_usd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +32,15 @@ class Day:
         return round(self.failed / self.runs, 4) if self.runs else None
 
 
+_SUMS = tuple(one.name for one in fields(Day))
+
+
 def last_day(agent_ids: Collection[str], now: datetime) -> Mapping[str, Day]:
     """By agent id; those of which nothing ran are not in it. One query."""
     rows = RunBucket.objects.filter(agent_id__in=agent_ids, began_at__gte=now - DAY).order_by()
     summed = rows.values("agent_id").annotate(**{f"all_{name}": Sum(name) for name in _SUMS})
-    return {row["agent_id"]: Day(**{name: row[f"all_{name}"] for name in _SUMS}) for row in summed}
+    columns = summed.values_list("agent_id", *(f"all_{name}" for name in _SUMS))
+    return {agent_id: Day(*sums) for agent_id, *sums in columns}
 
 
 def last_runs(agents: Mapping[str, Kind]) -> Mapping[str, Run]:

@@ -47,7 +47,7 @@ _EXAMPLE: dict[str, Any] = {
     "tokens_estimated": False,
     "cost_usd": 0.0021,
 }
-_STEP = {
+_STEP: dict[str, Any] = {
     "number": 2,
     "parent": 1,
     "kind": "model",
