@@ -27,7 +27,7 @@ def test_settings_are_one_page_in_force_and_in_the_history(admin_client: Client)
 
     live_config.refresh()
     assert RULES.current() == RecordingRules(None, 7, 500)
-    assert LogEntry.objects.get_for_model(Recording).get().changes_dict["record_contents"] == [False, True]
+    assert LogEntry.objects.get_for_model(Recording).get().changes_dict["record_contents"] == [None, True]
 
 
 def test_more_than_can_wait_in_memory_is_refused(admin_client: Client) -> None:
