@@ -48,8 +48,8 @@ def watched(result: RunResultStreaming, *, is_needed: bool) -> Iterator[None]:
 def _tell_of(tripped: Any) -> None:
     """The SDK puts the guardrail into a result of agents' guardrails, and not of tools'."""
     kind = _KINDS[type(tripped)]
-    guardrail = getattr(tripped, "guardrail_result", tripped).guardrail
-    log.info("guardrail_tripped", guardrail=guardrail.get_name(), kind=kind)
+    judged: Any = getattr(tripped, "guardrail_result", tripped)
+    log.info("guardrail_tripped", guardrail=judged.guardrail.get_name(), kind=kind)
 
 
 async def _watch(result: RunResultStreaming) -> None:
