@@ -248,7 +248,9 @@ if CELERY_BROKER_URL == "folder://":
         "control_folder": str(_queue / "control"),
         "polling_interval": 0.5,  # seconds
     }
-CELERY_TASK_DEFAULT_QUEUE = env.str("GATEWAY_QUEUE", default="gateway")  # of several gateways with one broker, each has its own
+CELERY_TASK_DEFAULT_QUEUE = env.str(
+    "GATEWAY_QUEUE", default="gateway"
+)  # of several gateways with one broker, each has its own
 CELERY_RESULT_EXPIRES = None  # otherwise the beat schedules a task that deletes results
 CELERY_TASK_IGNORE_RESULT = True  # what came of it is in tables of ours
 CELERY_TASK_PUBLISH_RETRY = False  # whoever asks for a task is told that the broker is away, and does without
