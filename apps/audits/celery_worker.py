@@ -1,5 +1,8 @@
 """A Celery worker and its beat, run by `manage.py worker`, or with signs of life by Celery's own command."""
 
+# mypy: disable-error-code="untyped-decorator"
+# Celery ships no types.
+
 import logging
 import os
 import signal
