@@ -41,8 +41,9 @@ def watched(result: RunResultStreaming, *, is_needed: bool) -> Iterator[None]:
     finally:
         if watcher:
             watcher.cancel()
-    for guardrail in (*result.input_guardrail_results, *result.output_guardrail_results):
-        log.debug("guardrail_passed", guardrail=guardrail.guardrail.get_name())
+    passed: list[Any] = [*result.input_guardrail_results, *result.output_guardrail_results]
+    for one in passed:
+        log.debug("guardrail_passed", guardrail=one.guardrail.get_name())
 
 
 def _tell_of(tripped: Any) -> None:
