@@ -23,6 +23,11 @@ from kombu.utils.json import dumps, loads
 
 
 class Channel(filesystem.Channel):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for folder in (self.data_folder_in, self.processed_folder, self.control_folder):
+            Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+
     def _put(self, queue: str, payload: Any, **_: Any) -> None:
         folder = Path(self.data_folder_out)
         _write_whole(folder / f"{time_ns():020d}_{uuid.uuid4().hex}.{queue}.msg", dumps(payload))
