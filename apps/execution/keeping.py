@@ -9,7 +9,7 @@ from apps.execution.crash_count import crash_count
 from apps.execution.models import Run
 from apps.execution.order import Order
 from apps.execution.recording import write_runs
-from apps.execution.step_rows import Recorded, write_steps
+from apps.execution.step_rows import Recorded, is_plain, write_steps
 
 DISK_IS_FULL = "Runs are answered and not recorded: the disk of the database is full. Make room on it."
 _BATCHES = 40  # of runs, whose steps may wait
@@ -28,9 +28,11 @@ async def keep(run: Run, order: Order, began: float) -> None:
 
 
 def _write(recorded: list[Recorded]) -> None:
+    for one in recorded:
+        one.run.is_plain = is_plain(one)
     write_runs([one.run for one in recorded])
     crash_count.written(len(recorded))
-    with_steps = [one for one in recorded if one.calls or one.steps.steps]
+    with_steps = [one for one in recorded if not one.run.is_plain and (one.calls or one.steps.steps)]
     if with_steps:
         steps.offer(with_steps, counts=sum(len(one.calls) + len(one.steps.steps) for one in with_steps))
 
