@@ -269,8 +269,6 @@ CHANNEL_LAYERS = (
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="folder://")
 if CELERY_BROKER_URL == "folder://":
     _queue = DATA_DIR / "celery"
-    for _name in ("queue", "taken", "control"):
-        (_queue / _name).mkdir(parents=True, exist_ok=True, mode=0o700)
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(_queue / "queue"),  # one for both: whoever reads is no other than whoever writes
         "data_folder_out": str(_queue / "queue"),

@@ -27,6 +27,19 @@ class Powers:
     poses_as_persons: bool  # by headers alone
 
 
+# What a member of staff may give, and gives unless they say otherwise.
+UNBOUNDED = Powers(
+    may_chat=True,
+    may_administer=True,
+    agents=["*"],
+    team_id=None,
+    expires_at=None,
+    ranges=[],
+    origins=[],
+    poses_as_persons=True,
+)
+
+
 def powers_of(key: ApiKey) -> Powers:
     return Powers(
         may_chat=key.may_chat,

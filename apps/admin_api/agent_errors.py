@@ -57,7 +57,7 @@ class AgentError(Schema):
     agent: str = Field(description="Empty where it concerns none.")
     subject: str = Field(description="Whom or what it concerns: an agent, an upstream, a key, a tool.")
     state: str = Field(
-        description="Of a diagnostic: live, stale (the last good version serves), broken, or empty for what is no agent."
+        description="Of a diagnostic: live, stale (the last good version serves), broken; empty for what is no agent."
     )
     severity: Severity | None = Field(description="Of a diagnostic.")
     code: str

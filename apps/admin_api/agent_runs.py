@@ -1,43 +1,14 @@
-"""How agents fared lately, for many of them at once: their last run, and what the runs of a day come to."""
+"""The last runs of many agents at once."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping
 
-from django.db.models import F, Model, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models import F, Model, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Concat
 
 from apps.catalog.kinds import Kind
 from apps.catalog.models import DeclaredAgent, DropIn
-from apps.execution.models import Run, RunBucket
+from apps.execution.models import Run
 from apps.upstreams.models import UpstreamModel
-
-DAY = timedelta(hours=24)
-_SUMS = ("runs", "failed", "refused", "cancelled", "prompt_tokens", "completion_tokens", "cost_usd")
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """Sums over the buckets that began in the last 24 hours. The error rate is null where nothing ran."""
-
-    runs: int = 0
-    failed: int = 0
-    refused: int = 0
-    cancelled: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-
-    @property
-    def error_rate(self) -> float | None:
-        return round(self.failed / self.runs, 4) if self.runs else None
-
-
-def last_day(agent_ids: Collection[str], now: datetime) -> Mapping[str, Day]:
-    """By agent id; those of which nothing ran are not in it. One query."""
-    rows = RunBucket.objects.filter(agent_id__in=agent_ids, began_at__gte=now - DAY).order_by()
-    summed = rows.values("agent_id").annotate(**{f"all_{name}": Sum(name) for name in _SUMS})
-    return {row["agent_id"]: Day(**{name: row[f"all_{name}"] for name in _SUMS}) for row in summed}
 
 
 def last_runs(agents: Mapping[str, Kind]) -> Mapping[str, Run]:

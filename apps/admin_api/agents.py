@@ -1,8 +1,7 @@
 """/agents: every agent and model that there is. /admin/agents: the same in full. /agents/refresh: look again now."""
 
 import os
-from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest
@@ -10,7 +9,6 @@ from ninja import Query, Router, Schema
 from pydantic import ConfigDict, Field
 
 from apps.admin_api import agent_runs
-from apps.admin_api.agent_runs import Day
 from apps.admin_api.answers import REFUSALS, Page, Paging, Text
 from apps.admin_api.authentication import OperatorAuth
 from apps.catalog import refreshing, registry, serving_workers
@@ -22,10 +20,13 @@ from apps.catalog.options import DEFAULT as DEFAULT_LOADING
 from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry
 from apps.core import clock
+from apps.execution import buckets
 from apps.execution.models import Outcome, Run
 from apps.upstreams.routing import ModelRef
 
 router = Router()
+
+_DAY = timedelta(hours=24)
 
 # Written out in place: schemas share one space of names in the description.
 StateOfAgent = Annotated[str, Field(json_schema_extra={"enum": [State.LIVE, State.STALE, State.BROKEN]})]
@@ -294,7 +295,7 @@ def list_agents_in_full(
     models, now = models_of(shown), clock.now()
     workers = list(serving_workers.answering(now))
     last_runs = agent_runs.last_runs({entry.agent_id: kind_of(entry) for entry in shown})
-    days = agent_runs.last_day([entry.agent_id for entry in shown], now)
+    days = buckets.of_agents(now - _DAY, now, [entry.agent_id for entry in shown])
     return {
         "data": [
             {
@@ -306,7 +307,7 @@ def list_agents_in_full(
                 "workers": _workers(entry, workers),
                 "diagnostics": [problem_values(one) for one in entry.problems],
                 "last_run": _last_run(last_runs.get(entry.agent_id)),
-                "last_day": _last_day(days.get(entry.agent_id, Day())),
+                "last_day": _last_day(days.get(entry.agent_id, buckets.Counts())),
             }
             for entry in shown
         ],
@@ -413,5 +414,9 @@ def _last_run(run: Run | None) -> dict[str, Any] | None:
     return {name: getattr(run, name) for name in names} if run else None
 
 
-def _last_day(day: Day) -> dict[str, Any]:
-    return {**asdict(day), "error_rate": day.error_rate}
+def _last_day(day: buckets.Counts) -> dict[str, Any]:
+    share = day.failed_share
+    return {
+        **{name: getattr(day, name) for name in LastDay.model_fields if name != "error_rate"},
+        "error_rate": None if share is None else round(share, 4),
+    }

@@ -311,15 +311,15 @@ def _powers(wanted: NewKey, issuer: ApiKey | None) -> Powers:
         raise InvalidRequest(key_checks.NO_SCOPE, param="scopes")
     if wanted.expires_at and wanted.expires_at <= clock.now():
         raise InvalidRequest(key_checks.ENDED, param="expires_at")
-    own = passing_on.powers_of(issuer) if issuer else None
+    own = passing_on.powers_of(issuer) if issuer else passing_on.UNBOUNDED
     return Powers(
         may_chat="chat" in wanted.scopes,
         may_administer="admin" in wanted.scopes,
-        agents=list(dict.fromkeys(_or(wanted.agents, own.agents if own else ["*"]))),
-        team_id=_team(wanted.team).pk if wanted.team else own and own.team_id,
-        expires_at=wanted.expires_at or (own and own.expires_at),
-        ranges=_ranges(_or(wanted.addresses, own.ranges if own else [])),
-        origins=_origins(_or(wanted.origins, own.origins if own else [])),
+        agents=list(dict.fromkeys(_or(wanted.agents, own.agents))),
+        team_id=_team(wanted.team).pk if wanted.team else own.team_id,
+        expires_at=wanted.expires_at or own.expires_at,
+        ranges=_ranges(_or(wanted.addresses, own.ranges)),
+        origins=_origins(_or(wanted.origins, own.origins)),
         poses_as_persons=wanted.trusts_identity_headers,
     )
 
@@ -355,7 +355,7 @@ def _origins(texts: list[str]) -> list[str]:
 
 
 def _shown(key: ApiKey, now: datetime) -> KeyShown:
-    scopes: list[Scope] = [*(["chat"] if key.may_chat else []), *(["admin"] if key.may_administer else [])]
+    scopes: list[tuple[Scope, bool]] = [("chat", key.may_chat), ("admin", key.may_administer)]
     return KeyShown(
         id=key.pk,
         name=key.name,
@@ -363,7 +363,7 @@ def _shown(key: ApiKey, now: datetime) -> KeyShown:
         team=key.team.name if key.team else None,
         prefix=key.prefix,
         state=_state(key, now),
-        scopes=scopes,
+        scopes=[scope for scope, has in scopes if has],
         agents=key.globs,
         addresses=key.ip_ranges,
         origins=key.origins,
@@ -379,4 +379,4 @@ def _shown(key: ApiKey, now: datetime) -> KeyShown:
 
 def _state(key: ApiKey, now: datetime) -> KeyState:
     state: Any = key.state(now)
-    return "suspended" if state == "active" and key.team and key.team.suspended else state  # type: ignore[no-any-return]
+    return "suspended" if state == "active" and key.team and key.team.suspended else state

@@ -13,6 +13,7 @@ from apps.core.errors import InvalidRequest, NotFound
 from apps.execution import run_search
 from apps.execution.models import Outcome, Run, RunStep, StepKind
 from apps.execution.run_search import Place, Wanted
+from apps.execution.step_rows import steps_of
 
 router = Router()
 
@@ -47,7 +48,7 @@ _EXAMPLE: dict[str, Any] = {
     "tokens_estimated": False,
     "cost_usd": 0.0021,
 }
-_STEP = {
+_STEP: dict[str, Any] = {
     "number": 2,
     "parent": 1,
     "kind": "model",
@@ -182,7 +183,7 @@ def get_run(request: HttpRequest, run_id: Path[Id]) -> RunWithSteps:  # noqa: AR
     run = Run.objects.filter(pk=run_id).first()
     if run is None:
         raise NotFound(f"There is no run {run_id}. Runs are kept as the admin says under Recording.", param="run_id")
-    steps = list(RunStep.objects.filter(run_id=run_id).order_by("number")[: MOST_STEPS + 1])
+    steps = steps_of(run, MOST_STEPS + 1)
     return RunWithSteps(
         **_values(run), steps=[_step(one) for one in steps[:MOST_STEPS]], has_more_steps=len(steps) > MOST_STEPS
     )

@@ -1,5 +1,8 @@
 """A Celery worker and its beat, run by `manage.py worker`, or with signs of life by Celery's own command."""
 
+# mypy: disable-error-code="untyped-decorator"
+# Celery ships no types.
+
 import logging
 import os
 import signal
@@ -74,9 +77,8 @@ _sign: Sign | None = None
 
 
 @signals.setup_logging.connect
-def _leave_logging_alone(**_: Any) -> None:
-    """It is set up already: one line, one event, in the gateway's format. Three lines for each task of each minute are
-    nobody's news: `work_done` tells of what matters."""
+def _quieten(**_: Any) -> None:
+    """Three lines for each task of each minute are nobody's news: `work_done` tells of what matters."""
     for noisy in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "kombu.connection"):
         logger = logging.getLogger(noisy)
         logger.setLevel(max(logging.ERROR if noisy == "kombu.connection" else logging.WARNING, logger.level))

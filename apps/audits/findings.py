@@ -47,8 +47,8 @@ def _write(run: AuditRun, row: Finding, rule: Rule, one: Found, now: datetime) -
     return what is not None
 
 
-def _what_happened(row: Finding, now: datetime) -> What | None:
-    if row.pk is None:
+def _what_happened(row: Finding, now: datetime) -> FindingEvent.What | None:
+    if row._state.adding:  # noqa: SLF001  # how Django names it
         return What.NEW
     if row.state == State.GONE:
         return What.BACK

@@ -17,7 +17,7 @@ from apps.audits.alerts.deliver import deliver_due
 from apps.audits.alerts.outbox import forget_old
 from apps.audits.broken_agents import tell_of_broken
 from apps.core import clock
-from apps.execution import expiring
+from apps.execution import purging
 from apps.upstreams import refreshing
 from apps.upstreams.models import Kind, Upstream
 
@@ -43,11 +43,7 @@ def _audit() -> str:
 
 
 def _purge() -> str:
-    try:
-        from apps.execution.purging import purge  # type: ignore[import-not-found]
-    except ImportError:
-        return "Nothing is purged by this version."
-    return f"Purged: {purge()}"
+    return f"{_counted(purging.purge().rows, 'row')} removed."
 
 
 def _probe() -> str:
@@ -79,10 +75,6 @@ def _repeat() -> str:
     return "An audit was made in the place of one that was cut off." if repeated else "None was cut off."
 
 
-def _expire() -> str:
-    return f"{_counted(expiring.forget_expired(clock.now()), 'row')} removed."
-
-
 def _counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
@@ -96,8 +88,13 @@ WORKS: Final = {
         Work("alerts", "Newly broken agents, and alerts that wait", _alerts, _MINUTE, limit=600),
         Work("probes", "Health of the upstreams", _probe, _MINUTE, limit=120),
         Work("models", "Model lists of the upstreams", _models, at_least=600, limit=300),
-        Work("purge", "Old runs and steps are deleted", _purge, at_least=600, limit=1800),
-        Work("approvals", "Approvals that have expired are deleted", _expire, at_least=600, limit=120),
+        Work(
+            "purge",
+            "What was kept long enough is deleted",
+            _purge,
+            at_least=600,
+            limit=1800,
+        ),
     )
 }
 

@@ -16,13 +16,12 @@ _SHAPES: Final = (
     r"\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*",  # a JSON web token
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",  # user and password of an address
-    r"(?i)(?<=bearer )[A-Za-z0-9._~+/=\-]{6,}",
+    r"(?i:(?<=bearer ))[A-Za-z0-9._~+/=\-]{6,}",
 )
-_SHAPED: Final = re.compile("|".join(f"(?:{shape})" if not shape.startswith("(?i)") else f"(?i:{shape[4:]})"
-                                     for shape in _SHAPES), re.DOTALL)  # fmt: skip
+_SHAPED: Final = re.compile("|".join(f"(?:{shape})" for shape in _SHAPES), re.DOTALL)
 
-# `password = x`, `"api_key": "x"`, `X-Api-Key: x`; of the value, what a quoted text or a word is. Nothing before the name
-# is looked at, so that a long text is read once.
+# `password = x`, `"api_key": "x"`, `X-Api-Key: x`; of the value, what a quoted text or a word is. Nothing before the
+# name is looked at, so that a long text is read once.
 _NAMED: Final = re.compile(
     r"((?:password|passwd|secret|api[_\-]?key|access[_\-]?token|auth[_\-]?token|credential|authorization|cookie)"
     r"[\w\-]{0,40}[\"']?\s{0,5}[:=]\s{0,5})"

@@ -91,10 +91,12 @@ class BatchWriter(Generic[T]):
 
     def _drop(self, count: int = 1) -> None:
         self.dropped += count
-        if (now := monotonic()) >= self._told_at + _TELL_AGAIN:
-            self._told_at = now
-            log.error("rows_dropped", writer=self.name, count=self.dropped - self._told_of, so_far=self.dropped)
-            self._told_of = self.dropped
+        if monotonic() >= self._told_at + _TELL_AGAIN:
+            self._tell_of_dropped()
+
+    def _tell_of_dropped(self) -> None:
+        log.error("rows_dropped", writer=self.name, count=self.dropped - self._told_of, so_far=self.dropped)
+        self._told_at, self._told_of = monotonic(), self.dropped
 
     def stop(self, patience: float = 10.0) -> int:
         """Write what is waiting, for at most `patience` seconds; returns how many items were lost."""
@@ -102,6 +104,8 @@ class BatchWriter(Generic[T]):
         self._stopping.set()
         if self._thread:
             self._thread.join(patience + 1)
+        if self.dropped > self._told_of:
+            self._tell_of_dropped()
         lost = self.backlog + self._refused
         self.lost = lost
         if lost:

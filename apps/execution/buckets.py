@@ -4,7 +4,7 @@ A bucket counts the runs that began in its ten minutes, once they are written: t
 as long as their runs go on. Nothing here reads a Run.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -81,20 +81,20 @@ def series(since: datetime, until: datetime, step: timedelta, agent: str | None 
     step = max(BUCKET, step - step % BUCKET)
     first = floor(since, step)
     sums: dict[datetime, Counts] = {}
-    for began_at, counts in _sums("began_at", first, until, agent):
+    for began_at, counts in _sums("began_at", first, until, None if agent is None else [agent]):
         begin = floor(began_at, step)
         sums[begin] = sums[begin] + counts if begin in sums else counts
     return [Point(moment, sums.get(moment, _NONE)) for moment in _moments(first, until, step)]
 
 
-def of_agents(since: datetime, until: datetime) -> Mapping[str, Counts]:
-    """What the runs of each agent come to that began in this time, to ten minutes. One query."""
-    return dict(_sums("agent_id", floor(since, BUCKET), until, None))
+def of_agents(since: datetime, until: datetime, agents: Collection[str] | None = None) -> Mapping[str, Counts]:
+    """What the runs of each agent, or of each of these, come to that began in this time, to ten minutes. One query."""
+    return dict(_sums("agent_id", floor(since, BUCKET), until, agents))
 
 
 def total(since: datetime, until: datetime, agent: str | None = None) -> Counts:
     """The same for all agents together, or for one."""
-    found = _within(floor(since, BUCKET), until, agent).aggregate(**_summed())
+    found = _within(floor(since, BUCKET), until, None if agent is None else [agent]).aggregate(**_summed())
     return _counts(found) if found["runs_sum"] else _NONE
 
 
@@ -118,17 +118,17 @@ def percentile(counts: Sequence[int], q: float) -> float | None:
 _NONE: Final = Counts()
 
 
-def _within(since: datetime, until: datetime, agent: str | None) -> QuerySet[RunBucket]:
+def _within(since: datetime, until: datetime, agents: Collection[str] | None) -> QuerySet[RunBucket]:
     buckets = RunBucket.objects.filter(began_at__gte=since, began_at__lt=until).order_by()
-    return buckets if agent is None else buckets.filter(agent_id=agent)
+    return buckets if agents is None else buckets.filter(agent_id__in=agents)
 
 
 def _summed() -> Mapping[str, Sum]:
     return {f"{name}_sum": Sum(name) for name in (*SUMS, *TOOK_COLUMNS)}
 
 
-def _sums(by: str, since: datetime, until: datetime, agent: str | None) -> Iterator[tuple[Any, Counts]]:
-    for row in _within(since, until, agent).values(by).annotate(**_summed()).iterator():
+def _sums(by: str, since: datetime, until: datetime, agents: Collection[str] | None) -> Iterator[tuple[Any, Counts]]:
+    for row in _within(since, until, agents).values(by).annotate(**_summed()).iterator():
         yield row[by], _counts(row)
 
 

@@ -41,15 +41,15 @@ def watched(result: RunResultStreaming, *, is_needed: bool) -> Iterator[None]:
     finally:
         if watcher:
             watcher.cancel()
-    for guardrail in (*result.input_guardrail_results, *result.output_guardrail_results):
-        log.debug("guardrail_passed", guardrail=guardrail.guardrail.get_name())
+    passed: list[Any] = [*result.input_guardrail_results, *result.output_guardrail_results]
+    for one in passed:
+        log.debug("guardrail_passed", guardrail=one.guardrail.get_name())
 
 
 def _tell_of(tripped: Any) -> None:
     """The SDK puts the guardrail into a result of agents' guardrails, and not of tools'."""
-    kind = _KINDS[type(tripped)]
-    guardrail = getattr(tripped, "guardrail_result", tripped).guardrail
-    log.info("guardrail_tripped", guardrail=guardrail.get_name(), kind=kind)
+    judged = tripped.guardrail_result if hasattr(tripped, "guardrail_result") else tripped
+    log.info("guardrail_tripped", guardrail=judged.guardrail.get_name(), kind=_KINDS[type(tripped)])
 
 
 async def _watch(result: RunResultStreaming) -> None:

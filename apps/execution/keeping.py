@@ -12,7 +12,7 @@ from apps.execution.models import Run
 from apps.execution.order import Order
 from apps.execution.recording import write_runs
 from apps.execution.run_metrics import operation_of
-from apps.execution.step_rows import Recorded, write_steps
+from apps.execution.step_rows import Recorded, is_plain, write_steps
 from apps.observability.telemetry import telemetry
 from apps.observability.trace_context import Parent
 
@@ -37,11 +37,13 @@ async def keep(run: Run, order: Order, began: float, parent: Parent | None = Non
 
 
 def _write(recorded: list[Recorded]) -> None:
+    for one in recorded:
+        one.run.is_plain = is_plain(one)
     write_runs([one.run for one in recorded])
     crash_count.written(len(recorded))
     if telemetry.spans:
         _export(telemetry.spans, recorded)
-    with_steps = [one for one in recorded if one.calls or one.steps.steps]
+    with_steps = [one for one in recorded if not one.run.is_plain and (one.calls or one.steps.steps)]
     if with_steps:
         steps.offer(with_steps, counts=sum(len(one.calls) + len(one.steps.steps) for one in with_steps))
 

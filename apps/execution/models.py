@@ -45,6 +45,9 @@ class Run(models.Model):
     first_event_ms = models.FloatField("time to first event", null=True)
     duration_ms = models.FloatField("duration")
     model_calls = models.PositiveIntegerField(default=0)
+    is_plain = models.BooleanField(
+        default=False, help_text="It was one model call and nothing else: no step is kept, because the run says it all."
+    )
     prompt_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField(default=0)
     tokens_estimated = models.BooleanField(

@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
 
 from apps.core.json import encode
 from apps.core.redaction import redacted
@@ -20,8 +19,10 @@ _COLUMNS: Final = (
     "run_id", "number", "parent", "kind", "name", "outcome", "began_ms", "duration_ms", "error", "detail", "input",
     "output", "run_started_at",
 )  # fmt: skip
-_ROW: Final = f"({', '.join(['%s'] * len(_COLUMNS))})"
-_ROWS_AT_ONCE: Final = 999 // len(_COLUMNS)  # SQLite's limit of parameters
+_INSERT: Final = (
+    f"INSERT INTO {RunStep._meta.db_table} ({', '.join(_COLUMNS)}) "  # noqa: S608, SLF001  # Django documents it
+    f"VALUES ({', '.join(['%s'] * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
+)
 _IN_A_TRANSACTION: Final = 2_000  # rows: other writers wait meanwhile on SQLite
 _LONGEST_ERROR: Final = 1_000  # characters
 _CUT_SHORT: Final = (Outcome.CANCELLED, Outcome.FAILED)
@@ -63,16 +64,43 @@ def write_steps(recorded: Sequence[Recorded]) -> None:
     rows = (row for one in recorded for row in rows_of(one, keeper))
     while batch := list(islice(rows, _IN_A_TRANSACTION)):
         with transaction.atomic(), connection.cursor() as cursor:
-            for start in range(0, len(batch), _ROWS_AT_ONCE):
-                _insert(cursor, batch[start : start + _ROWS_AT_ONCE])
+            cursor.executemany(_INSERT, batch)
 
 
-def _insert(cursor: CursorWrapper, rows: list[Row]) -> None:
-    table = RunStep._meta.db_table  # noqa: SLF001  # Django documents it
-    cursor.execute(
-        f"INSERT INTO {table} ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * len(rows))} ON CONFLICT DO NOTHING",  # noqa: S608
-        [value for row in rows for value in row],
-    )
+# --- runs that need no step ------------------------------------------------------------------------------------------
+
+
+def is_plain(recorded: Recorded) -> bool:
+    """Whether the run was one model call of which a step would say nothing that its row does not: most runs of models
+    as they are and of declared agents. `plain_step` makes what such a step would be."""
+    run, calls = recorded.run, recorded.calls
+    if len(calls) != 1 or recorded.steps.steps or recorded.steps.keeps or run.outcome != Outcome.COMPLETED:
+        return False
+    (call,) = calls
+    return call.attempts == 1 and not (call.error or call.cached_tokens or call.reasoning_tokens)
+
+
+def plain_step(run: Run) -> RunStep:
+    """The step of a run that is plain; it is not stored."""
+    detail: dict[str, Any] = {
+        "upstream": run.upstream,
+        "prompt_tokens": run.prompt_tokens,
+        "completion_tokens": run.completion_tokens,
+        **({"estimated": True} if run.tokens_estimated else {}),
+        "finish_reason": run.finish_reason,
+        **({} if run.first_event_ms is None else {"first_event_ms": round(run.first_event_ms, 1)}),
+    }
+    return RunStep(
+        run_id=run.pk, number=1, kind=StepKind.MODEL, name=run.model, outcome=OK, began_ms=0.0,
+        duration_ms=run.duration_ms, detail=detail, run_started_at=run.started_at,
+    )  # fmt: skip
+
+
+def steps_of(run: Run, most: int) -> list[RunStep]:
+    """In the order in which they began, `most` of them at most."""
+    if run.is_plain:
+        return [plain_step(run)]
+    return list(RunStep.objects.filter(run_id=run.pk).order_by("number")[:most])
 
 
 # --- what was noted, as rows ------------------------------------------------------------------------------------------

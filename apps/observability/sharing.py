@@ -246,7 +246,7 @@ class Sharing:
             try:
                 self._folder.write(self._name, Written([exact(family) for family in self._collect()]))
                 self._is_failing = False
-            except OSError as error:
+            except (OSError, ValueError) as error:  # a name that is no text is no reason not to serve
                 self._fail(error)
             self._rests_until = monotonic() + _SHARE * (perf_counter() - began)
 

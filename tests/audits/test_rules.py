@@ -1,6 +1,7 @@
 """Each rule of the audit against rows: what it finds, and what it leaves alone."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -285,3 +286,9 @@ def test_tables_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_growth, "_MANY_ROWS", 0)
     told = subjects("table-growth")
     assert {"runs are kept for ever", "steps are kept for ever"} <= set(told)
+
+
+def test_guide_lists_every_rule() -> None:
+    guide = (Path(__file__).parents[2] / "docs/audits.md").read_text()
+    listed = re.findall(r"^\| `([a-z-]+)` \| (\w+) \| (.+) \|$", guide, re.MULTILINE)
+    assert listed == [(rule.id, str(rule.severity), rule.title) for rule in all_rules().values()]

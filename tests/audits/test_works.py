@@ -31,13 +31,13 @@ def test_work_is_done_once_in_its_time_whoever_asks() -> None:
     Approval.objects.create(id="apr_new", expires_at=now + timedelta(hours=1), **known)
     OpenTurn.objects.create(id="old", encrypted_messages="", expires_at=now - timedelta(seconds=1), **known)
 
-    assert scheduled("approvals") == "approvals: 2 rows removed.\n"
-    assert scheduled("approvals") == "approvals: left out, another process does it or has just done so.\n"
-    assert TASKS["approvals"]() == "Another process did it."
+    assert scheduled("purge") == "purge: 2 rows removed.\n"
+    assert scheduled("purge") == "purge: left out, another process does it or has just done so.\n"
+    assert TASKS["purge"]() == "Another process did it."
     assert Approval.objects.get().pk == "apr_new"
 
     Claim.objects.update(taken_at=clock.now() - timedelta(hours=1))
-    assert TASKS["approvals"]() == "0 rows removed."
+    assert TASKS["purge"]() == "0 rows removed."
 
 
 def test_every_work_has_a_task_and_a_first_schedule_which_operators_may_change() -> None:
@@ -48,7 +48,7 @@ def test_every_work_has_a_task_and_a_first_schedule_which_operators_may_change()
 
     PeriodicTask.objects.filter(task="gateway.audit").update(enabled=False)
     add(apps, None)
-    assert (PeriodicTask.objects.count(), PeriodicTask.objects.get(task="gateway.audit").enabled) == (7, False)
+    assert (PeriodicTask.objects.count(), PeriodicTask.objects.get(task="gateway.audit").enabled) == (6, False)
 
 
 def test_list_of_works_is_printed_without_names() -> None:

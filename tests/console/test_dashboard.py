@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
-from django.test.utils import override_settings
 from django.utils import timezone
 
 from apps.access.keys import issue_key
@@ -362,16 +362,12 @@ def test_names_cannot_leave_their_place_on_the_page(admin_client: Client) -> Non
     assert "<script>alert" not in admin_client.get("/admin/", {"agent": evil}).content.decode()
 
 
-@override_settings(TIME_ZONE="Asia/Kolkata")
 def test_times_are_those_of_the_gateway_and_it_says_which(admin_client: Client) -> None:
-    timezone.get_default_timezone.cache_clear()
-    try:
-        bucket()
-        began_at: datetime = RunBucket.objects.get().began_at + timedelta(hours=5, minutes=30)
+    bucket()
+    began_at: datetime = RunBucket.objects.get().began_at + timedelta(hours=5, minutes=30)
+    with timezone.override(ZoneInfo("Asia/Kolkata")):
         assert drawn(admin_client)["labels"][-1] == f"{began_at:%H:%M}"
         assert "Times: Asia/Kolkata" in admin_client.get("/admin/").content.decode()
-    finally:
-        timezone.get_default_timezone.cache_clear()
 
 
 def test_top_lists_name_the_busiest_the_failing_and_the_slowest(admin_client: Client) -> None:

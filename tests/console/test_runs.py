@@ -12,7 +12,7 @@ from apps.catalog.models import DropIn
 from apps.core import clock
 from apps.execution.admin import time_shown
 from apps.execution.models import Outcome, Run, RunBucket
-from apps.execution.pages import run_search
+from apps.execution.pages import text_search
 from tests.factories import ApiKeyFactory, DeclaredAgentFactory
 
 LIST = "/admin/execution/run/"
@@ -108,7 +108,7 @@ def test_search_stays_within_the_filters(admin_client: Client) -> None:
 
 
 def test_search_looks_for_texts_among_the_newest_only(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_search, "LOOKED_THROUGH", 2)
+    monkeypatch.setattr(text_search, "LOOKED_THROUGH", 2)
     for number in range(1, 6):
         run(number, outcome=Outcome.FAILED, error="no credit")
     rows = admin_client.get(LIST, {"q": "credit"}).context["cl"].result_list

@@ -13,7 +13,9 @@ class CeleryWorker(ServerProcess):
 
     def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         self.folder = folder
-        environment = gateway_environment(folder, GATEWAY_LOG_LEVEL="DEBUG", **settings)
+        # Nobody is asked for vulnerabilities: where nothing listens, that rule is not checked.
+        known = {"GATEWAY_LOG_LEVEL": "DEBUG", "GATEWAY_VULNERABILITY_URL": "http://127.0.0.1:9", **settings}
+        environment = gateway_environment(folder, **known)
         super().__init__(["manage.py", "worker", *arguments], environment)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -22,6 +22,7 @@ from apps.audits.alerts.deliver import deliver
 from apps.audits.alerts.outbox import test_alert
 from apps.audits.models import AlertChannel, AlertDelivery
 from apps.core.forms import LinesField
+from apps.upstreams.asking import shown_url
 
 Kind = AlertChannel.Kind
 _ADDRESS = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+")
@@ -114,7 +115,7 @@ class AlertChannelAdmin(ModelAdmin):
     @admin.display(description="Goes to")
     def where(self, channel: AlertChannel) -> str:
         if channel.kind == Kind.WEBHOOK:
-            return webhook.shown_url(channel.url)
+            return shown_url(channel.url)
         return ", ".join(channel.recipients) if channel.kind == Kind.EMAIL else "the gateway's log"
 
     @admin.display(description="From severity", ordering="min_severity")

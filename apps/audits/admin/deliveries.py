@@ -26,7 +26,7 @@ class AlertDeliveryAdmin(HistoryAdmin):
     list_filter = ["state", "channel", "event"]
     search_fields = ["title", "text"]
     sortable_by: list[str] = []
-    actions = ["redeliver_chosen"]
+    actions: list[str] | None = ["redeliver_chosen"]
     actions_detail = ["redeliver_this"]
     fieldsets = [
         ("Alert", {"fields": [("severity_shown", "event"), "title", "text_shown"]}),

@@ -32,7 +32,7 @@ RESULT_COLOURS = {
 class HistoryAdmin(ModelAdmin):
     """Rows that only processes write."""
 
-    actions = None
+    actions: list[str] | None = None
     list_filter_sheet = False
     list_per_page = 50
 

@@ -42,7 +42,8 @@ class ScheduleForm(forms.ModelForm):
         if "task" in self.fields:
             known = {f"{PREFIX}{work.name}": work.title for work in WORKS.values()}
             own = self.instance.task
-            self.fields["task"].choices = [*known.items(), *([(own, own)] if own and own not in known else [])]
+            chosen: Any = self.fields["task"]
+            chosen.choices = [*known.items(), *([(own, own)] if own and own not in known else [])]
             self.fields["name"].help_text = self.fields["description"].help_text = ""
             self.fields["enabled"].help_text = "Off: nobody does it by itself."
             self.fields["description"].widget.attrs["rows"] = 2

@@ -14,8 +14,7 @@ SCHEDULES = [
         "minute",
     ),
     ("Model lists", "gateway.models", "Reads the models of every enabled upstream.", "hour"),
-    ("Purge", "gateway.purge", "Deletes old runs and steps by the settings of their retention.", (3, 30)),
-    ("Expired approvals", "gateway.approvals", "Deletes approvals that nobody can take up any more.", "hour"),
+    ("Purge", "gateway.purge", "Deletes runs and steps that were kept long enough, and expired approvals.", (3, 30)),
 ]
 
 

@@ -32,6 +32,8 @@ _STAY_EVERY: Final = 20.0  # seconds between two entries into the group
 _MOST: Final = 200  # events in one message
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds before Redis is tried again
 
+_SETTLING: Final = 5.0  # seconds, in which connections of before an outage may still fail, each once
+
 _GROUP: Final = "workers"
 
 _FAILURES = prometheus_client.Counter(
@@ -78,6 +80,7 @@ class Relay:
     def __init__(self, layer: Any, on_news: Callable[[], None]) -> None:
         self.others: dict[str, Other] = {}
         self.outage = ""
+        self._back_at = -_SETTLING
         self._layer = layer
         self._on_news = on_news
         self._channel = ""  # of this worker, in the layer
@@ -206,7 +209,7 @@ class Relay:
 
     def _note_outage(self, error: Exception) -> None:
         _FAILURES.inc()
-        if not self.outage:
+        if not self.outage and monotonic() > self._back_at + _SETTLING:
             self.outage = str(error) or type(error).__name__
             is_known = isinstance(error, RedisError | OSError)
             log.warning("live_feed_down", reason=self.outage, exc_info=None if is_known else error)
@@ -215,6 +218,7 @@ class Relay:
     def _note_back(self) -> None:
         if self.outage:
             self.outage = ""
+            self._back_at = monotonic()
             log.info("live_feed_back")
             self._hear_everybody_anew()
             self._on_news()

@@ -45,7 +45,7 @@ class ChosenFilter(admin.SimpleListFilter):
         """Also with nothing to choose from: a link may name what ran and is gone."""
         return True
 
-    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
+    def choices(self, changelist: Any) -> Iterator[Any]:
         """One "choice": what the template needs. A value that is not offered (an old link's) is shown all the same."""
         offered = [*self.lookup_choices]
         if self.value() and self.value() not in {str(value) for value, _ in offered}:

@@ -16,7 +16,7 @@ from unfold.utils import display_for_label
 
 from apps.execution.admin.run_filters import AgentFilter, KeyFilter, TimeFilter, quick_filters
 from apps.execution.models import Outcome, Run
-from apps.execution.pages import run_search
+from apps.execution.pages import text_search
 from apps.execution.pages.run_page import run_page
 from apps.execution.pages.shown import OUTCOME_COLOURS, cost_shown, time_shown
 
@@ -32,7 +32,7 @@ class RunAdmin(ModelAdmin):
     list_filter = [TimeFilter, "outcome", "streamed", AgentFilter, KeyFilter]
     list_filter_sheet = False
     list_per_page = 50
-    search_fields = ["=id"]  # that there is a search; `run_search` says how
+    search_fields = ["=id"]  # that there is a search; `text_search` says how
     search_help_text = "Request id, run id, agent, key, user, error"
     list_before_template = "admin/execution/run/quick.html"
     show_full_result_count = False
@@ -59,7 +59,7 @@ class RunAdmin(ModelAdmin):
     readonly_fields = ["outcome_shown", "version", "first_event", "duration", "mode", "counted", "cost"]
     empty_title = "No runs yet"
     empty_text = "Each chat with an agent is listed here when it has ended."
-    search_covers = run_search.HELP
+    search_covers = text_search.HELP
 
     class Media:
         css = {"all": ["console/run.css"]}
@@ -73,7 +73,7 @@ class RunAdmin(ModelAdmin):
     def get_search_results(
         self, _request: HttpRequest, queryset: QuerySet[Run], search_term: str
     ) -> tuple[QuerySet[Run], bool]:
-        return run_search.search(queryset, search_term), False
+        return text_search.search(queryset, search_term), False
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

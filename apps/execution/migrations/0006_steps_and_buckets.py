@@ -42,6 +42,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="run",
+            name="is_plain",
+            field=models.BooleanField(
+                default=False,
+                help_text="It was one model call and nothing else: no step is kept, because the run says it all.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="run",
             name="trace_id",
             field=models.CharField(
                 blank=True, help_text="32 hexadecimal digits, as W3C has it.", max_length=32, verbose_name="trace"

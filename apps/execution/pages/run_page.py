@@ -17,6 +17,7 @@ from apps.core import clock
 from apps.execution.models import Approval, Outcome, Recording, Run, RunStep, StepKind
 from apps.execution.pages.shown import Label, cost_shown, outcome_label, time_shown
 from apps.execution.pages.waterfall import Waterfall, waterfall
+from apps.execution.step_rows import steps_of
 from apps.observability.models import ErrorEvent
 from apps.upstreams.models import Upstream
 
@@ -71,7 +72,7 @@ class RunPage:
 
 def run_page(run: Run, user: Any) -> RunPage:
     recording = Recording.objects.first() or Recording()
-    steps = list(RunStep.objects.filter(run_id=run.pk).order_by("number")[: MOST_STEPS + 1])
+    steps = steps_of(run, MOST_STEPS + 1)
     more = RunStep.objects.filter(run_id=run.pk).count() - MOST_STEPS if len(steps) > MOST_STEPS else 0
     steps = steps[:MOST_STEPS]
     agent, version = _agent_and_version(run)

@@ -15,8 +15,8 @@ from apps.execution.models import Outcome, Run
 
 HELP = (
     "Request id, run id, agent, key, user, error. Ids, agents, keys and whole user names are looked for in all runs; "
-    "parts of names among the newest 10,000, texts of errors among the newest 10,000 that failed. Of each the newest "
-    "200 are shown."
+    "parts of names among the newest 10,000, texts of errors among the newest 10,000 that failed. "
+    "The newest 200 of each are shown."
 )
 LOOKED_THROUGH = 10_000
 MOST_FOUND = 200  # of each way
