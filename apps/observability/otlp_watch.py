@@ -1,6 +1,7 @@
 """Whether a collector takes what it is sent: one line when it stops to, and one when it takes it again."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -10,6 +11,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+_USER: Final = re.compile(r"//[^/@]*@")  # and password
 _LONGEST: Final = 300  # characters
 _REMEDY: Final = "See whether the collector answers there. Requests go on; what it does not take is lost, and counted."
 _TO_ABORT: Final = 0.4  # seconds
@@ -32,7 +34,7 @@ class Watch(logging.Filter):
     def __init__(self, signal: str, endpoint: str, logger: str) -> None:
         super().__init__()
         self._signal = signal
-        self._endpoint = endpoint
+        self._endpoint = _USER.sub("//", endpoint)
         self._said = ""
         self._is_failing = False
         self._lost = 0

@@ -4,10 +4,12 @@ Nothing of it, and no package of the extra, is loaded without them. See docs/tel
 """
 
 import importlib.util
+import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -84,8 +86,9 @@ class Telemetry:
         found = trouble()
         if not found and signals:
             try:
-                self._start(signals, conventions)
-            except ValueError as error:  # a variable holds what it cannot
+                with _headers_that_count():
+                    self._start(signals, conventions)
+            except ValueError as error:
                 self.stop()
                 found = f"Export by OTLP cannot begin: {error}", "Look at the OTEL_ variables of the environment."
         if found:
@@ -94,6 +97,7 @@ class Telemetry:
             log.info("telemetry_started", signals=[one.lower() for one in signals])
 
     def _start(self, signals: list[str], conventions: Mapping[str, str]) -> None:
+        """Raises ValueError where a variable holds what it cannot."""
         from apps.observability.otlp_metrics import MetricExport
         from apps.observability.otlp_spans import SpanExport
 
@@ -116,6 +120,21 @@ class Telemetry:
         for thread in stopping:
             thread.join(_PATIENCE + 0.5)
         self.spans = self._metrics = None
+
+
+@contextmanager
+def _headers_that_count() -> Iterator[None]:
+    """Inside, a header that OpenTelemetry cannot read is a ValueError: it would log it, secret and all, and go on."""
+
+    def refuse(_record: logging.LogRecord) -> bool:
+        raise ValueError("OTEL_EXPORTER_OTLP_HEADERS has to be name=value, separated by commas, with URL encoding.")
+
+    logger = logging.getLogger("opentelemetry.util.re")
+    logger.addFilter(refuse)
+    try:
+        yield
+    finally:
+        logger.removeFilter(refuse)
 
 
 def _resource() -> dict[str, Any]:

@@ -51,12 +51,21 @@ def test_protocol_that_is_not_to_be_had_is_a_failed_check(monkeypatch: pytest.Mo
     assert _told() == ("telemetry_unavailable", found.msg)
 
 
-def test_variable_with_nonsense_keeps_nothing_from_serving(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "often")
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "often", "'often'"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer hunter2", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ],
+)
+def test_variable_with_nonsense_keeps_nothing_from_serving_and_stands_in_no_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, value)
 
     assert trouble() is None
     event, error = _told()
-    assert (event, "'often'" in error) == ("telemetry_unavailable", True)
+    assert (event, told in error, "hunter2" in error + caplog.text) == ("telemetry_unavailable", True, False)
 
 
 def _told() -> tuple[str, str]:
@@ -72,6 +81,7 @@ def _told() -> tuple[str, str]:
 def test_spans_that_find_no_room_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("MAX_QUEUE_SIZE", "4"), ("MAX_EXPORT_BATCH_SIZE", "4"), ("SCHEDULE_DELAY", "60000")):
         monkeypatch.setenv(f"OTEL_BSP_{name}", value)
+    monkeypatch.setenv(ENDPOINT, "http://me:hunter2@127.0.0.1:9")
     dropped, failed = telemetry_lost._DROPPED._value.get, telemetry_lost._FAILED._value.get
     before = dropped(), failed()
     spans = SpanExport({})
@@ -85,7 +95,8 @@ def test_spans_that_find_no_room_are_dropped_and_counted(monkeypatch: pytest.Mon
         spans.stop(1.0)
     assert monotonic() - began < 5
     assert failed() - before[1] == 4
-    assert [line["event"] for line in lines] == ["telemetry_not_sent"]
+    assert [(line["event"], line["endpoint"]) for line in lines] == [("telemetry_not_sent", NOBODY)]
+    assert "hunter2" not in str(lines)
 
 
 @pytest.mark.parametrize(("sampler", "sampled"), [("always_on", True), ("always_off", False), ("traceidratio", False)])
