@@ -10,7 +10,7 @@ from playwright.sync_api import TimeoutError as NeverCame
 from tests.browser.conftest import NARROW, WIDE
 from tests.harness import GatewayServer
 
-# Whoever does not see the page hears the names of its fields and buttons. An icon is a ligature of a font, whose letters
+# Whoever does not see the page hears the names of its fields and buttons. An icon is a ligature of a font, its letters
 # name a picture: they do not count.
 LOOK = """() => {
   const wrong = [];
