@@ -10,7 +10,7 @@ LLM := $(VENV)/.installed-llm
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 CODE := apps gateway_site tests manage.py
 
-.PHONY: help install run worker otel test llm acceptance check fmt lint coverage smoke bench lock clean
+.PHONY: help install run worker otel test llm browser acceptance check fmt lint coverage smoke bench lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,17 @@ test: $(DEVELOPMENT)  ## install what tests need, run the whole suite (ARGS="-k 
 
 llm: $(LLM)  ## install llama.cpp's server, a real LLM server that `make test` then tests with too
 	@$(PYTHON) -c 'import gguf, xllamacpp' && echo "llama.cpp's server is installed."
+
+browser: $(DEVELOPMENT)  ## see to a browser for the tests of the console: as root on Debian, install chromium
+	@$(PYTHON) tests/browser/chromium.py && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "Installing chromium ..."; export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null && \
+	    $(PYTHON) tests/browser/chromium.py; \
+	else \
+	    echo "No browser to test with. Install chromium (Debian: apt install chromium), or name yours: GATEWAY_TEST_CHROMIUM=/path/to/it make test" >&2; \
+	    exit 1; \
+	fi
 
 acceptance: $(DEVELOPMENT)  ## every feature of the Agents SDK, a module each (docs/compatibility.md)
 	@$(PYTHON) -m pytest tests/acceptance $(ARGS)

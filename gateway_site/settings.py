@@ -298,6 +298,7 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("GATEWAY_EMAIL_FROM", default="agent-gateway@localhost")
 
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "gateway_site.formats"
 TIME_ZONE = env.str("TZ", default="UTC")
 USE_TZ = True
 
@@ -318,12 +319,12 @@ UNFOLD = {
     "SITE_TITLE": "Agent Gateway",
     "SITE_HEADER": "Agent Gateway",
     "SITE_SUBHEADER": "Operators' console",
-    "SITE_URL": "/admin/",
+    "SITE_URL": None,  # there is no other site to go back to
     "SITE_ICON": f"{STATIC_URL}console/icon.svg",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}console/icon.svg"}],
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_BACK_BUTTON": True,
-    "SCRIPTS": [f"{STATIC_URL}console/copy.js"],
+    "SCRIPTS": [f"{STATIC_URL}console/copy.js", f"{STATIC_URL}console/names.js"],
     "STYLES": [f"{STATIC_URL}console/console.css"],
     "DASHBOARD_CALLBACK": "apps.console.dashboard.dashboard",
     "LOGIN": {"form": "apps.console.login.LoginForm"},

@@ -116,7 +116,11 @@ class ErrorEventAdmin(ModelAdmin):
     @admin.display(description="What went wrong")
     def message_shown(self, row: ErrorEvent) -> str:
         message = row.message if len(row.message) <= 160 else f"{row.message[:160]}…"
-        remedy = format_html('<span class="block text-font-subtle-light">{}</span>', row.remedy) if row.remedy else ""
+        remedy = (
+            format_html('<span class="block text-font-subtle-light dark:text-font-subtle-dark">{}</span>', row.remedy)
+            if row.remedy
+            else ""
+        )
         return format_html('<div class="whitespace-normal min-w-64">{}{}</div>', message, remedy)
 
     @admin.display(description="What to do", empty_value="-")

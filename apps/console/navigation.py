@@ -1,4 +1,4 @@
-"""The console's sidebar."""
+"""The console's sidebar: what happens, what serves, who may, what the audits found."""
 
 from typing import Any
 
@@ -13,6 +13,10 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _item("Dashboard", "space_dashboard", "admin:index"),
                 _page(request, "Live", "sensors", "console:live", "execution.view_run"),
+                _list(request, "Runs", "history", "execution", "run"),
+                _list(request, "Errors", "error", "observability", "errorevent"),
+                _list(request, "Approvals", "approval", "execution", "approval"),
+                _list(request, "Recording", "settings_backup_restore", "execution", "recording"),
             ]
         },
         {
@@ -21,15 +25,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _list(request, "Agents", "smart_toy", "catalog", "dropin"),
                 _list(request, "Declared agents", "edit_square", "catalog", "declaredagent"),
                 _list(request, "Namespaces", "folder_open", "catalog", "namespace"),
-                _list(request, "Upstreams", "dns", "upstreams", "upstream"),
-                _list(request, "Routes", "alt_route", "upstreams", "modelroute"),
                 _list(request, "Tools", "construction", "tools", "tool"),
                 _list(request, "MCP servers", "hub", "tools", "mcpserver"),
+                _list(request, "Upstreams", "dns", "upstreams", "upstream"),
+                _list(request, "Routes", "alt_route", "upstreams", "modelroute"),
                 _list(request, "Prices", "payments", "upstreams", "modelprice"),
-                _list(request, "Runs", "history", "execution", "run"),
-                _list(request, "Errors", "error", "observability", "errorevent"),
-                _list(request, "Recording", "settings_backup_restore", "execution", "recording"),
-                _list(request, "Approvals", "approval", "execution", "approval"),
             ],
         },
         {

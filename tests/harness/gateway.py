@@ -102,6 +102,11 @@ class GatewayServer(ServerProcess):
             self.stop()
             raise
 
+    def start_again(self) -> None:
+        """After `stop`, at the address that it had: whoever was connected finds it."""
+        self._arguments[-1] = self.url.rpartition(":")[2]
+        self.start()
+
     def stop(self, *args: Any) -> int:
         code = super().stop(*args)
         for client in self._clients.values():

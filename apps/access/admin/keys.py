@@ -15,6 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.timesince import timeuntil
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
@@ -170,8 +172,8 @@ class ApiKeyAdmin(ModelAdmin):
         return f"{key.prefix}…"
 
     @admin.display(description="Last use", ordering="last_used_at")
-    def last_used(self, key: ApiKey) -> Any:
-        return key.last_used_at or "never"
+    def last_used(self, key: ApiKey) -> str:
+        return date_format(timezone.localtime(key.last_used_at), "DATETIME_FORMAT") if key.last_used_at else "never"
 
     @admin.display(description="Former credential")
     def former(self, key: ApiKey) -> str:
