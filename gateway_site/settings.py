@@ -202,6 +202,7 @@ LOOP_MIDDLEWARE = [
 
 ROOT_URLCONF = "gateway_site.urls"
 ASGI_APPLICATION = "gateway_site.asgi.application"
+TASKS_APPLICATION = "gateway_site.celery"  # the module whose Celery application tasks are sent with
 APPEND_SLASH = True
 LOGIN_REDIRECT_URL = "/admin/"  # whoever opens the login page itself
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.test import Client
@@ -127,7 +128,8 @@ _addresses = (f"10.8.{n // 250}.{n % 250 + 1}" for n in count())
 
 
 @pytest.fixture(autouse=True)
-def _fresh_configuration() -> Iterator[None]:
+def _fresh_configuration(settings: LazySettings) -> Iterator[None]:
+    settings.GATEWAY_AGENT_DISCOVERY_PATH = []  # a refresh would leave its agents to the tests after these
     live_config.forget()
     yield
     live_config.forget()

@@ -4,6 +4,7 @@ Each is claimed before it is done, so that of two beats or two workers one does 
 harm all the same.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -107,6 +108,6 @@ def do(name: str) -> str:
             said.append(work.do())
     except auditing.AlreadyRunning as error:
         raise claims.Taken(str(error)) from error
-    tell = log.debug if work.at_least == _MINUTE else log.info
-    tell("work_done", work=name, result=" ".join(said))
-    return " ".join(said)
+    result = " ".join(said)
+    log.log(logging.DEBUG if work.at_least == _MINUTE else logging.INFO, "work_done", work=name, result=result)
+    return result

@@ -29,6 +29,7 @@ _MODULE: Final = "Mend the function; the traceback says where it failed."
 LINES: Final[Mapping[str, Remembered]] = {
     "rows_not_written": Remembered("record", "writer", _DATABASE),
     "rows_lost": Remembered("record", "writer", _DATABASE),
+    "rows_dropped": Remembered("record", "writer", _DATABASE),
     "row_refused": Remembered("record", "writer", _REPORT),
     "database_away": Remembered("", "path", _DATABASE),
     "request_crashed": Remembered("", "path", _REPORT),

@@ -97,5 +97,5 @@ def served(dropins: GatewayServer, name: str) -> list[str]:
 
 def warnings_of(dropins: GatewayServer, agent: str) -> list[str]:
     """The codes of its warnings, as the operators' API tells them."""
-    found = dropins.with_key("GET", "/admin/agents/errors?severity=warning").json()["data"]
+    found = dropins.with_key("GET", "/admin/agents/errors?severity=warning&limit=500").json()["data"]
     return [one["code"] for one in found if one["agent"] == agent]

@@ -9,8 +9,8 @@ import sys
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 MISSING = (
-    f"No browser to test with: none of {', '.join(NAMES)} is on the PATH. `make browser` installs one on Debian; or name "
-    "yours: GATEWAY_TEST_CHROMIUM=/path/to/it."
+    f"No browser to test with: none of {', '.join(NAMES)} is on the PATH. `make browser` installs one on Debian; or "
+    "name yours: GATEWAY_TEST_CHROMIUM=/path/to/it."
 )
 
 

@@ -10,6 +10,7 @@ from tests.harness.processes import ROOT
 
 DOC = ROOT / "docs" / "systems" / "observability.md"
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
+METHOD = rf"log\.(log|{'|'.join(LEVELS)})"
 ROW = re.compile(r"^\| `(?P<event>[a-z_.]+)` \| (?P<levels>[a-z, ]+) \| (?P<when>[^|]+) \| (?P<fields>[^|]*) \|$")
 
 
@@ -23,7 +24,7 @@ def calls() -> Iterator[ast.Call]:
     for folder in ("apps", "gateway_site"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and re.fullmatch(r"log\.\w+", ast.unparse(node.func)):
+                if isinstance(node, ast.Call) and re.fullmatch(METHOD, ast.unparse(node.func)):
                     yield node
 
 

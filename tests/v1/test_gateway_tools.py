@@ -11,10 +11,10 @@ from typing import Any
 import openai
 import pytest
 
-from tests.admin_api.test_metrics import samples
 from tests.conftest import write_source
 from tests.harness import GatewayServer, Template, eventually
 from tests.harness.asking import Ask, ask_whole
+from tests.harness.scraping import samples
 from tests.v1.test_tool_access import REFERENCE, Caller, in_force, issue, refused
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dropin_agents"

@@ -43,7 +43,7 @@ class Weather:
         return [one for one in self._asked().json()["data"] if one["agent"] == ID]
 
     def _asked(self) -> Answer:
-        return self.gateway.request("GET", "/admin/agents/errors", headers=self._admin)
+        return self.gateway.request("GET", "/admin/agents/errors?kind=diagnostic", headers=self._admin)
 
     def was_executed(self) -> set[str]:
         """The words of the versions that were imported since the last call."""

@@ -174,10 +174,18 @@ def test_failed_call_says_what_went_wrong(gateway: GatewayServer, client: openai
     assert model["detail"]["attempts"] == 2
 
 
-def test_model_that_is_passed_through_is_one_step(passing: GatewayServer) -> None:
+def test_run_of_one_model_call_has_the_step_that_its_row_tells_of(passing: GatewayServer) -> None:
     ask_whole(passing.openai(), "raw/ok", "Hi", extra_headers={"x-request-id": "steps-passed"})
 
-    assert told(steps_of(passing, "steps-passed")) == [("model", "ok", None, "ok")]
+    run = passing.wait_for_run(request_id="steps-passed")
+    assert run["is_plain"]
+    assert passing.operator.rows("execution.RunStep", run_id=run["id"]) == []
+    key = passing.operator.issue_key("steps", may_administer=True)["credential"]
+    path, headers = f"/admin/runs/{run['id']}", {"x-api-key": key}
+    eventually(lambda: passing.request("GET", path, headers=headers).status, 200)
+    (step,) = passing.request("GET", path, headers=headers).json()["steps"]
+    assert told([step]) == [("model", "ok", None, "ok")]
+    assert (step["duration_ms"], step["detail"]["prompt_tokens"]) == (run["duration_ms"], run["prompt_tokens"])
 
 
 # --- a gateway that records contents, and whose environment would have the SDK send its traces to OpenAI --------------

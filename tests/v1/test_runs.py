@@ -52,6 +52,7 @@ def test_run_row_says_what_was_run(gateway: GatewayServer, client: openai.OpenAI
         "error_code": "",
         "error": "",
         "model_calls": 1,
+        "is_plain": False,
         "prompt_tokens": 15,
         "completion_tokens": 20,
         "tokens_estimated": False,

@@ -10,11 +10,11 @@ from typing import Any
 import openai
 import pytest
 
-from tests.admin_api.test_metrics import samples
 from tests.conftest import write_source
 from tests.fakes.responses_upstream import TEXT
 from tests.harness import GatewayServer, Template, eventually
 from tests.harness.asking import Ask, Told, ask_whole
+from tests.harness.scraping import samples
 from tests.v1.test_responses import ResponsesServer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dropin_agents"
