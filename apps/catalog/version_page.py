@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.template.defaultfilters import filesizeformat
-from django.utils.timesince import timesince
 
 from apps.catalog import archives, modules, serving_workers
 from apps.catalog.models import (
@@ -25,6 +24,7 @@ from apps.catalog.models import (
 )
 from apps.catalog.serving_workers import SILENT_AFTER, Agreement
 from apps.core import clock
+from apps.core.ages import age
 
 Label = tuple[str, str | None]  # words, and the colour of unfold's labels
 
@@ -160,16 +160,6 @@ def state_label(drop_in: DropIn, *, is_pinned: bool) -> Label:
 def diagnostics_of(drop_in: DropIn) -> list[Diagnostic]:
     """Those of its folder too: a folder may publish several agents."""
     return list(Diagnostic.objects.filter(agent_id__in={drop_in.agent_id, drop_in.folder_id}))
-
-
-def age(since: datetime | None) -> str:
-    """For people: `12 seconds`, `3 hours`; empty when there is no beginning."""
-    if since is None:
-        return ""
-    seconds = max(0, round((clock.now() - since).total_seconds()))
-    if seconds < 60:  # Django says "0 minutes"
-        return f"{seconds} {'second' if seconds == 1 else 'seconds'}"
-    return timesince(since, depth=1)
 
 
 # --- versions --------------------------------------------------------------------------------------------------------

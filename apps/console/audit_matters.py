@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.urls import reverse
-from django.utils.timesince import timesince
 
 from apps.audits.rule import Severity
 from apps.audits.standing import Standing, keeper, standing
 from apps.console.matter import Matter
+from apps.core.ages import age
 
 _LONG_AGO = timedelta(hours=50)  # two nights
 
@@ -42,7 +42,7 @@ def _last_audit(known: Standing) -> Iterator[Matter]:
     if last.outcome == last.Outcome.FAILED:
         yield Matter("The last audit failed.", last.error[:300], link)
     elif known.at - last.ended_at > _LONG_AGO:
-        title = f"The last audit was {timesince(last.ended_at, known.at, depth=1)} ago."
+        title = f"The last audit was {age(last.ended_at, known.at)} ago."
         yield Matter(title, "Start a Celery worker (make worker), or run manage.py audit each night.", link)
 
 
@@ -52,7 +52,7 @@ def _workers(known: Standing) -> Iterator[Matter]:
         title = "Celery workers run, but nobody tells them when: no beat has fired for minutes."
         yield Matter(title, "Start one worker without --no-beat, and look whether the schedule is enabled.", link)
     elif not known.workers and known.seen_at:
-        title = f"The Celery worker has been silent for {timesince(known.seen_at, known.at, depth=1)}."
+        title = f"The Celery worker has been silent for {age(known.seen_at, known.at)}."
         yield Matter(title, "Start it again (make worker); its log says why it ended.", link)
     elif not known.workers:
         remedy = "Start one beside the server: make worker. Or let cron run manage.py audit and manage.py scheduled."

@@ -14,12 +14,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin
 from unfold.utils import display_for_label
 
 from apps.catalog.models import DropIn
 from apps.core import clock
+from apps.core.ages import age
 from apps.core.forms import link_to
 from apps.observability.models import ErrorEvent
 from apps.upstreams.models import Upstream
@@ -99,11 +99,7 @@ class ErrorEventAdmin(ModelAdmin):
 
     @admin.display(description="Last", ordering="last_at")
     def last_shown(self, row: ErrorEvent) -> str:
-        now = clock.now()
-        since = (
-            f"{timesince(row.last_at, now, depth=1)} ago" if now - row.last_at > timedelta(minutes=1) else "just now"
-        )
-        return format_html('<span class="whitespace-nowrap" title="{}">{}</span>', row.last_at, since)
+        return format_html('<span class="whitespace-nowrap" title="{}">{} ago</span>', row.last_at, age(row.last_at))
 
     @admin.display(description="Stage", ordering="stage")
     def stage_shown(self, row: ErrorEvent) -> str:

@@ -10,11 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin
 from unfold.utils import display_for_label
 
 from apps.audits.models import AuditRun, RuleResult
+from apps.core.ages import age
 
 SEVERITY_COLOURS = {"high": "danger", "medium": "warning", "low": "info"}
 AUDIT_COLOURS = {
@@ -58,7 +58,7 @@ def ago(at: datetime | None) -> SafeString | str:
     """With the exact time under the pointer."""
     if at is None:
         return "-"
-    return format_html('<span title="{}">{} ago</span>', f"{at:%Y-%m-%d %H:%M:%S} UTC", timesince(at, depth=1))
+    return format_html('<span title="{}">{} ago</span>', f"{at:%Y-%m-%d %H:%M:%S} UTC", age(at))
 
 
 def back_to(model: str, object_id: object) -> HttpResponse:

@@ -12,14 +12,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin
 
 from apps.access.explain import in_words
 from apps.access.models import ApiKey, Denial, Grant, Override, ToolRule
 from apps.access.policy import Kind, Rule
 from apps.console.access import known
-from apps.core import clock
+from apps.core.ages import age
 from apps.core.forms import link_to
 
 _OVERRIDABLE = frozenset({"no_grant", "denied"})  # an override changes nothing about the rest
@@ -69,7 +68,7 @@ class DenialAdmin(ModelAdmin):
 
     @admin.display(description="Last", ordering="last_at")
     def last_shown(self, row: Denial) -> str:
-        return format_html('<span title="{}">{} ago</span>', row.last_at, timesince(row.last_at, clock.now(), depth=1))
+        return format_html('<span title="{}">{} ago</span>', row.last_at, age(row.last_at))
 
     @admin.display(description="Key")
     def key_shown(self, row: Any) -> str:

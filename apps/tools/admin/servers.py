@@ -15,12 +15,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.text import Truncator
-from django.utils.timesince import timesince
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 from unfold.utils import display_for_label
 
 from apps.core import clock
+from apps.core.ages import age
 from apps.core.forms import link_to
 from apps.tools.admin.server_form import McpServerForm
 from apps.tools.mcp.listing import Refreshed, refresh
@@ -148,7 +148,7 @@ class McpServerAdmin(ModelAdmin):
 
     @admin.display(description="Tools", ordering="tool_count")
     def tools_shown(self, server: McpServer) -> str:
-        read = f", looked at {timesince(server.checked_at, depth=1)} ago" if server.checked_at else ""
+        read = f", looked at {age(server.checked_at)} ago" if server.checked_at else ""
         return f"{server.tool_count}{read}"  # type: ignore[attr-defined]  # get_queryset puts it there
 
     @admin.display(description="Why")

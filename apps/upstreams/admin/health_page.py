@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.utils.timesince import timesince
 
+from apps.core.ages import age
 from apps.upstreams.health import State
 from apps.upstreams.health_rows import ObservedHealth, WorkersView, observed_health
 from apps.upstreams.models import Kind, Upstream
@@ -54,7 +54,7 @@ def health_page(upstream: Upstream) -> HealthPage:
     return HealthPage(
         label(upstream, observed),
         reason,
-        timesince(since) if since else "",
+        age(since),
         remedy(upstream, observed) if is_on else "",
         rows,
     )
@@ -62,7 +62,7 @@ def health_page(upstream: Upstream) -> HealthPage:
 
 def _row(view: WorkersView) -> WorkerRow:
     load = f"{view.running} running, {view.waiting} waiting" if view.running or view.waiting else ""
-    return WorkerRow(view.worker, _LABELS[view.state], view.reason, timesince(view.since), load)
+    return WorkerRow(view.worker, _LABELS[view.state], view.reason, age(view.since), load)
 
 
 def remedy(upstream: Upstream, observed: ObservedHealth) -> str:

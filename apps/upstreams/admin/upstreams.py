@@ -15,12 +15,12 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.text import Truncator
-from django.utils.timesince import timesince
 from django.views.decorators.http import require_GET
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 from unfold.utils import display_for_label
 
+from apps.core.ages import age
 from apps.core.errors import UpstreamError
 from apps.upstreams import probe
 from apps.upstreams.admin.health_page import health_page, label
@@ -167,8 +167,8 @@ class UpstreamAdmin(ModelAdmin):
     def problem(self, upstream: Any) -> str | None:
         if not (upstream.enabled and upstream.observed.reason):
             return None
-        age = f"For {timesince(upstream.observed.since, depth=1)}: " if upstream.observed.since else ""
-        return age + Truncator(upstream.observed.reason).chars(120)
+        since = f"For {age(upstream.observed.since)}: " if upstream.observed.since else ""
+        return since + Truncator(upstream.observed.reason).chars(120)
 
     @admin.display(description="Base URL", ordering="base_url")
     def address(self, upstream: Upstream) -> str:
@@ -178,7 +178,7 @@ class UpstreamAdmin(ModelAdmin):
     def models_shown(self, upstream: Upstream) -> str:
         if not upstream.models_read_at:
             return "not read yet"
-        return f"{upstream.model_count}, read {timesince(upstream.models_read_at, depth=1)} ago"  # type: ignore[attr-defined]
+        return f"{upstream.model_count}, read {age(upstream.models_read_at)} ago"  # type: ignore[attr-defined]
 
     @admin.display(description="Default", ordering="is_default")
     def default_shown(self, upstream: Upstream) -> str:
