@@ -176,7 +176,6 @@ agent = Agent(name="Agent {number}", instructions="Answer.", tools=[look_up])
 FIRST_LOOK = """
 import gc, importlib.util, sys
 from pathlib import Path
-from statistics import median
 from time import process_time
 import django
 django.setup()
@@ -204,7 +203,7 @@ def ratio():
     return first_look / cost
 
 ratio()  # the first imports of all are dearer: the SDK fills its caches
-print(median(ratio() for _ in range(3)))
+print(min(ratio() for _ in range(4)))  # other work on the machine only adds
 """
 
 

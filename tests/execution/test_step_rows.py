@@ -47,7 +47,7 @@ def test_steps_are_numbered_in_the_order_in_which_they_began(log: StepLog) -> No
     with under_way(Source.LOCAL, "outer", "tools.outer"):
         inner = calls.begin("llm", "big")
         inner.end(ValueError("no \0 answer; password=hunter2"))
-    recorded = Recorded(run(), began, calls.calls, log)
+    recorded = Recorded(run(), began, calls.calls, log, "chat")
 
     write_steps([recorded])
     write_steps([recorded])  # a batch whose answer was lost is written again
@@ -67,7 +67,7 @@ def test_steps_beyond_the_bound_are_counted(log: StepLog) -> None:
     calls = CallLog()
     calls.begin("llm", "m").end()
 
-    write_steps([Recorded(run(), perf_counter(), calls.calls, log)])
+    write_steps([Recorded(run(), perf_counter(), calls.calls, log, "chat")])
 
     assert RunStep.objects.count() == MOST_STEPS + 1
     assert RunStep.objects.last().detail["steps_left_out"] == 3  # type: ignore[union-attr]
@@ -79,7 +79,7 @@ def test_what_goes_on_when_the_run_ends_was_cut_off(log: StepLog) -> None:
     calls.begin("llm", "m")
     steps.begin(StepKind.AGENT, "A")
 
-    write_steps([Recorded(run(outcome=Outcome.CANCELLED), perf_counter(), calls.calls, log)])
+    write_steps([Recorded(run(outcome=Outcome.CANCELLED), perf_counter(), calls.calls, log, "chat")])
 
     assert set(RunStep.objects.values_list("kind", "outcome")) == {("model", "cancelled"), ("agent", "cancelled")}
 
@@ -93,7 +93,7 @@ def test_steps_that_nobody_can_write_are_dropped_and_counted_and_their_runs_are_
     monkeypatch.setattr(keeping, "steps", behind)
 
     for _ in range(3):
-        keeping._write([Recorded(run(), perf_counter(), [], log)])
+        keeping._write([Recorded(run(), perf_counter(), [], log, "chat")])
 
     assert Run.objects.count() == 3
     assert behind.dropped == 4
