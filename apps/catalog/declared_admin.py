@@ -26,7 +26,7 @@ from apps.catalog import declared_checks, declared_trial, declared_versions
 from apps.catalog.declared_form import DeclaredAgentForm
 from apps.catalog.diagnostics import Problem
 from apps.catalog.models import DeclaredAgent, DeclaredVersion
-from apps.catalog.version_page import age
+from apps.core.ages import age
 from apps.tools.in_force import matching
 
 Stage = DeclaredAgent.Stage

@@ -10,8 +10,8 @@ from django.db import transaction
 
 from apps.catalog.declared_checks import check
 from apps.catalog.models import DeclaredAgent, DeclaredVersion
-from apps.catalog.version_page import age
 from apps.core import json
+from apps.core.ages import age
 from apps.upstreams.models import Upstream
 
 # What it is called and whether it serves: a return to a version leaves that alone.
