@@ -160,6 +160,7 @@ def _runs(vendor: str, runs: int) -> str:
         "first_event_ms": "300.0 + i % 700",
         "duration_ms": "500.0 + (i * 7919) % 20000",
         "model_calls": "1 + i % 4",
+        "is_plain": "i % 4 = 5",
         "prompt_tokens": "i % 4000",
         "completion_tokens": "i % 900",
         "tokens_estimated": "i % 50 = 0",
