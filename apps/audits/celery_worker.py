@@ -66,9 +66,12 @@ def run(*, concurrency: int, has_beat: bool, ready: Callable[[], None]) -> int:
         without_heartbeat=settings.CELERY_BROKER_URL.startswith(("folder", "redis")),
         task_events=False,
     )
+    stops: list[tuple[str, str]] = []
     signals.worker_ready.connect(lambda **_: ready(), weak=False)
+    signals.worker_shutting_down.connect(lambda sig, how, **_: stops.append((sig, how)), weak=False)
     worker.start()
-    return int(worker.exitcode or 0)
+    # Celery calls Ctrl-C a failure; here it is how a worker is stopped.
+    return 0 if stops == [("SIGINT", "Warm")] else int(worker.exitcode or 0)
 
 
 # --- whichever command started it ------------------------------------------------------------------------------------
