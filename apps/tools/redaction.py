@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from apps.core.redaction import MASK
+
 _SHORTEST: Final = 6  # characters: less stands in any text
-_MASK: Final = "•••"
 _SECRET: Final = re.compile(r"authorization|cookie|api[-_]?key|token|secret|password", re.IGNORECASE)
 
 
@@ -22,7 +23,7 @@ def secret_parts(values: Iterable[str]) -> tuple[str, ...]:
 def redacted(text: str, secrets: Iterable[str]) -> str:
     """Without the `secret_parts`."""
     for secret in secrets:
-        text = text.replace(secret, _MASK)
+        text = text.replace(secret, MASK)
     return text
 
 

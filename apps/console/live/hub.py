@@ -24,9 +24,7 @@ MOST_PAGES: Final = 50  # of one worker
 
 Position = dict[str, int]  # worker -> the number of its last event that is known
 
-_PAGES = prometheus_client.Gauge(
-    "gateway_live_pages", "Live pages of the console that are open.", registry=REGISTRY, multiprocess_mode="livesum"
-)
+_PAGES = prometheus_client.Gauge("gateway_live_pages", "Live pages of the console that are open.", registry=REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)
