@@ -7,6 +7,7 @@ from django import forms
 from django.contrib import admin
 from django.utils import timezone
 from django.utils.formats import date_format
+from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from apps.core.row_admin import ConfigRowAdmin
 from apps.execution.models import Purge, Recording
@@ -15,7 +16,11 @@ from apps.execution.recording_rules import MOST_CHARACTERS
 
 class RecordingForm(forms.ModelForm):
     contents_characters = forms.IntegerField(
-        label="Characters kept", min_value=1, max_value=MOST_CHARACTERS, help_text="The most of one input or output."
+        label="Characters kept",
+        min_value=1,
+        max_value=MOST_CHARACTERS,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="The most of one input or output.",
     )
 
     class Meta:
