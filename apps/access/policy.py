@@ -132,16 +132,14 @@ class Policy:
 
         `agent_id` is the agent that runs; for kind AGENT the same as `value`.
         """
-        found = [rule for rule in self.overrides(kind, key_id, at) if rule.fits(value, agent_id)]
-        if found:
+        found: list[Rule] = []
+        if self._overrides:
+            found += [rule for rule in self.overrides(kind, key_id, at) if rule.fits(value, agent_id)]
             found.sort(key=_by_precedence, reverse=True)
-        standing = [
-            rule
-            for place in _places(key_id, team_id, agent_id)
-            if (kind, place) in self._rules
-            for rule in self._standing(kind, place, value, agent_id)
-        ]
-        return (*found, *standing)
+        for place in _places(key_id, team_id, agent_id):
+            if (kind, place) in self._rules:
+                found += self._standing(kind, place, value, agent_id)
+        return tuple(found)
 
     def overrides(self, kind: Kind, key_id: int, at: datetime) -> list[Rule]:
         """In force at `at`, for this key or for everyone."""
@@ -206,10 +204,9 @@ def _by_precedence(rule: Rule) -> tuple[object, ...]:
     return rule.precedence
 
 
-def _places(key_id: int, team_id: int | None, agent_id: str) -> Iterator[Place]:
+def _places(key_id: int, team_id: int | None, agent_id: str) -> tuple[Place, ...]:
     """Whose rules count, those that speak first first."""
-    yield Level.KEY, key_id
-    if team_id is not None:
-        yield Level.TEAM, team_id
-    yield Level.NAMESPACE, agent_id.partition("/")[0].casefold()
-    yield _EVERYONE
+    key, namespace = (Level.KEY, key_id), (Level.NAMESPACE, agent_id.partition("/")[0].casefold())
+    if team_id is None:
+        return key, namespace, _EVERYONE
+    return key, (Level.TEAM, team_id), namespace, _EVERYONE

@@ -148,6 +148,7 @@ class _Catalog:
     def __init__(self, sources: _Sources) -> None:
         before = _catalog
         self.sources = sources
+        self.snapshot: live_config.Snapshot | None = None  # of which it is known to be made of these sources
         self.found, self.table, self.preferences = sources.found, sources.table, sources.preferences
         found, settings_by_id, table = sources.found, sources.settings, sources.table
         self.tools = sources.tools.keys()
@@ -259,10 +260,12 @@ _catalog: _Catalog | None = None
 
 def _current() -> _Catalog:
     global _catalog  # noqa: PLW0603  # the one reference that is swapped; readers take it once
-    sources = _sources(_found)
-    catalog = _catalog
-    if catalog is None or not catalog.sources.are(sources):
-        catalog = _catalog = _Catalog(sources)
+    catalog, snapshot = _catalog, live_config.current()
+    if catalog is None or catalog.sources.found is not _found or catalog.snapshot is not snapshot:
+        sources = _sources(_found)
+        if catalog is None or not catalog.sources.are(sources):
+            catalog = _catalog = _Catalog(sources)
+        catalog.snapshot = snapshot
     return catalog
 
 

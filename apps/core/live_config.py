@@ -65,7 +65,8 @@ class Section(Generic[T]):
 
     def current(self) -> T:
         """The value in force. Reads memory only, once the process has loaded its first snapshot."""
-        return cast("T", current().sections[self.name])
+        value: T = (_state.snapshot or refresh()).sections[self.name]  # on every request a dozen times
+        return value
 
     def loaded(self) -> T | None:
         """The value in force; None in a process that has loaded no configuration, such as a command that runs where

@@ -110,13 +110,17 @@ class LoopHandler(ASGIHandler):
 
     def load_middleware(self, is_async: bool = True) -> None:  # noqa: ARG002  # Django's signature
         # Without Django's exception wrapper, which hops to a thread: the innermost of ours answers every exception.
-        handler: Any = self._get_response_async  # type: ignore[attr-defined]  # missing from the stubs
-        self._view_middleware: list[Any] = []
-        self._template_response_middleware: list[Any] = []
-        self._exception_middleware: list[Any] = []
+        handler: Any = self._answer
         for path in reversed(settings.LOOP_MIDDLEWARE):
             handler = import_string(path)(handler)
         self._middleware_chain = handler
+
+    async def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        """As Django's innermost handler, without what this road has none of: transactions, synchronous views,
+        templates, middleware of views and exceptions."""
+        view, args, kwargs = self.resolve_request(request)
+        response: HttpResponseBase = await view(request, *args, **kwargs)
+        return response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         try:
@@ -165,15 +169,17 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
 
 
 async def _send(response: HttpResponseBase, send: Send) -> None:
-    if isinstance(response, HttpResponse):
-        response.headers["Content-Length"] = str(len(response.content))
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
     if isinstance(response, EventStream):
+        await send(start)
         await _send_frames(response, send)
-    else:
-        assert isinstance(response, HttpResponse)
-        await send({"type": "http.response.body", "body": response.content})
+        return
+    assert isinstance(response, HttpResponse)
+    content = response.content
+    headers.append((b"content-length", b"%d" % len(content)))
+    await send(start)
+    await send({"type": "http.response.body", "body": content})
 
 
 async def _send_frames(response: EventStream, send: Send) -> None:

@@ -46,7 +46,8 @@ class BatchWriter(Generic[T]):
         self.disk_is_full = False  # as the last attempt to write says
         self.lost = 0  # items that could not be written at all, or not before the end
         self._write = write
-        self._queue: queue.Queue[T] = queue.Queue(capacity)
+        self._queue: queue.SimpleQueue[T] = queue.SimpleQueue()  # which is C; bounded by who puts something in
+        self._capacity = capacity
         self._stopping = threading.Event()
         self._deadline = float("inf")
         self._unwritten = 0
@@ -69,24 +70,20 @@ class BatchWriter(Generic[T]):
 
     async def put(self, item: T) -> bool:
         """Returns at once unless the queue is full; then as soon as there is room, or with False on a full disk."""
-        while True:
-            try:
-                self._queue.put_nowait(item)
-            except queue.Full:
-                if self.disk_is_full:
-                    self._drop()
-                    return False
-                await asyncio.sleep(_PAUSE_WHEN_FULL)
-            else:
-                return True
+        while self._queue.qsize() >= self._capacity:
+            if self.disk_is_full:
+                self._drop()
+                return False
+            await asyncio.sleep(_PAUSE_WHEN_FULL)
+        self._queue.put(item)
+        return True
 
     def offer(self, item: T, *, counts: int = 1) -> bool:
         """For what may be dropped: False when the queue is full. `counts` is how many rows are dropped with it."""
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
+        if self._queue.qsize() >= self._capacity:
             self._drop(counts)
             return False
+        self._queue.put(item)
         return True
 
     def _drop(self, count: int = 1) -> None:

@@ -41,11 +41,25 @@ _under_way: set[Caller] = set()
 def working_for(subject: Subject | None, agent_id: str, package: str, run_id: str = "") -> Iterator[None]:
     """What is done inside, and by whatever task is begun there, is done for this caller. A run without a gateway has
     none, and is not governed."""
+    with under_way(begin(subject, agent_id, package, run_id)):
+        yield
+
+
+def begin(subject: Subject | None, agent_id: str, package: str, run_id: str = "") -> Caller | None:
+    """For the rest of the request's task, as the call log is. None where there is no gateway."""
     if subject is None:
+        return None
+    caller = Caller(subject, agent_id, package, run_id)
+    _current.set(caller)
+    return caller
+
+
+@contextmanager
+def under_way(caller: Caller | None) -> Iterator[None]:
+    """Inside, its run goes on."""
+    if caller is None:
         yield
         return
-    caller = Caller(subject, agent_id, package, run_id)
-    _current.set(caller)  # for the rest of the request's task, as the call log is
     _under_way.add(caller)
     try:
         yield

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from apps.core.errors import MaxTurnsReached
 from apps.execution import callers
-from apps.execution.approvals import Asker, ask_about, asker
+from apps.execution.approvals import Asker, Decision, ask_about, asker
 from apps.execution.dialogue import Dialogue
 from apps.execution.events import ApprovalWanted, Finished, FinishReason, RunEvent
 from apps.execution.in_time import in_time
@@ -26,16 +26,29 @@ from apps.upstreams.models import Kind
 from apps.upstreams.routing import route
 
 
-async def run_declared(order: DeclaredOrder) -> AsyncGenerator[RunEvent, None]:
+def run_declared(order: DeclaredOrder) -> AsyncGenerator[RunEvent, None]:
     """The events of the run, ending with Finished. Closing it cancels its tools and its upstream stream.
 
     Raises GatewayError.
     """
-    seconds = order.options.run_timeout or settings.GATEWAY_RUN_TIMEOUT
-    with callers.working_for(order.subject, order.agent_id, "", order.run_id):
-        async with aclosing(in_time(_Run(order).events(), seconds, streamed=order.streamed)) as events:
-            async for event in events:
-                yield event
+    # Here, because in_time begins the generator in a task of its own, whose context ends with it.
+    events = _events(order, callers.begin(order.subject, order.agent_id, "", order.run_id))
+    if not (order.streamed or order.declared.tools or order.client_tools):
+        return events  # one call, which watches its own time
+    return in_time(events, order.options.run_timeout or settings.GATEWAY_RUN_TIMEOUT, streamed=order.streamed)
+
+
+async def _events(order: DeclaredOrder, caller: callers.Caller | None) -> AsyncGenerator[RunEvent, None]:
+    with callers.under_way(caller):
+        run = _Run(order)
+        if resumption := order.resumption:
+            async with aclosing(run.resumed(resumption.decision)) as events:
+                async for event in events:
+                    yield event
+        while not run.is_over:
+            async with aclosing(run.round()) as events:
+                async for event in events:
+                    yield event
 
 
 class _Run:
@@ -50,27 +63,24 @@ class _Run:
         self._most: int = order.options.max_turns or settings.GATEWAY_MAX_TURNS
         self._left = self._most  # model calls
         self._is_first = order.resumption is None
-        self._is_over = False
+        self.is_over = False
         self._has_told_text = False
 
-    async def events(self) -> AsyncGenerator[RunEvent, None]:
-        if resumption := self._order.resumption:
-            async with aclosing(self._made(self._dialogue.decided(resumption.decision))) as events:
-                async for event in events:
-                    yield event
-        while not self._is_over:
-            async with aclosing(self._round()) as events:
-                async for event in events:
-                    yield event
+    def resumed(self, decision: Decision) -> AsyncGenerator[RunEvent, None]:
+        """The calls that waited for it."""
+        return self._made(self._dialogue.decided(decision))
 
-    async def _round(self) -> AsyncGenerator[RunEvent, None]:
+    async def round(self) -> AsyncGenerator[RunEvent, None]:
         """A model call, and the calls of tools that it asks for."""
         turn = self._turn(is_draft=self._drafts and self._left > 1)
         body = self._body(turn)
         self._left, self._is_first = self._left - 1, False
-        answer = self._streamed if self._order.streamed else self._whole
-        async with aclosing(answer(turn, body)) as events:
-            async for event in events:
+        if self._order.streamed:
+            async with aclosing(self._streamed(turn, body)) as events:
+                async for event in events:
+                    yield event
+        else:
+            for event in await self._whole(turn, body):
                 yield event
         self._has_told_text = turn.has_told_text
         if turn.is_draft and turn.is_answer:
@@ -125,12 +135,11 @@ class _Run:
         finally:
             await stream.aclose()
 
-    async def _whole(self, turn: Turn, body: dict[str, Any]) -> AsyncGenerator[RunEvent, None]:
+    async def _whole(self, turn: Turn, body: dict[str, Any]) -> Sequence[RunEvent]:
         """A stream that nobody sees costs twice as much."""
         seconds = self._order.options.run_timeout
         answered = await road.ask_whole(route(None), "/chat/completions", body, adapt=adapt, timeout=seconds)
-        for event in turn.read(whole_chunk(answered, body["messages"])):
-            yield event
+        return turn.read(whole_chunk(answered, body["messages"]))
 
     # --- the tools ---------------------------------------------------------------------------------------------------
 
@@ -158,7 +167,7 @@ class _Run:
         return asker(self._order.subject, self._order.agent_id, self._order.digest)
 
     def _finished(self, reason: FinishReason, *, refused: bool = False) -> Finished:
-        self._is_over = True
+        self.is_over = True
         return Finished(reason, usage_of(self._order.calls), refused)
 
 

@@ -12,8 +12,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
-from structlog.typing import EventDict
-
 # Of a run, and of no other: on no line after it.
 OF_A_RUN: Final = frozenset({"run_id", "agent", "module_path", "upstream", "model", "stage", "trace_id"})
 
@@ -59,8 +57,3 @@ def current() -> Mapping[str, Any]:
     if "run_id" in facts and facts["run_id"] not in _under_way:
         return {name: value for name, value in facts.items() if name not in OF_A_RUN}
     return facts
-
-
-def merge(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """structlog's processor. What a line says itself goes before what surrounds it."""
-    return {**current(), **event}

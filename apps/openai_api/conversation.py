@@ -78,8 +78,7 @@ def chat_messages(messages: list[Message]) -> list[Item]:
             case SystemMessage() | DeveloperMessage():
                 mended.append({"role": message.role, "content": text_of(message.content)})
             case UserMessage():
-                mended.append({"role": "user", **message.model_dump(include={"content"}, exclude_none=True)})
-                mended[-1].setdefault("content", "")
+                mended.append({"role": "user", "content": _content(message)})
             case AssistantMessage():
                 calls = [call for call in message.tool_calls or () if (place, call.id) in answered]
                 open_calls = {call.id: f"{place}_{call.id}" if call.id in used else call.id for call in calls}
@@ -89,6 +88,13 @@ def chat_messages(messages: list[Message]) -> list[Item]:
                 call_id = _answered_by(message, place, open_calls)
                 mended.append({"role": "tool", "tool_call_id": call_id, "content": text_of(message.content)})
     return mended
+
+
+def _content(message: UserMessage) -> Any:
+    """As it came: text, or parts."""
+    if not message.content or isinstance(message.content, str):
+        return message.content or ""
+    return message.model_dump(include={"content"}, exclude_none=True)["content"]
 
 
 def _answered_by(message: ToolMessage, place: int, open_calls: dict[str, str]) -> str:

@@ -24,8 +24,18 @@ _HONOURED = (
 )
 
 
+_REFUSED = frozenset(  # at some values
+    {
+        "n", "logprobs", "top_logprobs", "modalities", "audio", "functions", "function_call", "web_search_options",
+        "tool_choice",
+    }
+)  # fmt: skip
+
+
 def refuse_what_cannot_be_honoured(request: ChatCompletionRequest, *, takes_tools: bool = False) -> None:
     """Raises InvalidRequest that names the first such parameter. `takes_tools`: the agent calls those of the client."""
+    if request.model_fields_set.isdisjoint(_REFUSED):
+        return
     refusals: list[tuple[str, bool, str]] = [
         ("n", (request.n or 1) != 1, "an agent gives one answer to a request; send several requests instead"),
         ("logprobs", bool(request.logprobs), "agents do not report log probabilities"),
@@ -48,7 +58,8 @@ def refuse_what_cannot_be_honoured(request: ChatCompletionRequest, *, takes_tool
 
 def chosen(request: ChatCompletionRequest) -> dict[str, Any]:
     """What the request sets, in OpenAI's words; the most tokens by one of their two names."""
-    asked = {name: value for name in _HONOURED if (value := getattr(request, name)) is not None}
+    given = request.model_fields_set
+    asked = {name: value for name in _HONOURED if name in given and (value := getattr(request, name)) is not None}
     if (most := asked.pop("max_completion_tokens", None) or asked.get("max_tokens")) is not None:
         asked["max_tokens"] = most
     if isinstance(request.user, str):

@@ -77,8 +77,10 @@ class ModelCall:
         """Take over what a server reported, whose members may be missing or null."""
         self.estimated = False
         self.prompt_tokens, self.completion_tokens = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
-        self.cached_tokens = number(usage.get("prompt_tokens_details"), "cached_tokens")
-        self.reasoning_tokens = number(usage.get("completion_tokens_details"), "reasoning_tokens")
+        if details := usage.get("prompt_tokens_details"):
+            self.cached_tokens = number(details, "cached_tokens")
+        if details := usage.get("completion_tokens_details"):
+            self.reasoning_tokens = number(details, "reasoning_tokens")
 
     def estimate(self, sent: Any, received: int) -> None:
         """Guess the tokens of a call whose server reported none, or that was cut short."""

@@ -18,6 +18,7 @@ from apps.core.errors import UpstreamError, UpstreamRejected, UpstreamTimeout, U
 from apps.core.json import encode
 from apps.upstreams import demo
 from apps.upstreams.answer_stream import AnswerStream, all_of
+from apps.upstreams.calls import current_calls
 from apps.upstreams.capacity import Place
 from apps.upstreams.models import Kind
 from apps.upstreams.refusals import look_at, refusal
@@ -175,6 +176,7 @@ async def _post(
     own = {"Content-Type": "application/json"}
     if target.secret:
         own["Authorization"] = f"Bearer {target.secret}"
+    run = current_calls.set(None)  # aiohttp's tasks are no code of the run's, which would be contained
     try:
         return await session.post(
             _url(target.base_url, path),
@@ -199,6 +201,8 @@ async def _post(
         raise UpstreamUnreachable(
             f"Upstream '{target.slug}' closed the connection without an answer ({type(error).__name__})."
         ) from error
+    finally:
+        current_calls.reset(run)
 
 
 @lru_cache(maxsize=1000)
@@ -223,7 +227,7 @@ def _unreached(error: UpstreamError) -> UpstreamError:
 async def _accept(target: Target, response: aiohttp.ClientResponse) -> None:
     """Raises what a refusal means; an accepted answer is left to be read."""
     if response.status == 200:
-        if response.content_type != "text/html":
+        if not response.headers.get("Content-Type", "").lstrip().lower().startswith("text/html"):
             return
         response.close()
         raise UpstreamError(

@@ -8,6 +8,7 @@ import pytest
 from celery import Celery
 
 from apps.observability import celery_lines, context
+from apps.observability.logs import surrounded
 
 celery_lines.install()
 celery = Celery("tests", broker="memory://", backend="cache+memory://")
@@ -80,7 +81,9 @@ async def test_runs_at_the_same_time_do_not_see_each_other() -> None:
 def test_line_says_itself_goes_before_what_surrounds_it() -> None:
     context.bind(agent="default/a", key_id=7)
 
-    assert context.merge(None, "", {"agent": "default/b"}) == {"agent": "default/b", "key_id": 7}
+    line = surrounded(None, "info", {"agent": "default/b"})
+
+    assert line.items() >= {"agent": "default/b", "key_id": 7}.items()
 
 
 def test_bound_facts_end_with_the_block() -> None:
