@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
@@ -35,7 +36,7 @@ class BatchWriter(Generic[T]):
     """`write` gets lists of items in a thread that may use the database.
 
     While the database is away, items wait and `put` waits when the queue is full: nothing is lost while the process
-    lives. A full disk is another matter, because it may stay so for days while all else works: then `put` does not
+    lives, also not where who waits is cancelled. A full disk is another matter, because it may stay so for days while all else works: then `put` does not
     wait, and what finds no room is counted and dropped. An item that cannot be written at all is logged and dropped, so
     that it does not hold up the others.
     """
@@ -47,6 +48,7 @@ class BatchWriter(Generic[T]):
         self.lost = 0  # items that could not be written at all, or not before the end
         self._write = write
         self._queue: queue.Queue[T] = queue.Queue(capacity)
+        self._left_behind: deque[T] = deque()  # by those who were cancelled while they waited for room
         self._stopping = threading.Event()
         self._deadline = float("inf")
         self._unwritten = 0
@@ -58,7 +60,7 @@ class BatchWriter(Generic[T]):
     @property
     def backlog(self) -> int:
         """How many items wait, or are being written."""
-        return self._queue.qsize() + self._unwritten
+        return self._queue.qsize() + len(self._left_behind) + self._unwritten
 
     def start(self) -> None:
         _writers.add(self)
@@ -68,7 +70,10 @@ class BatchWriter(Generic[T]):
         self._thread.start()
 
     async def put(self, item: T) -> bool:
-        """Returns at once unless the queue is full; then as soon as there is room, or with False on a full disk."""
+        """Returns at once unless the queue is full; then as soon as there is room, or with False on a full disk.
+
+        Whoever is cancelled while waiting leaves the item here, beyond the capacity: it is written all the same.
+        """
         while True:
             try:
                 self._queue.put_nowait(item)
@@ -76,7 +81,11 @@ class BatchWriter(Generic[T]):
                 if self.disk_is_full:
                     self._drop()
                     return False
-                await asyncio.sleep(_PAUSE_WHEN_FULL)
+                try:
+                    await asyncio.sleep(_PAUSE_WHEN_FULL)
+                except asyncio.CancelledError:
+                    self._left_behind.append(item)
+                    raise
             else:
                 return True
 
@@ -114,7 +123,7 @@ class BatchWriter(Generic[T]):
 
     def _work(self) -> None:
         try:
-            while not (self._stopping.is_set() and self._queue.empty()) and monotonic() < self._deadline:
+            while not (self._stopping.is_set() and not self.backlog) and monotonic() < self._deadline:
                 if batch := self._next_batch():
                     self._write_until_done(batch)
         finally:
@@ -129,6 +138,8 @@ class BatchWriter(Generic[T]):
                 self._stopping.wait(_COMPANY)
             while len(batch) < _BATCH:
                 batch.append(self._queue.get_nowait())
+        while self._left_behind and len(batch) < _BATCH:
+            batch.append(self._left_behind.popleft())
         return batch
 
     def _write_until_done(self, batch: list[T]) -> None:
