@@ -36,9 +36,9 @@ class BatchWriter(Generic[T]):
     """`write` gets lists of items in a thread that may use the database.
 
     While the database is away, items wait and `put` waits when the queue is full: nothing is lost while the process
-    lives, also not where who waits is cancelled. A full disk is another matter, because it may stay so for days while all else works: then `put` does not
-    wait, and what finds no room is counted and dropped. An item that cannot be written at all is logged and dropped, so
-    that it does not hold up the others.
+    lives, also where who waits is cancelled. A full disk is another matter, because it may stay so for days while all
+    else works: then `put` does not wait, and what finds no room is counted and dropped. An item that cannot be written
+    at all is logged and dropped, so that it does not hold up the others.
     """
 
     def __init__(self, name: str, write: Callable[[list[T]], None], *, capacity: int = 5000) -> None:
