@@ -24,6 +24,6 @@ def turns(steps: Iterable[RunStep]) -> dict[int, int]:
         elif step.kind == StepKind.HANDOFF and step.parent in conversations:
             handed_over[parents.get(step.parent), step.name] = conversations[step.parent]
         elif step.kind == StepKind.MODEL:
-            conversation = conversations.get(step.parent, ("without an agent", step.parent))
+            conversation = conversations.get(step.parent or 0, ("without an agent", step.parent))
             counts[conversation] = found[step.number] = counts.get(conversation, 0) + 1
     return found

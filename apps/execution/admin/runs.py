@@ -68,8 +68,8 @@ class RunAdmin(ModelAdmin):
     empty_text = "Each chat with an agent is listed here when it has ended."
     search_covers = text_search.HELP
     not_here = (
-        "A run is listed a second after it ended. A request that was refused before it reached an agent is no run: the "
-        "log has it under its request id as request_finished, and its reason stands here, if it was the last of its kind:"
+        "A run is listed a second after it ended. A request that was refused before it reached an agent is no run. The "
+        "log has it by its request id, as request_finished; if it was the last of its kind, it is also here:"
     )
 
     class Media:
