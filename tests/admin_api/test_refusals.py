@@ -1,6 +1,8 @@
 """Errors of the operators' API have one shape, also where none of its own code answers."""
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
 
 from tests.admin_api.conftest import Caller
 
@@ -19,8 +21,9 @@ def test_wrong_method_is_told_which_it_takes(admin: Caller, method: str, path: s
     }
 
 
-def test_console_answers_wrong_methods_itself(admin: Caller) -> None:
-    answer = admin.client.get("/admin/logout/")
+def test_console_answers_wrong_methods_itself(client: Client, staff: User) -> None:
+    client.force_login(staff)
+    answer = client.get("/admin/logout/")
     assert (answer.status_code, answer.content) == (405, b"")
 
 
