@@ -16,7 +16,7 @@ def turns(steps: Iterable[RunStep]) -> dict[int, int]:
     counts: dict[Any, int] = {}
     conversations: dict[int | None, Any] = {}  # of agents, by their number
     handed_over: dict[tuple[int | None, str], Any] = {}  # conversations, by where they go on: in which step, with whom
-    parents = {}
+    parents: dict[int | None, int | None] = {}
     for step in steps:
         parents[step.number] = step.parent
         if step.kind == StepKind.AGENT:
@@ -24,6 +24,6 @@ def turns(steps: Iterable[RunStep]) -> dict[int, int]:
         elif step.kind == StepKind.HANDOFF and step.parent in conversations:
             handed_over[parents.get(step.parent), step.name] = conversations[step.parent]
         elif step.kind == StepKind.MODEL:
-            conversation = conversations.get(step.parent or 0, ("without an agent", step.parent))
+            conversation = conversations.get(step.parent, ("without an agent", step.parent))
             counts[conversation] = found[step.number] = counts.get(conversation, 0) + 1
     return found
