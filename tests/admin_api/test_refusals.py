@@ -21,9 +21,10 @@ def test_wrong_method_is_told_which_it_takes(admin: Caller, method: str, path: s
     }
 
 
-def test_console_answers_wrong_methods_itself(client: Client, staff: User) -> None:
-    client.force_login(staff)
-    answer = client.get("/admin/logout/")
+def test_console_answers_wrong_methods_itself(staff: User) -> None:
+    browser = Client()
+    browser.force_login(staff)
+    answer = browser.get("/admin/logout/")
     assert (answer.status_code, answer.content) == (405, b"")
 
 
