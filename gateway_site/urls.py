@@ -17,3 +17,8 @@ urlpatterns = [
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
     """In the one shape of errors, also where no API is."""
     return error_response(request, Http404())
+
+
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """A host name that is not the gateway's, and what else Django finds suspicious."""
+    return error_response(request, exception)

@@ -35,6 +35,14 @@ def digest(credential: str) -> str:
 # --- issuing and replacing -------------------------------------------------------------------------------------------
 
 
+class NotRotated(ValueError):
+    """A key keeps its credential. `code` says why, for programs."""
+
+    def __init__(self, sentence: str, code: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 def issue_key(
     name: str, *, credential: str | None = None, agents: Iterable[str] = ("*",), **fields: Any
 ) -> tuple[ApiKey, str]:
@@ -73,14 +81,23 @@ def mark_of(author: str, mark: str) -> str:
 def rotate_key(key: ApiKey, *, at: datetime, overlap: timedelta = OVERLAP) -> str:
     """Give the key a new credential and return it. The former one counts on for `overlap`, and none before that.
 
-    Raises ValueError for a revoked key.
+    Raises NotRotated for a key that is revoked, and for one that was rotated since `key` was read: of two rotations at
+    once, one would be told a credential that the other has overwritten.
     """
-    if key.revoked_at:
-        raise ValueError("A revoked key cannot be rotated; issue another one.")
-    credential = _new_credential()
-    key.previous_digest, key.previous_until = key.digest, at + overlap
-    key.digest, key.prefix = digest(credential), _beginning(credential)
-    key.save(update_fields=["digest", "prefix", "previous_digest", "previous_until"])
+    with transaction.atomic():
+        now = ApiKey.objects.select_for_update().filter(pk=key.pk).first()
+        if now is None or now.revoked_at:
+            raise NotRotated("A revoked key cannot be rotated; issue another one.", "key_revoked")
+        if now.digest != key.digest:
+            raise NotRotated(
+                "The key was given a new credential at this moment, by another rotation, and that one counts. "
+                "Rotate it again if you were not told it.",
+                "key_rotated_meanwhile",
+            )
+        credential = _new_credential()
+        key.previous_digest, key.previous_until = key.digest, at + overlap
+        key.digest, key.prefix = digest(credential), _beginning(credential)
+        key.save(update_fields=["digest", "prefix", "previous_digest", "previous_until"])
     return credential
 
 

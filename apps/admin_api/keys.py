@@ -215,7 +215,8 @@ def rotate_key(
     """Name, grants, limits and history stay. The former credential counts on for `overlap` seconds, a day without it.
 
     Only one former credential counts: that of a rotation before ends now. The new one is in this answer and nowhere
-    else. A key rotates itself, and others that can do no more than itself. 409, `key_revoked`, for a revoked one.
+    else. A key rotates itself, and others that can do no more than itself. 409: `key_revoked` for a revoked one,
+    `key_rotated_meanwhile` for the slower one of two rotations at once.
     """
     key, issuer, now = _key(key_id), _issuer(request), clock.now()
     if issuer:
@@ -223,8 +224,8 @@ def rotate_key(
     overlap = timedelta(seconds=(wanted or Rotation()).overlap)  # type: ignore[call-arg]  # all has a default
     try:
         credential = keys.rotate_key(key, at=now, overlap=overlap)
-    except ValueError as error:
-        raise InvalidRequest(str(error), status=409, code="key_revoked") from error
+    except keys.NotRotated as error:
+        raise InvalidRequest(str(error), status=409, code=error.code) from error
     response["Cache-Control"] = "no-store"
     return Issued(key=_shown(key, now), credential=credential)
 

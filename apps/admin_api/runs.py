@@ -14,6 +14,7 @@ from apps.execution import run_search
 from apps.execution.models import Outcome, Run, RunStep, StepKind
 from apps.execution.run_search import Place, Wanted
 from apps.execution.step_rows import steps_of
+from apps.execution.turns import turns
 
 router = Router()
 
@@ -53,6 +54,7 @@ _STEP: dict[str, Any] = {
     "parent": 1,
     "kind": "model",
     "name": "qwen3-30b",
+    "turn": 1,
     "outcome": "ok",
     "began_ms": 3.1,
     "duration_ms": 1180.2,
@@ -111,6 +113,9 @@ class StepOfRun(Schema):
     parent: int | None = Field(description="The number of the step that it was made in.")
     kind: KindOfStep
     name: str = Field(description="The agent's, model's or tool's; a handoff's target.")
+    turn: int | None = Field(
+        description="Of a model call: which turn of its conversation, from 1. A handoff goes on with the count."
+    )
     outcome: str
     began_ms: float = Field(description="After the run began.")
     duration_ms: float | None
@@ -184,8 +189,11 @@ def get_run(request: HttpRequest, run_id: Path[Id]) -> RunWithSteps:  # noqa: AR
     if run is None:
         raise NotFound(f"There is no run {run_id}. Runs are kept as the admin says under Recording.", param="run_id")
     steps = steps_of(run, MOST_STEPS + 1)
+    of_calls = turns(steps)
     return RunWithSteps(
-        **_values(run), steps=[_step(one) for one in steps[:MOST_STEPS]], has_more_steps=len(steps) > MOST_STEPS
+        **_values(run),
+        steps=[_step(one, of_calls.get(one.number)) for one in steps[:MOST_STEPS]],
+        has_more_steps=len(steps) > MOST_STEPS,
     )
 
 
@@ -215,7 +223,7 @@ def _values(run: Run) -> dict[str, Any]:
     }
 
 
-def _step(one: RunStep) -> StepOfRun:
+def _step(one: RunStep, turn: int | None) -> StepOfRun:
     plain = ("number", "parent", "kind", "name", "outcome", "began_ms", "duration_ms", "error", "detail")
     values = {name: getattr(one, name) for name in plain}
-    return StepOfRun(**values, input=one.input or None, output=one.output or None)
+    return StepOfRun(**values, turn=turn, input=one.input or None, output=one.output or None)

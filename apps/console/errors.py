@@ -19,7 +19,7 @@ from unfold.utils import display_for_label
 
 from apps.catalog.models import DropIn
 from apps.core import clock
-from apps.core.ages import age
+from apps.core.ages import ago
 from apps.core.forms import link_to
 from apps.observability.models import ErrorEvent
 from apps.upstreams.models import Upstream
@@ -99,7 +99,7 @@ class ErrorEventAdmin(ModelAdmin):
 
     @admin.display(description="Last", ordering="last_at")
     def last_shown(self, row: ErrorEvent) -> str:
-        return format_html('<span class="whitespace-nowrap" title="{}">{} ago</span>', row.last_at, age(row.last_at))
+        return ago(row.last_at)
 
     @admin.display(description="Stage", ordering="stage")
     def stage_shown(self, row: ErrorEvent) -> str:

@@ -35,9 +35,9 @@ class BatchWriter(Generic[T]):
     """`write` gets lists of items in a thread that may use the database.
 
     While the database is away, items wait and `put` waits when the queue is full: nothing is lost while the process
-    lives. A full disk is another matter, because it may stay so for days while all else works: then `put` does not
-    wait, and what finds no room is counted and dropped. An item that cannot be written at all is logged and dropped, so
-    that it does not hold up the others.
+    lives, also where who waits is cancelled. A full disk is another matter, because it may stay so for days while all
+    else works: then `put` does not wait, and what finds no room is counted and dropped. An item that cannot be written
+    at all is logged and dropped, so that it does not hold up the others.
     """
 
     def __init__(self, name: str, write: Callable[[list[T]], None], *, capacity: int = 5000) -> None:
@@ -69,12 +69,19 @@ class BatchWriter(Generic[T]):
         self._thread.start()
 
     async def put(self, item: T) -> bool:
-        """Returns at once unless the queue is full; then as soon as there is room, or with False on a full disk."""
+        """Returns at once unless the queue is full; then as soon as there is room, or with False on a full disk.
+
+        Whoever is cancelled while waiting leaves the item here, beyond the capacity: it is written all the same.
+        """
         while self._queue.qsize() >= self._capacity:
             if self.disk_is_full:
                 self._drop()
                 return False
-            await asyncio.sleep(_PAUSE_WHEN_FULL)
+            try:
+                await asyncio.sleep(_PAUSE_WHEN_FULL)
+            except asyncio.CancelledError:
+                self._queue.put(item)
+                raise
         self._queue.put(item)
         return True
 

@@ -41,7 +41,10 @@ def install() -> None:
 
 
 def tell_of_refused(args: ToolErrorFormatterArgs[Any]) -> str | None:
-    """For RunConfig.tool_error_formatter: a model that calls what it was not offered hears why not."""
+    """For RunConfig.tool_error_formatter: a model that calls what it was not offered hears why not. What a tool raised
+    it does not hear, by the SDK's default; the step of the call keeps it for operators."""
+    if args.kind == "tool_exception" and args.error is not None:
+        observed_tools.raised(args.error)
     if args.kind != "tool_not_found":
         return None
     caller = callers.current()

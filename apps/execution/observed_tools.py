@@ -11,9 +11,12 @@ from agents import FunctionTool, Tool
 from agents.items import ToolApprovalItem
 
 from apps.execution import callers
+from apps.execution.models import StepKind
+from apps.execution.steps import Step
 from apps.execution.tool_modules import public_name, source_of
-from apps.execution.tool_records import Outcome, Source, ToolCall, under_way
+from apps.execution.tool_records import Outcome, Source, ToolCall, in_words, under_way
 from apps.tools.lent import lent_of
+from apps.upstreams.calls import current_step
 
 Asynchronous = Callable[..., Any]
 
@@ -60,11 +63,19 @@ def function_call(original: Asynchronous) -> Asynchronous:
             result = await original(function_tool=function_tool, **options)
             call.contents(output=result.output)
             if result.is_sdk_generated_error:
-                call.failed(str(result.output))
+                if not (call.step and call.step.error):
+                    call.failed(str(result.output))
                 call.made(Outcome.ERROR)
         return result
 
     return invoke_function_tool_with_metadata
+
+
+def raised(error: BaseException) -> None:
+    """By the tool that is called here, whose model hears a sentence of the SDK instead."""
+    step = current_step.get()
+    if isinstance(step, Step) and step.kind == StepKind.TOOL:
+        step.error = in_words(error)
 
 
 def native_call(name: str, tool: str) -> Callable[[Asynchronous], Asynchronous]:

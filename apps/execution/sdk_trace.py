@@ -35,6 +35,7 @@ _KINDS: Final[Mapping[type, StepKind]] = {
 }
 
 _TRIPPED: Final = "Guardrail tripwire triggered"
+_LEFT_OUT: Final = "Error details are redacted."  # a reason, in the words of a RunConfig that traces no contents
 
 
 class StepTracing(TracingProcessor):
@@ -76,7 +77,7 @@ class StepTracing(TracingProcessor):
 
 def _end(step: Step, span: Span[Any], raised: BaseException | None) -> None:
     data = span.span_data
-    error = "" if _is_told_to_the_model(span) else _sentence(span.error)
+    error = "" if _is_told_to_the_model(span) else _sentence(span.error, raised)
     if isinstance(raised, asyncio.CancelledError | GeneratorExit):
         outcome = "cancelled"
     elif isinstance(data, AgentSpanData) and error.startswith(_TRIPPED):
@@ -113,12 +114,14 @@ def _count(step: Step, data: GenerationSpanData | ResponseSpanData) -> None:
     }
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, raised: BaseException | None) -> str:
     """Of a SpanError. What it tells beside its message may be anything; a reason is text under one of two names."""
     if not error:
         return ""
     told = error.get("data") or {}
     reason = told.get("error") or told.get("details") or ""
+    if reason == _LEFT_OUT:
+        reason = str(raised) if raised else ""
     return f"{error['message']}: {reason}" if isinstance(reason, str) and reason else str(error["message"])
 
 

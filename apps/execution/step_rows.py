@@ -82,14 +82,14 @@ def is_plain(recorded: Recorded) -> bool:
 
 def plain_step(run: Run) -> RunStep:
     """The step of a run that is plain; it is not stored."""
-    detail: dict[str, Any] = {
-        "upstream": run.upstream,
-        "prompt_tokens": run.prompt_tokens,
-        "completion_tokens": run.completion_tokens,
-        **({"estimated": True} if run.tokens_estimated else {}),
-        "finish_reason": run.finish_reason,
-        **({} if run.first_event_ms is None else {"first_event_ms": round(run.first_event_ms, 1)}),
-    }
+    detail = _detail_of_call(
+        run.upstream,
+        run.prompt_tokens,
+        run.completion_tokens,
+        estimated=run.tokens_estimated,
+        finish_reason=run.finish_reason,
+        first_event_ms=run.first_event_ms,
+    )
     return RunStep(
         run_id=run.pk, number=1, kind=StepKind.MODEL, name=run.model, outcome=OK, began_ms=0.0,
         duration_ms=run.duration_ms, detail=detail, run_started_at=run.started_at,
@@ -174,26 +174,46 @@ def _outcome(one: Step | ModelCall, run: Run) -> str:
 
 
 def _detail(one: Step | ModelCall) -> Mapping[str, Any]:
-    """Members that say nothing are left out."""
     if isinstance(one, Step):
         return one.detail
-    detail: dict[str, Any] = {
-        "upstream": one.upstream,
-        "prompt_tokens": one.prompt_tokens,
-        "completion_tokens": one.completion_tokens,
-    }
-    if one.estimated:
-        detail["estimated"] = True
+    detail = _detail_of_call(
+        one.upstream,
+        one.prompt_tokens,
+        one.completion_tokens,
+        estimated=one.estimated,
+        finish_reason=one.finish_reason,
+        first_event_ms=None if one.answered is None else (one.answered - one.began) * 1000,
+    )
     if one.cached_tokens:
         detail["cached_tokens"] = one.cached_tokens
     if one.reasoning_tokens:
         detail["reasoning_tokens"] = one.reasoning_tokens
-    if one.finish_reason:
-        detail["finish_reason"] = one.finish_reason
     if one.attempts != 1:
         detail["attempts"] = one.attempts
-    if one.answered is not None:
-        detail["first_event_ms"] = round((one.answered - one.began) * 1000, 1)
+    return detail
+
+
+def _detail_of_call(
+    upstream: str,
+    prompt_tokens: int,
+    completion_tokens: int,
+    *,
+    estimated: bool,
+    finish_reason: str | None,
+    first_event_ms: float | None,
+) -> dict[str, Any]:
+    """Members that say nothing are left out."""
+    detail: dict[str, Any] = {
+        "upstream": upstream,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+    }
+    if estimated:
+        detail["estimated"] = True
+    if finish_reason:
+        detail["finish_reason"] = finish_reason
+    if first_event_ms is not None:
+        detail["first_event_ms"] = round(first_event_ms, 1)
     return detail
 
 

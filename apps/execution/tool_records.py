@@ -158,6 +158,10 @@ class ToolCall:
         )
 
 
+def in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 @contextmanager
 def under_way(source: Source, tool: str, module: str) -> Iterator[ToolCall]:
     """The call is made inside: it is an error when that raises, else what the code inside says, else ok."""
@@ -169,7 +173,7 @@ def under_way(source: Source, tool: str, module: str) -> Iterator[ToolCall]:
         yield call
         call.made(Outcome.OK)
     except Exception as error:
-        call.failed(f"{type(error).__name__}: {error}")
+        call.failed(in_words(error))
         call.made(Outcome.ERROR)
         raise
     except BaseException:  # cancelled, or a module's sys.exit()

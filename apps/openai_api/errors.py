@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import async_only_middleware
@@ -92,6 +92,13 @@ def _of_django(request: HttpRequest, error: BaseException) -> GatewayError:
             return NotFound(f"There is nothing at {request.method} {request.path}. See /docs for what there is.")
         case RequestDataTooBig():
             return BodyTooLarge("The request body is larger than this endpoint takes.")
+        case DisallowedHost():
+            return InvalidRequest(
+                "The gateway does not go by this host name. Name it in GATEWAY_ALLOWED_HOSTS or GATEWAY_PUBLIC_URL.",
+                code="unknown_host",
+            )
+        case SuspiciousOperation():
+            return InvalidRequest("The request is malformed.")
         case OperationalError() | InterfaceError():
             log.error("database_away", path=request.path, error=str(error))
             return Unavailable("The gateway's database does not answer. Try again in a moment.", retry_after=5)
@@ -148,18 +155,34 @@ def openai_errors(
             response = await get_response(request)
         except Exception as error:  # noqa: BLE001  # the outermost: everything must be answered
             return error_response(request, error)
-        if response.status_code == 405:
-            allowed = response.headers.get("Allow", "")
-            told = error_response(
-                request,
-                NotFound(
-                    f"{request.path} does not take {request.method}; it takes {allowed}.",
-                    status=405,
-                    code="method_not_allowed",
-                ),
-            )
-            told.headers["Allow"] = allowed
-            return told
-        return response
+        return _wrong_method(request, response) if response.status_code == 405 else response
 
     return middleware
+
+
+def operators_errors(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """For methods that the operators' API does not take, which ninja answers itself. The console's pages stay."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        match = request.resolver_match
+        is_ours = response.status_code == 405 and match is not None and "ninja" in match.app_names
+        return _wrong_method(request, response) if is_ours else response
+
+    return middleware
+
+
+def _wrong_method(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
+    allowed = response.headers.get("Allow", "")
+    told = error_response(
+        request,
+        NotFound(
+            f"{request.path} does not take {request.method}; it takes {allowed}.",
+            status=405,
+            code="method_not_allowed",
+        ),
+    )
+    told.headers["Allow"] = allowed
+    return told

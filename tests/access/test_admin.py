@@ -3,11 +3,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
+from apps.access.admin.key_form import ApiKeyForm
 from apps.access.keys import digest, find_key, issue_key, rotate_key
 from apps.access.models import ApiKey, Team
 from apps.core import clock, live_config
@@ -221,6 +224,21 @@ class TestRotating:
         page = admin_client.get(f"{LIST}{key.pk}/change/").content.decode()
         assert "none counts" in page
         assert "End the former now" not in page
+
+    def test_form_that_is_saved_at_the_same_moment_leaves_the_new_credential(self, admin_user: User) -> None:
+        key, _ = issue_key("k")
+        request = RequestFactory().post(f"{LIST}{key.pk}/change/")
+        request.user = admin_user
+        saved = ApiKeyForm(form(name="renamed"), instance=ApiKey.objects.get())
+        assert saved.is_valid()
+        credential = rotate_key(key, at=clock.now())
+
+        site._registry[ApiKey].save_model(request, saved.save(commit=False), saved, True)
+
+        live_config.forget()
+        found = find_key(credential)
+        assert found is not None
+        assert found.name == "renamed"
 
     def test_is_in_the_history_without_the_credential(self, admin_client: Client) -> None:
         key, _ = issue_key("k")

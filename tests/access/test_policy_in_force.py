@@ -7,7 +7,7 @@ import pytest
 
 from apps.access.authenticate import authenticate
 from apps.access.decide import Action, Decision, Target, decide
-from apps.access.keys import find_key, issue_key, rotate_key
+from apps.access.keys import NotRotated, find_key, issue_key, rotate_key
 from apps.access.models import AccessSettings, ApiKey, Grant, Override, Team, ToolRule
 from apps.access.overrides import end_override, override
 from apps.access.policy import Effect, Kind
@@ -166,6 +166,24 @@ class TestRotation:
 
         live_config.refresh()
         assert [find_key(one) is not None for one in (first, second, third)] == [False, True, True]
+
+    def test_of_two_rotations_at_once_the_slower_one_changes_nothing(self) -> None:
+        key, former = issue_key("k")
+        slower = ApiKey.objects.get(pk=key.pk)  # read before the other has written
+        new = rotate_key(key, at=clock.now())
+
+        with pytest.raises(NotRotated, match="at this moment"):
+            rotate_key(slower, at=clock.now())
+
+        live_config.refresh()
+        assert [find_key(one) is not None for one in (former, new)] == [True, True]
+
+    def test_key_that_was_revoked_meanwhile_is_not_rotated(self) -> None:
+        key, _ = issue_key("k")
+        ApiKey.objects.revoke(clock.now())
+
+        with pytest.raises(NotRotated, match="cannot be rotated"):
+            rotate_key(key, at=clock.now())
 
     def test_revoked_key_is_not_rotated(self) -> None:
         key, _ = issue_key("k")

@@ -1,5 +1,7 @@
-"""docs/operators-api.md: its commands, run in their order as they stand there, and its table of permissions."""
+"""docs/operators-api.md: its commands, run in their order as they stand there, and its table of permissions; and the
+examples of /openapi.json."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from apps.admin_api.routes import SUBJECTS
+from gateway_site.urls import api
 from tests.conftest import write_source
 from tests.harness import GatewayServer, Template, eventually
 from tests.harness.processes import ROOT
@@ -55,13 +59,55 @@ def test_every_command_works_as_pasted(server: GatewayServer) -> None:
     assert len(blocks) == 17
 
 
-def test_table_names_every_operation_with_its_permission() -> None:
-    rows = dict(re.findall(r"^\| `(\w+ /\S+)` \| `(\S+)` \|", TEXT, re.MULTILINE))
+def documented() -> dict[str, str]:
+    """The permission of each operation in the table."""
+    return dict(re.findall(r"^\| `(\w+ /\S+)` \| `(\S+)` \|", TEXT, re.MULTILINE))
 
+
+def test_table_names_every_operation_with_its_permission() -> None:
     operations = {
         f"{operation.methods[0]} {path}".replace("override_id", "id"): operation.auth_callbacks[0]._permission
         for subject in SUBJECTS
         for path, view in subject.router.path_operations.items()
         for operation in view.operations
     }
-    assert rows == operations
+    assert documented() == operations
+
+
+# --- /openapi.json ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(json.dumps(api.get_openapi_schema()))
+    return told
+
+
+def has_example(described: dict[str, Any], schema: dict[str, Any]) -> bool:
+    """Its own, or one of what it is a list of: /docs puts that together."""
+    if "$ref" in schema:
+        schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    parts = [*schema.get("properties", {}).values(), *schema.get("anyOf", []), schema.get("items", {})]
+    return "examples" in schema or any(has_example(described, part) for part in parts if part)
+
+
+def test_answer_of_every_operation_has_an_example(described: dict[str, Any]) -> None:
+    answers = {
+        f"{method.upper()} {path}": next(answer for status, answer in one["responses"].items() if status < "300")
+        for path, methods in described["paths"].items()
+        for method, one in methods.items()
+        if one["tags"][0].startswith("Operators' API")
+    }
+    without = [
+        operation
+        for operation, answer in answers.items()
+        if not all("example" in body or has_example(described, body["schema"]) for body in answer["content"].values())
+    ]
+    assert (without, len(answers)) == ([], len(documented()))
+
+
+def test_examples_are_what_the_description_says(described: dict[str, Any]) -> None:
+    known = {"components": described["components"]}
+    for schema in described["components"]["schemas"].values():
+        for example in schema.get("examples", []):
+            jsonschema.validate(example, schema | known, format_checker=jsonschema.FormatChecker())

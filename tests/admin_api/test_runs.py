@@ -75,11 +75,11 @@ def test_steps_come_in_their_order_with_contents_where_they_were_recorded(admin:
 
     assert answer["steps"] == [
         {
-            "number": 1, "parent": None, "kind": "agent", "name": "A", "outcome": "ok", "began_ms": 1.0,
+            "number": 1, "parent": None, "kind": "agent", "name": "A", "turn": None, "outcome": "ok", "began_ms": 1.0,
             "duration_ms": 7.5, "error": "", "detail": {"tokens": 3}, "input": None, "output": None,
         },
         {
-            "number": 2, "parent": 1, "kind": "tool", "name": "search", "outcome": "ok", "began_ms": 1.0,
+            "number": 2, "parent": 1, "kind": "tool", "name": "search", "turn": None, "outcome": "ok", "began_ms": 1.0,
             "duration_ms": None, "error": "", "detail": {}, "input": '{"q": 1}', "output": "x",
         },
     ]  # fmt: skip

@@ -173,6 +173,15 @@ def test_choosing_a_key_keeps_the_search_and_the_other_filters(admin_client: Cli
     assert '<input type="hidden" name="q" value="x&lt;y">' in form
 
 
+def test_search_that_finds_no_run_leads_to_where_refused_requests_are(admin_client: Client) -> None:
+    """A request that was refused before it reached an agent is no run, and whoever has its id has to find it."""
+    page = admin_client.get(LIST, {"q": "req_refused"}).content.decode()
+    links = [f"/admin/{where}/?q=req_refused" for where in ("observability/errorevent", "access/denial")]
+    assert [link in page for link in links] == [True, True]
+    run(1, request_id="req_refused")
+    assert "errorevent/?q=" not in admin_client.get(LIST, {"q": "req_refused"}).content.decode()
+
+
 def test_outcome_is_said_in_words_with_its_error(admin_client: Client) -> None:
     run(1, outcome=Outcome.FAILED, error_code="upstream_timeout", error="<b>did not answer</b>")
     assert "Failed: upstream_timeout" in admin_client.get(LIST).content.decode()

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.template import Context, Template
 
-from apps.core.ages import age
+from apps.core.ages import age, ago
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -21,8 +21,12 @@ NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 def test_age_in_words(since: timedelta, words: str) -> None:
     assert age(NOW - since, NOW) == words
     shown = Template("{% load ages %}{{ at|ago:now }}").render(Context({"at": NOW - since, "now": NOW}))
-    assert shown == f"{words} ago"
+    assert shown.endswith(f">{words} ago</span>")
+
+
+def test_exact_time_is_under_the_pointer() -> None:
+    assert 'title="2026-11-25 11:00:00 UTC"' in ago(NOW - timedelta(hours=1), NOW)
 
 
 def test_what_has_no_beginning_has_no_age() -> None:
-    assert age(None, NOW) == ""
+    assert (age(None, NOW), ago(None)) == ("", "-")

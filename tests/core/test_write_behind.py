@@ -125,6 +125,27 @@ def test_full_queue_makes_put_wait_until_there_is_room() -> None:
     assert table.rows == [0, 1, 2]
 
 
+def test_who_leaves_while_waiting_for_room_loses_nothing() -> None:
+    """A client that has had enough of waiting: its run is told of all the same."""
+    table = Table(lambda _: None)
+    writer: BatchWriter[int] = BatchWriter("tests", table.write, capacity=1)
+
+    async def leave() -> None:
+        await writer.put(0)
+        waiting = [asyncio.ensure_future(writer.put(number)) for number in (1, 2)]
+        await asyncio.sleep(0)
+        for one in waiting:
+            one.cancel()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(one) for one in done] == [asyncio.CancelledError] * 2
+
+    asyncio.run(leave())
+    assert writer.backlog == 3
+    writer.start()
+    eventually(lambda: sorted(table.rows), [0, 1, 2])
+    assert (writer.backlog, writer.stop()) == (0, 0)
+
+
 def test_full_queue_refuses_what_may_be_dropped() -> None:
     writer: BatchWriter[int] = BatchWriter("tests", Table().write, capacity=1)
 

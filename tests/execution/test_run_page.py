@@ -51,6 +51,28 @@ class TestPicture:
             ("1", "0"), ("2", "1"), ("4", "2"), ("5", "1"), ("3", "0"),
         ]  # fmt: skip
 
+    def test_model_calls_tell_their_turn_through_handoffs_and_for_each_nested_agent(self) -> None:
+        run = RunFactory()
+        steps = [
+            ("agent", "Desk", None),
+            ("model", "m", 1),
+            ("tool", "ask_expert", 1),
+            ("agent", "Expert", 3),
+            ("model", "m", 4),
+            ("model", "m", 4),
+            ("model", "m", 1),
+            ("handoff", "Shop", 1),
+            ("agent", "Shop", None),
+            ("model", "m", 9),
+            ("agent", "Shop", None),  # a run of its own, that a workflow starts after it
+            ("model", "m", 11),
+            ("model", "alone", None),
+        ]
+        for number, (kind, name, parent) in enumerate(steps, start=1):
+            step(run, number, kind=kind, name=name, parent=parent)
+        turns = [(row.number, row.turn) for row in drawn(run).rows if row.kind == "model"]
+        assert turns == [("2", "1"), ("5", "1"), ("6", "2"), ("7", "2"), ("10", "3"), ("12", "1"), ("13", "1")]
+
     def test_bars_stand_where_they_were_in_time(self) -> None:
         run = RunFactory(duration_ms=1000.0, first_event_ms=250.0)
         step(run, 1, began_ms=100.0, duration_ms=400.0)

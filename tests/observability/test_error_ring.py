@@ -109,6 +109,17 @@ def test_flood_is_counted_exactly_and_bounded() -> None:
     )  # fmt: skip
 
 
+def test_oldest_go_when_there_are_more_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_ring, "KEPT", 3)
+    for subject in ("a", "b", "c"):
+        note(subject=subject)
+        written()
+    note(subject="a")  # again: now it is the latest
+    note(subject="d")
+
+    assert [row.subject for row in written()] == ["a", "c", "d"]
+
+
 def test_line_that_stands_under_errors_becomes_a_row() -> None:
     log = structlog.get_logger("apps.tests.ring")
     with context.bound(stage="resolve"):

@@ -171,7 +171,18 @@ def test_failed_call_says_what_went_wrong(gateway: GatewayServer, client: openai
     agent, model = steps_of(gateway, "steps-failed")
     assert (agent["outcome"], model["outcome"]) == ("error", "error")
     assert "'faulty'" in model["error"]
+    assert agent["error"] == f"Error in agent run: {model['error']}"
     assert model["detail"]["attempts"] == 2
+
+
+def test_failed_tool_says_what_it_raised_though_its_model_does_not_hear_it(
+    gateway: GatewayServer, client: openai.OpenAI
+) -> None:
+    asked = '[[tool=get_weather]] [[args={"city": "Oz"}]]'
+    ask_whole(client, "default/softfailingtool", asked, extra_headers={"x-request-id": "steps-tool-failed"})
+
+    tool = steps_of(gateway, "steps-tool-failed")[2]
+    assert (tool["name"], tool["outcome"], tool["error"]) == ("get_weather", "error", "RuntimeError: no such city")
 
 
 def test_run_of_one_model_call_has_the_step_that_its_row_tells_of(passing: GatewayServer) -> None:

@@ -32,7 +32,7 @@ from unfold.widgets import (
 from apps.access.admin.asking import Question, ask, counted, tell
 from apps.access.admin.key_form import ApiKeyForm
 from apps.access.import_keys import WrongLines, import_keys
-from apps.access.keys import end_former_credential, grant_only, issue_key, rotate_key
+from apps.access.keys import NotRotated, end_former_credential, grant_only, issue_key, rotate_key
 from apps.access.models import ApiKey, ApiKeyQuerySet, Team
 from apps.core import clock
 
@@ -196,11 +196,12 @@ class ApiKeyAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: bool) -> None:
         agents = form.cleaned_data["agents"]
+        names = [*ApiKeyForm.Meta.fields, "encrypted_identity_secret"]
         if change:
-            super().save_model(request, obj, form, change)
+            obj.save(update_fields=names)  # these alone: the key may be rotated or revoked at the same moment
             grant_only(obj, agents)
             return
-        fields = {name: getattr(obj, name) for name in [*ApiKeyForm.Meta.fields, "encrypted_identity_secret"]}
+        fields = {name: getattr(obj, name) for name in names}
         issued, credential = issue_key(**fields, agents=agents, created_by=request.user)
         obj.__dict__.update(issued.__dict__)
         request.issued_credential = credential  # type: ignore[attr-defined]  # lives as long as the request, no longer
@@ -229,7 +230,11 @@ class ApiKeyAdmin(ModelAdmin):
         if not form.is_valid():
             sentence = "It gets a new credential, which is shown once. Name, grants, limits and history stay."
             return ask(self, request, [key], Question("Rotate this key?", sentence, "Rotate", form=form))
-        credential = rotate_key(key, at=clock.now(), overlap=form.cleaned_data["overlap"])
+        try:
+            credential = rotate_key(key, at=clock.now(), overlap=form.cleaned_data["overlap"])
+        except NotRotated as error:
+            messages.error(request, str(error))
+            return redirect("admin:access_apikey_change", object_id)
         self.log_change(request, key, "Rotated.")
         return self._show_once(request, key, credential)
 

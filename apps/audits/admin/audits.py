@@ -17,10 +17,11 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from apps.audits import claims
-from apps.audits.admin.looks import AUDIT_COLOURS, RESULT_COLOURS, SEVERITY_COLOURS, HistoryAdmin, ago, label
+from apps.audits.admin.looks import AUDIT_COLOURS, RESULT_COLOURS, SEVERITY_COLOURS, HistoryAdmin, label
 from apps.audits.auditing import CLAIM
 from apps.audits.models import FALLING, AuditRun
 from apps.audits.starting import start
+from apps.core.ages import ago
 
 Outcome = AuditRun.Outcome
 

@@ -11,9 +11,10 @@ from django.shortcuts import get_object_or_404
 from django.utils.html import format_html
 from unfold.decorators import action
 
-from apps.audits.admin.looks import HistoryAdmin, ago, back_to, label, severity_label
+from apps.audits.admin.looks import HistoryAdmin, back_to, label, severity_label
 from apps.audits.alerts.deliver import redeliver
 from apps.audits.models import AlertDelivery
+from apps.core.ages import ago
 
 _COLOURS = {"waiting": "warning", "delivered": "success", "failed": "danger"}
 

@@ -18,9 +18,10 @@ from unfold.utils import display_for_label
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.audits import findings as verbs
-from apps.audits.admin.looks import SEVERITY_COLOURS, HistoryAdmin, ago, back_to, severity_label
+from apps.audits.admin.looks import SEVERITY_COLOURS, HistoryAdmin, back_to, severity_label
 from apps.audits.models import FALLING, Finding
 from apps.core import clock
+from apps.core.ages import ago
 from apps.core.forms import link_to
 
 _STATE_COLOURS = {"new": "danger", "still": "warning", "accepted": None, "gone": "success"}

@@ -3,18 +3,14 @@
 # mypy: disable-error-code="misc"
 # django-unfold ships no types: its classes are Any to mypy.
 
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.utils import display_for_label
 
 from apps.audits.models import AuditRun, RuleResult
-from apps.core.ages import age
 
 SEVERITY_COLOURS = {"high": "danger", "medium": "warning", "low": "info"}
 AUDIT_COLOURS = {
@@ -52,13 +48,6 @@ def severity_label(severity: str) -> str:
 
 def label(words: str, colour: str | None) -> str:
     return str(display_for_label((words, words), "-", {words: colour}))
-
-
-def ago(at: datetime | None) -> SafeString | str:
-    """With the exact time under the pointer."""
-    if at is None:
-        return "-"
-    return format_html('<span title="{}">{} ago</span>', f"{at:%Y-%m-%d %H:%M:%S} UTC", age(at))
 
 
 def back_to(model: str, object_id: object) -> HttpResponse:

@@ -20,10 +20,11 @@ from django_celery_beat.models import (
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from apps.audits.admin.looks import ago, label
+from apps.audits.admin.looks import label
 from apps.audits.models import Claim
 from apps.audits.standing import is_worker_seen
 from apps.audits.works import WORKS
+from apps.core.ages import ago
 
 admin.site.unregister([PeriodicTask, IntervalSchedule, CrontabSchedule, SolarSchedule, ClockedSchedule])
 

@@ -18,7 +18,7 @@ from apps.access.explain import in_words
 from apps.access.models import ApiKey, Denial, Grant, Override, ToolRule
 from apps.access.policy import Kind, Rule
 from apps.console.access import known
-from apps.core.ages import age
+from apps.core.ages import ago
 from apps.core.forms import link_to
 
 _OVERRIDABLE = frozenset({"no_grant", "denied"})  # an override changes nothing about the rest
@@ -68,7 +68,7 @@ class DenialAdmin(ModelAdmin):
 
     @admin.display(description="Last", ordering="last_at")
     def last_shown(self, row: Denial) -> str:
-        return format_html('<span title="{}">{} ago</span>', row.last_at, age(row.last_at))
+        return ago(row.last_at)
 
     @admin.display(description="Key")
     def key_shown(self, row: Any) -> str:

@@ -3,13 +3,16 @@
 # mypy: disable-error-code="misc"
 # django-unfold ships no types: its classes are Any to mypy.
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 from unfold.utils import display_for_label
@@ -21,6 +24,10 @@ from apps.execution.pages.run_page import run_page
 from apps.execution.pages.shown import OUTCOME_COLOURS, cost_shown, time_shown
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
+_ELSEWHERE = (
+    ("Errors", "observability.view_errorevent", "admin:observability_errorevent_changelist"),
+    ("Denials", "access.view_denial", "admin:access_denial_changelist"),
+)
 
 
 @admin.register(Run)
@@ -60,6 +67,10 @@ class RunAdmin(ModelAdmin):
     empty_title = "No runs yet"
     empty_text = "Each chat with an agent is listed here when it has ended."
     search_covers = text_search.HELP
+    not_here = (
+        "A run is listed a second after it ended. A request that was refused before it reached an agent is no run. The "
+        "log has it by its request id, as request_finished; if it was the last of its kind, it is also here:"
+    )
 
     class Media:
         css = {"all": ["console/run.css"]}
@@ -68,6 +79,7 @@ class RunAdmin(ModelAdmin):
         """The quick filters above the list lead to it as it is, but for what they choose."""
         shown = super().get_changelist_instance(request)
         shown.quick = list(quick_filters(shown))
+        shown.elsewhere = list(_elsewhere(request, shown.query))
         return shown
 
     def get_search_results(
@@ -134,3 +146,10 @@ class RunAdmin(ModelAdmin):
 
     def has_delete_permission(self, _request: HttpRequest, _obj: Run | None = None) -> bool:
         return False
+
+
+def _elsewhere(request: HttpRequest, text: str) -> Iterator[tuple[str, str]]:
+    """Words and links: where the same text can be looked for when no run has it."""
+    for words, permission, page in _ELSEWHERE:
+        if text and request.user.has_perm(permission):
+            yield words, f"{reverse(page)}?{urlencode({'q': text})}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from apps.execution.models import Run, RunStep, StepKind
 from apps.execution.pages.shown import Label, time_shown
+from apps.execution.turns import turns
 
 DEEPEST = 8  # levels that are still indented
 _TICKS = 5  # about so many
@@ -56,6 +57,7 @@ class Row:
     kind_said: str
     icon: str
     name: str
+    turn: str  # of a model call: which of its conversation
     outcome: str  # "" where all is well
     colour: str  # of the outcome: danger, warning, info, success or plain
     bar: str  # CSS: where it stands on the axis
@@ -93,8 +95,9 @@ def waterfall(run: Run, steps: Sequence[RunStep]) -> Waterfall:
     """`steps` in the order of their numbers."""
     axis = _axis(run, steps)
     distance = _tick_distance(axis)
+    of_calls = turns(steps)
     return Waterfall(
-        rows=[_row(step, depth, axis, lost) for step, depth, lost in _tree(steps)],
+        rows=[_row(step, depth, axis, lost, of_calls.get(step.number)) for step, depth, lost in _tree(steps)],
         ticks=list(_ticks(axis, distance)),
         tick_distance=round(100 * distance / axis, 3),
         first_event=_first_event(run, axis),
@@ -197,7 +200,7 @@ def _first_event(run: Run, axis: float) -> Tick | None:
 # --- one row ---------------------------------------------------------------------------------------------------------
 
 
-def _row(step: RunStep, depth: int, axis: float, lost: int | None) -> Row:
+def _row(step: RunStep, depth: int, axis: float, lost: int | None, turn: int | None) -> Row:
     began = _time(step.began_ms)
     left = min(100.0, 100 * began / axis)
     length = axis - began if step.duration_ms is None else _time(step.duration_ms)
@@ -212,6 +215,7 @@ def _row(step: RunStep, depth: int, axis: float, lost: int | None) -> Row:
         kind_said=_KINDS.get(step.kind, step.kind),
         icon=ICONS.get(step.kind, "circle"),
         name=step.name or "(no name)",
+        turn="" if turn is None else str(turn),
         outcome="" if outcome == "ok" else outcome,
         colour=colour or "plain",
         bar=f"left: {left:.2f}%; width: {width:.2f}%",
