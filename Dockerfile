@@ -15,5 +15,5 @@ ENV GATEWAY_HOST=0.0.0.0 GATEWAY_DATA_DIR=/data GATEWAY_LOG_FORMAT=json PYTHONUN
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/ready', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ.get(\"GATEWAY_PORT\", 8000)}/ready', timeout=2)"]
 CMD ["python", "manage.py", "serve", "--bootstrap"]

@@ -1,4 +1,4 @@
-"""Which process does a thing that must not be done twice at once: a row, taken by one conditional UPDATE.
+"""Claims of work that takes its time (`core/claims.py` has how one is taken).
 
 Whoever holds a claim renews it while the work goes on. One that a killed process held runs out by itself.
 """
@@ -7,7 +7,9 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+
+from django.db.models import Q
 
 from apps.audits.models import Claim
 from apps.core import clock
@@ -15,7 +17,6 @@ from apps.core.ids import new_id
 from apps.core.periodic import Periodic
 
 LEASE = 60.0  # seconds without a sign of life after which a holder counts as dead
-_NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Taken(Exception):
@@ -30,10 +31,9 @@ def take(name: str, *, holder: str, seconds: float, at_least: float = 0) -> bool
     """Whether `holder` has the claim now, for so many seconds; with `at_least`, only when it was taken no later than so
     many seconds ago."""
     now = clock.now()
-    Claim.objects.get_or_create(pk=name, defaults={"taken_at": _NEVER, "until": _NEVER})
-    free = Claim.objects.filter(pk=name, until__lte=now, taken_at__lte=now - timedelta(seconds=at_least))
-    until = now + timedelta(seconds=seconds)
-    return bool(free.update(holder=holder, taken_at=now, until=until, ended_at=None, said="", is_failed=False))
+    free = Q(until__lte=now, taken_at__lte=now - timedelta(seconds=at_least))
+    held = {"holder": holder, "taken_at": now, "until": now + timedelta(seconds=seconds)}
+    return bool(Claim.objects.take(name, free=free, **held, ended_at=None, said="", is_failed=False))
 
 
 def renew(name: str, *, holder: str, seconds: float) -> bool:

@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from apps.audits.rule import Severity
 from apps.core.audit import audited
+from apps.core.claims import ClaimQuerySet
 from apps.core.models import ConfigModel
 from apps.core.secrets import decrypt, encrypt
 
@@ -261,6 +262,8 @@ class Claim(models.Model):
     ended_at = models.DateTimeField(null=True, help_text="When it was given back last.")
     said = models.TextField(blank=True, help_text="What came of it.")
     is_failed = models.BooleanField(default=False)
+
+    objects: ClassVar[models.Manager[Any]] = ClaimQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name

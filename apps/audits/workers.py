@@ -18,6 +18,12 @@ def answering(now: datetime) -> list[WorkerSeen]:
     return list(WorkerSeen.objects.filter(seen_at__gt=now - SILENT).order_by("started_at"))
 
 
+def is_heard_of(host: str) -> bool:
+    """Whether a worker of that host has been, lately."""
+    lately = WorkerSeen.objects.filter(seen_at__gt=clock.now() - SILENT)
+    return lately.filter(worker__startswith=f"{host}:").exists()
+
+
 class Sign:
     """Of this process."""
 

@@ -12,10 +12,10 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
-from django.db.migrations.executor import MigrationExecutor
 
 from apps.access.keys import MINIMUM_LENGTH, issue_key
 from apps.access.models import ApiKey
+from apps.core.database import explain_database, pending_migrations
 from apps.upstreams.detect import detect_upstreams
 
 ADMIN_NAME = "admin"
@@ -75,34 +75,12 @@ def bootstrap() -> FirstStart:
     )
 
 
-def pending_migrations() -> int:
-    """How many migrations the database lacks. Raises DatabaseError."""
-    executor = MigrationExecutor(connection)
-    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-
-
 def migrate() -> bool:
     """Bring the tables up to date; False when they were."""
     if not pending_migrations():
         return False
     call_command("migrate", verbosity=0, interactive=False)
     return True
-
-
-def explain_database(error: DatabaseError) -> str:
-    """One sentence and a remedy for a database that cannot be used."""
-    database = settings.DATABASES["default"]
-    reason = " ".join(str(error).split())
-    if "sqlite3" in database["ENGINE"]:
-        return (
-            f"The database {database['NAME']} cannot be used ({reason}). Is its folder writable for this user, and is "
-            f"there room on the disk? GATEWAY_DATA_DIR names another folder."
-        )
-    place = f"{database.get('HOST') or 'localhost'}:{database.get('PORT') or 5432}"
-    return (
-        f"The database at {place} cannot be used ({reason}). Is it started, and does DATABASE_URL hold the right "
-        f"user, password and database?"
-    )
 
 
 def _create_credentials() -> tuple[Credential | None, Credential | None, list[str]]:

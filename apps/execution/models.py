@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from django.db import models
 from django.db.models import Q
@@ -11,6 +11,7 @@ from django.db.models.base import ModelState
 from django.utils import timezone
 
 from apps.core.audit import audited
+from apps.core.claims import ClaimQuerySet
 from apps.core.models import ConfigRow
 
 
@@ -261,15 +262,15 @@ class Purge(models.Model):
     runs = models.PositiveIntegerField(default=0)
     steps = models.PositiveIntegerField(default=0)
 
+    objects: ClassVar[models.Manager[Any]] = ClaimQuerySet.as_manager()
+
     def __str__(self) -> str:
         return f"purge of {self.claimed_at:%Y-%m-%d %H:%M}"
 
     @classmethod
     def claim(cls, now: datetime, every: timedelta) -> bool:
         """Whether the caller is the one that purges now: nobody has for so long."""
-        if cls.objects.filter(pk=cls.ROW, claimed_at__lte=now - every).update(claimed_at=now, ended_at=None):
-            return True
-        return cls.objects.get_or_create(pk=cls.ROW, defaults={"claimed_at": now})[1]
+        return cls.objects.take(cls.ROW, free=Q(claimed_at__lte=now - every), claimed_at=now, ended_at=None)
 
     @classmethod
     def note(cls, now: datetime, *, runs: int, steps: int) -> None:

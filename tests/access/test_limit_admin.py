@@ -16,7 +16,9 @@ from apps.access.limits.memory import MemoryStore
 from apps.access.models import Team
 from apps.access.subject import Key, Subject
 from apps.core import live_config
+from apps.upstreams.calls import ModelCall
 from apps.upstreams.models import ModelPrice
+from apps.upstreams.prices import cost
 from tests.factories import ApiKeyFactory
 
 LIST = "/admin/access/limit/"
@@ -116,3 +118,19 @@ def test_price_is_added_and_listed(admin_client: Client) -> None:
     page = admin_client.get(PRICES).content.decode()
     assert [text in page for text in ("gpt-5*", "$1.25", "as the prompt", "$10.00")] == [True] * 4
     assert ModelPrice.objects.get().cached_usd is None
+
+
+def test_price_of_a_million_a_million_is_refused_in_words(admin_client: Client) -> None:
+    form = {"model": "gpt-5*", "prompt_usd": "1000000", "completion_usd": "999999"}
+    page = admin_client.post(f"{PRICES}add/", form)
+    assert page.context["adminform"].form.errors == {
+        "prompt_usd": ["Ensure that there are no more than 6 digits before the decimal point."]
+    }
+    assert ModelPrice.objects.count() == 0
+
+
+def test_highest_price_is_counted(admin_client: Client) -> None:
+    highest = "999999.999999"
+    admin_client.post(f"{PRICES}add/", {"model": "*", "prompt_usd": highest, "completion_usd": highest})
+    live_config.refresh()
+    assert cost([ModelCall("box", "any", 600_000, 400_000)]) == pytest.approx(float(highest))

@@ -200,6 +200,18 @@ def test_mail_goes_to_the_recipients_or_says_what_is_missing(subjects: Subjects)
     assert "There is key a." in sent.body
 
 
+def test_sender_that_is_no_address_is_told_and_holds_up_no_other_channel(receiver: Receiver) -> None:
+    mails = AlertChannel.objects.create(name="Mail", kind="email", recipients=["ops@example.com"])
+    rows = [outbox.test_alert(mails), outbox.test_alert(channel(receiver))]
+    sender = "Gateway, Ops <gateway@example.com>"
+    with override_settings(EMAIL_URL="smtp://mail.example.com", DEFAULT_FROM_EMAIL=sender):
+        mail_row, hook_row = deliver.deliver(rows)
+
+    assert (mail_row.state, hook_row.state) == ("waiting", "delivered")
+    assert mail_row.error.startswith("The mail cannot be written: Invalid address; only Gateway could be parsed")
+    assert mail_row.error.endswith("Check GATEWAY_EMAIL_FROM.")
+
+
 def test_broken_agent_is_told_of_once_until_it_is_mended() -> None:
     AlertChannel.objects.create(name="Log", kind="log", min_severity="high")
     DropInFactory(agent_id="default/a", state=State.BROKEN)

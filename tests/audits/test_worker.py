@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -125,3 +126,13 @@ def test_broker_that_is_away_is_one_sentence(migrated: Path) -> None:
     )
     assert "hidden" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("command", "status"), [("audit", 2), ("scheduled purge", 1), ("worker", 1)])
+def test_database_without_tables_is_one_sentence(command: str, status: int, tmp_path: Path) -> None:
+    done = run_manage(gateway_environment(tmp_path), *command.split(), check=False)
+
+    assert (done.returncode, done.stdout) == (status, "")
+    assert re.fullmatch(
+        r"CommandError: The database lacks \d+ migrations\. Run `manage\.py bootstrap` first\.\n", done.stderr
+    )

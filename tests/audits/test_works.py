@@ -1,10 +1,11 @@
 import importlib
+import socket
 from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.apps import apps
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django_celery_beat.models import PeriodicTask
 
 from apps.audits import metrics, works
@@ -87,3 +88,16 @@ def test_metrics_tell_what_stands(subjects: Subjects) -> None:
     assert samples["gateway_audit_last_run_failed"][1] == 0
     assert samples["gateway_celery_workers"][1] == 1
     assert 0 <= samples["gateway_celery_worker_seen_seconds"][1] < 60
+
+
+def test_health_of_a_container_tells_of_the_worker_of_this_host() -> None:
+    now, host = clock.now(), socket.gethostname()
+    WorkerSeen.objects.create(worker="elsewhere:1", started_at=now, seen_at=now)
+    mine = WorkerSeen.objects.create(worker=f"{host}:1", started_at=now, seen_at=now - timedelta(minutes=1))
+    with pytest.raises(CommandError, match=f"^No worker of {host} was heard of lately. Start one"):
+        call_command("worker", "--health")
+
+    WorkerSeen.objects.filter(pk=mine.pk).update(seen_at=clock.now())
+    out = StringIO()
+    call_command("worker", "--health", stdout=out)
+    assert out.getvalue() == f"The worker of {host} is well.\n"

@@ -256,6 +256,10 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(write: Writer, tex
             ("keys: a: expires_at is no instant; write it as 2026-12-31T00:00:00Z."),
         ),
         ("routes: {a: {targets: {b: 1}}}", "routes: a: targets is a list of entries."),
+        (
+            "prices: [{model: '*', prompt_usd: 1000000, completion_usd: 1}]",
+            "prices[0]: prompt_usd: Ensure that there are no more than 6 digits before the decimal point.",
+        ),
         ("mcp_servers: {a: {secret_headers: [1]}}", "mcp_servers: a: secret_headers is a mapping of names to texts."),
     ],
 )

@@ -242,7 +242,9 @@ def delete_limits() -> None:
 def put_price(model: str, **fields: Any) -> None:
     from apps.upstreams.models import ModelPrice
 
-    ModelPrice.objects.create(model=model, **fields)
+    price = ModelPrice(model=model, **fields)
+    price.full_clean()  # as every door of an operator does: SQLite would take a number that nobody can read again
+    price.save()
 
 
 def runs(**filters: Any) -> list[dict[str, Any]]:

@@ -14,8 +14,7 @@ from tests.harness import GatewayServer, eventually
 
 PLAIN = 'from agents import Agent\n\nagent = Agent(name="Plain", instructions="Answer.")\n'
 CLIENTS = 4
-# "At most the last second": half a second of company and a transaction; and as much again on a machine with more to do.
-LAST = 2.0
+LAST = 1.0  # seconds: half a one of company, and a transaction
 
 
 def load(gateway: GatewayServer, stop: Event) -> list[tuple[str, float]]:

@@ -100,3 +100,5 @@ def _mail(row: AlertDelivery) -> None:
         message.send()
     except (SMTPException, OSError) as error:
         raise NotDelivered(f"The mail server refused it: {error}") from error
+    except ValueError as error:  # of an address that is none, such as a name with a comma
+        raise NotDelivered(f"The mail cannot be written: {error}. Check GATEWAY_EMAIL_FROM.") from error

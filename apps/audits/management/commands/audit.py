@@ -11,7 +11,7 @@ from apps.audits.broken_agents import tell_of_broken
 from apps.audits.models import AuditRun, Finding, RuleResult, at_least, severities
 from apps.audits.rule import Severity
 from apps.audits.rules import all_rules
-from apps.core import clock
+from apps.core import clock, database
 
 FOUND, FAILED = 1, 2  # exit statuses
 _COLOURS = {"high": "ERROR", "medium": "WARNING", "low": "NOTICE"}
@@ -44,11 +44,12 @@ class Command(BaseCommand):
                 hint = f"Did you mean {' or '.join(near)}?" if near else "--list lists them."
                 raise CommandError(f"There is no rule {id}. {hint}", returncode=FAILED)
         try:
+            database.refuse_unusable()
             run = audit(
                 by="command", rules=rules, only=options["rule"],
                 progress=lambda _: None if options["json"] else self._progress(_),
             )  # fmt: skip
-        except AlreadyRunning as error:
+        except (database.CannotBeUsed, AlreadyRunning) as error:
             raise CommandError(str(error), returncode=FAILED) from error
         tell_of_broken()
         deliver_due()

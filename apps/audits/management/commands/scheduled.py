@@ -4,6 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.audits import claims
 from apps.audits.works import WORKS, do
+from apps.core import database
 
 
 class Command(BaseCommand):
@@ -17,6 +18,10 @@ class Command(BaseCommand):
             for work in WORKS.values():
                 self.stdout.write(f"{work.name:<10} {work.title}")
             return
+        try:
+            database.refuse_unusable()
+        except database.CannotBeUsed as error:
+            raise CommandError(str(error)) from error
         failed = [name for name in options["names"] if not self._did(name)]
         if failed:
             raise CommandError(f"Failed: {', '.join(failed)}.")

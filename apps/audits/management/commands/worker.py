@@ -1,11 +1,13 @@
+import socket
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db import connection
 
 from apps.audits import celery_worker
+from apps.audits.workers import is_heard_of
+from apps.core import database
 
 
 class Command(BaseCommand):
@@ -17,13 +19,20 @@ class Command(BaseCommand):
         parser.add_argument(
             "--no-beat", action="store_true", help="only work: another worker keeps the schedule (two do no harm)"
         )
+        parser.add_argument(
+            "--health", action="store_true",
+            help="does no work: exit status 0 when this host's worker was heard of lately and its broker answers",
+        )  # fmt: skip
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        _refuse_without_tables()
         try:
+            database.refuse_unusable()
             celery_worker.refuse_without_broker()
-        except celery_worker.NoBroker as error:
+        except (database.CannotBeUsed, celery_worker.NoBroker) as error:
             raise CommandError(str(error)) from error
+        if options["health"]:
+            self._tell_health()
+            return
         connection.close()  # unsafe in the processes to come
         has_beat = not options["no_beat"]
         code = celery_worker.run(
@@ -33,6 +42,12 @@ class Command(BaseCommand):
         if code:
             raise CommandError("The worker ended with a failure; its log above says which.", returncode=code)
 
+    def _tell_health(self) -> None:
+        host = socket.gethostname()
+        if not is_heard_of(host):
+            raise CommandError(f"No worker of {host} was heard of lately. Start one: manage.py worker.")
+        self.stdout.write(f"The worker of {host} is well.")
+
     def _announce(self, has_beat: bool) -> None:
         self.stdout.write(f"Agent Gateway's worker runs, with {celery_worker.broker_shown()} as broker.")
         if has_beat:
@@ -40,13 +55,3 @@ class Command(BaseCommand):
             self.stdout.write(f"  Schedule  {where}/admin/django_celery_beat/periodictask/")
         self.stdout.write("  Stop      Ctrl-C")
         self.stdout.flush()
-
-
-def _refuse_without_tables() -> None:
-    try:
-        executor = MigrationExecutor(connection)
-        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except DatabaseError as error:
-        raise CommandError(f"The database cannot be used ({error}). Check DATABASE_URL.") from error
-    if pending:
-        raise CommandError(f"The database lacks {len(pending)} migrations. Run `manage.py bootstrap` first.")

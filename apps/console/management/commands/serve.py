@@ -5,9 +5,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from apps.access.checks import lacks_shared_store
-from apps.console.bootstrap import BootstrapFailed, FirstStart, bootstrap, explain_database, pending_migrations
+from apps.console.bootstrap import BootstrapFailed, FirstStart, bootstrap
 from apps.console.serving import CannotServe, bind, serve
 from apps.console.terminal import first_start_lines, serving_lines
+from apps.core.database import explain_database, pending_migrations
 
 
 class Command(BaseCommand):
