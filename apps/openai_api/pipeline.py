@@ -203,6 +203,9 @@ async def record(
         run.error_code, run.error = error.code or "", error.message
         remember(error, order)
         raise
+    except Exception:  # of the gateway itself: no client left
+        run.outcome, run.error_code = Outcome.FAILED, "internal_error"
+        raise
     finally:
         run.duration_ms = (perf_counter() - began) * 1000
         _count(run, order)
