@@ -38,7 +38,7 @@ _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] =
 class _Protocol(ResponseHandler):
     """Tells whoever reads an answer that its HTTP has become unreadable (a proxy wrote an error into its midst).
 
-    aiohttp 3.14 forgets that: its parser lets go of the answer, the connection is closed, and the reader waits for ever.
+    aiohttp 3.14 does not: its parser lets go of the answer, the connection is closed, and the reader waits for ever.
     """
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
