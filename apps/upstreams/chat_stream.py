@@ -148,8 +148,9 @@ class ChunkStream:
             self._call.finish_reason = choice.finish_reason
         if choice.delta is not None and self._call.heard:
             hear_said(self._call.heard, choice.delta)
-        if isinstance(choice.logprobs, dict):
-            choice.logprobs = chat_completion_chunk.ChoiceLogprobs.construct(**choice.logprobs)
+        if choice.logprobs is not None:
+            known = isinstance(choice.logprobs, dict)
+            choice.logprobs = chat_completion_chunk.ChoiceLogprobs.construct(**choice.logprobs) if known else None
         if choice.delta is not None and choice.delta.tool_calls:
             self._tool_calls.mend(choice.delta.tool_calls)
 
