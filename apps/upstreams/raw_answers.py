@@ -71,7 +71,7 @@ class RawAnswer:
         try:
             if not data.isascii():
                 data.decode()
-            if b"\r" in data:  # ends a line of an event stream; in JSON it is but a space
+            if b"\n" in data or b"\r" in data:  # ends a line of an event stream; in JSON it is but a space
                 data = encode(_decode(data))
             members, head = _members(data), _head(data)
         except UNREADABLE as error:

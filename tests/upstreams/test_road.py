@@ -586,3 +586,11 @@ async def test_time_to_come_again_may_be_nonsense(servers: Servers, fault: str) 
 
     assert caught.value.retry_after == (365 * 86_400 if fault == "again-never" else None)
     assert health.standing("there").state is State.DEGRADED
+
+
+@pytest.mark.parametrize("say", [say, say_whole])
+async def test_answer_that_unpacks_to_a_gigabyte_is_not_unpacked(servers: Servers, say: Any) -> None:
+    there = await servers.add("there", first_event_timeout=30.0)
+
+    with pytest.raises(UpstreamError, match="of over 33554432 bytes"):
+        await say(route((there, "gzip-bomb")))
