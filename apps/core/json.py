@@ -1,9 +1,12 @@
 """JSON for the wire."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+# What decoding raises for what is not JSON, is not UTF-8, is of another shape, or nests too deeply to be read.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encode = msgspec.json.Encoder().encode
 

@@ -148,5 +148,5 @@ def _is_object(text: str) -> bool:
     """Servers refuse a history with arguments that are none."""
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

@@ -37,7 +37,7 @@ def _arguments(call: WantedCall) -> str:
     """On one line, so that a person sees all of it and nothing of it can pass for our own words."""
     try:
         text = json.dumps(json.loads(call.arguments), ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         text = json.dumps(call.arguments, ensure_ascii=False)
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     shown = text if len(text) <= _LONGEST_ARGUMENTS else f"{text[:_LONGEST_ARGUMENTS]} … ({len(text):,} characters)"

@@ -45,6 +45,8 @@ from apps.upstreams.prices import cost
 
 log = structlog.get_logger(__name__)
 
+_CRASHED = "The gateway itself failed. Its log has the details under this request id."
+
 
 async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionRequest) -> HttpResponseBase:
     """Answer a chat completion. Raises GatewayError for whatever fails before the first event."""
@@ -166,7 +168,7 @@ async def _frames(first: bytes, events: AsyncGenerator[RunEvent, None], writer: 
         yield writer.failure(error)
     except Exception as error:  # a stream must not be cut without a word
         log.error("stream_crashed", exc_info=error)
-        yield writer.failure(GatewayError("The gateway itself failed. Its log has the details under this request id."))
+        yield writer.failure(GatewayError(_CRASHED))
 
 
 async def whole(events: AsyncGenerator[RunEvent, None], fold: Whole) -> HttpResponse:
@@ -202,6 +204,9 @@ async def record(
         run.outcome = Outcome.FAILED
         run.error_code, run.error = error.code or "", error.message
         remember(error, order)
+        raise
+    except Exception:  # of the gateway itself: no client left
+        run.outcome, run.error_code, run.error = Outcome.FAILED, "internal_error", _CRASHED
         raise
     finally:
         run.duration_ms = (perf_counter() - began) * 1000

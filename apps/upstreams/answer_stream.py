@@ -14,6 +14,7 @@ from apps.upstreams.routing import Target
 from apps.upstreams.silence import Silence
 
 MAX_ANSWER: Final = 32 * 1024 * 1024  # bytes, of a line of a stream or of a whole answer
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"  # which some servers of Windows put before an answer
 _DONE: Final = b"[DONE]"
 
 
@@ -33,6 +34,8 @@ class AnswerStream:
         self._first: list[bytes] = []
         self._silence: Silence | None = None  # until the answer has begun, others watch the clock
         self._pieces: list[bytes] = []  # of a line that has no end yet
+        self._spread: list[bytes] = []  # lines of data of an event that has no end yet
+        self._held = 0  # bytes of both
         self._is_at_end = False
         self.is_complete = False  # the server said [DONE]
         self.place: Place | None = None  # left when the answer ends
@@ -65,7 +68,7 @@ class AnswerStream:
 
     async def _whole(self) -> list[bytes]:
         """Some servers answer whole although a stream was asked for; others only call their stream JSON."""
-        head = await _piece(self._target, self._response)
+        head = (await _piece(self._target, self._response)).removeprefix(BYTE_ORDER_MARK)
         if not head.lstrip().startswith(b"{"):
             return self._events_in(self._lines(head)) or await self._next()
         self._is_at_end = True
@@ -110,7 +113,7 @@ class AnswerStream:
         self._is_at_end = True
         last = b"".join(self._pieces)  # a line that lacks its end
         self._pieces.clear()
-        return self._events_in([last])
+        return self._events_in([last, b""])
 
     def _lines(self, data: bytes) -> list[bytes]:
         """Those that end in `data`."""
@@ -119,11 +122,16 @@ class AnswerStream:
         if len(lines) > 1 and self._pieces:
             lines[0] = b"".join((*self._pieces, lines[0]))
             self._pieces.clear()
+            self._held = sum(map(len, self._spread))
         if rest := lines.pop():
             self._pieces.append(rest)
-            if len(self._pieces) > 1 and sum(map(len, self._pieces)) > MAX_ANSWER:
-                raise UpstreamError(f"Upstream '{self._target.slug}' sent a line of over {MAX_ANSWER} bytes.")
+            self._hold(rest)
         return lines
+
+    def _hold(self, data: bytes) -> None:
+        self._held += len(data)
+        if self._held > MAX_ANSWER:
+            raise UpstreamError(f"Upstream '{self._target.slug}' sent an event of over {MAX_ANSWER} bytes.")
 
     def _events_in(self, lines: list[bytes]) -> list[bytes]:
         events: list[bytes] = []
@@ -131,13 +139,30 @@ class AnswerStream:
             if line.startswith(b"data:"):
                 event = line[5:].strip()
                 if event == _DONE:
+                    events += self._gathered()
                     self.is_complete = True
                     break
-                if event:
+                if event.endswith(b"}") and not self._spread:  # whole: others need no blank line to be told
                     events.append(event)
+                elif event:
+                    self._spread.append(event)
+                    self._hold(event)
             elif line.startswith(b"{"):  # some servers report an error as a bare line
                 events.append(line)
+            elif self._spread and not line.strip():
+                events += self._gathered()
+            elif line.startswith(BYTE_ORDER_MARK):
+                events += self._events_in([line[len(BYTE_ORDER_MARK) :]])
         return events
+
+    def _gathered(self) -> list[bytes]:
+        """The event whose data came on several lines, if there is one."""
+        if not self._spread:
+            return []
+        event = b"\n".join(self._spread)
+        self._spread.clear()
+        self._held = sum(map(len, self._pieces))
+        return [event]
 
     async def finish(self) -> None:
         """Read to the end of the body, which follows at once, so that the connection can serve again."""

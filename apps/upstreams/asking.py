@@ -16,6 +16,7 @@ from apps.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from apps.core.json import UNREADABLE
 
 LARGEST_ANSWER = 16 * 1024 * 1024  # bytes; the longest public list, a router's with its prices, is 1 MB
 
@@ -139,7 +140,7 @@ def _refusal(response: aiohttp.ClientResponse, base_url: str) -> str:
 def _json(response: aiohttp.ClientResponse, content: bytes, base_url: str) -> Any:
     try:
         return msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         if b"<html" in content[:1000].lower() or response.content_type == "text/html":
             reason = "answers with a web page"
         else:
@@ -156,7 +157,7 @@ def _said(content: bytes) -> str:
     """The server's own words, from whichever shape its errors have; empty when they are none for people."""
     try:
         value = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ""
     for name in ("error", "message", "detail"):
         if isinstance(value, dict) and value.get(name):

@@ -14,6 +14,7 @@ from typing import Any
 from apps.core.json import encode
 
 _CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English
+_MOST_TOKENS = 20_000_000  # of a call; a hundred of them fit into a column
 _MOST_UNREAD = 2000  # events
 _LOOK_AGAIN = 0.05  # seconds
 
@@ -90,9 +91,10 @@ class ModelCall:
 
 
 def number(counts: Any, name: str) -> int:
-    """A count among those that a server reports; 0 where there is none."""
+    """A count among those that a server reports; 0 where there is none. Never one that cannot be: limits and bills add
+    them up, and a database has to hold the sum."""
     value = counts.get(name) if isinstance(counts, dict) else None
-    return int(value) if isinstance(value, int | float) else 0
+    return int(min(max(value, 0), _MOST_TOKENS)) if isinstance(value, int | float) else 0
 
 
 def _nothing_waits() -> int:

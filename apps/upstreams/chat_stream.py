@@ -13,6 +13,7 @@ from openai.types.chat import chat_completion_chunk
 from openai.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
+from apps.core.json import UNREADABLE
 from apps.upstreams.calls import CallLog, number, text_may_join
 from apps.upstreams.hearing import hear_said
 from apps.upstreams.refusals import failure
@@ -130,7 +131,7 @@ class ChunkStream:
     def _parse(self, data: bytes) -> Chunk:
         try:
             chunk = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise self._opened.broken(
                 UpstreamError(
                     f"Upstream '{self._target.slug}' sent something that is not a chat completion chunk: {data[:80]!r}",
@@ -148,7 +149,8 @@ class ChunkStream:
         if choice.delta is not None and self._call.heard:
             hear_said(self._call.heard, choice.delta)
         if choice.logprobs is not None:
-            choice.logprobs = chat_completion_chunk.ChoiceLogprobs.construct(**choice.logprobs)
+            known = isinstance(choice.logprobs, dict)
+            choice.logprobs = chat_completion_chunk.ChoiceLogprobs.construct(**choice.logprobs) if known else None
         if choice.delta is not None and choice.delta.tool_calls:
             self._tool_calls.mend(choice.delta.tool_calls)
 
@@ -165,7 +167,7 @@ def whole_chunk(answered: Answered, messages: list[dict[str, Any]]) -> Chunk:
     slug = answered.target.slug
     try:
         chunk = _decode(answered.data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UpstreamError(
             f"Upstream '{slug}' sent an answer of another shape: {error}", code="upstream_garbage"
         ) from error

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from apps.core.json import UNREADABLE
 from apps.upstreams.calls import Heard
 
 
@@ -55,7 +56,7 @@ def hear_raw(heard: Heard, data: msgspec.Raw, *, is_text: bool) -> None:
             heard.hear(_text(data))
         else:
             hear_said(heard, _said(data))
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return
 
 
@@ -63,7 +64,7 @@ def hear_whole(heard: Heard, data: bytes) -> None:
     """The first choice of a whole answer."""
     try:
         choices = _whole(data).choices or []
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return
     for choice in choices[:1]:
         heard.hear(choice.text)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from apps.core.errors import UpstreamError
-from apps.core.json import encode
+from apps.core.json import UNREADABLE, encode
 from apps.upstreams.calls import ModelCall, number
 from apps.upstreams.chat_stream import Function, ToolCall, ToolCallIds
 from apps.upstreams.routing import Target
@@ -71,10 +71,10 @@ class RawAnswer:
         try:
             if not data.isascii():
                 data.decode()
-            if b"\r" in data:  # ends a line of an event stream; in JSON it is but a space
+            if b"\n" in data or b"\r" in data:  # ends a line of an event stream; in JSON it is but a space
                 data = encode(_decode(data))
             members, head = _members(data), _head(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise self._garbage(data) from error
         if head.error:
             said = head.error.get("message") if isinstance(head.error, dict) else head.error

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -10,10 +11,14 @@ import msgspec
 
 from apps.core import clock
 from apps.core.errors import UpstreamError, UpstreamRejected
+from apps.core.json import UNREADABLE
 from apps.upstreams.routing import Target
 
 # Statuses that tell the caller something about its own request; everything else of 4xx is between us and the server.
 CALLERS_FAULT: Final = frozenset({400, 404, 413, 422, 429})
+
+
+_LONGEST: Final = 365 * 86_400.0  # seconds: what a server asks for beyond that is no time, but a mistake
 
 
 class _Head(msgspec.Struct):
@@ -22,6 +27,7 @@ class _Head(msgspec.Struct):
     object: Any = None
 
 
+_STATUS: Final = re.compile("[1-5][0-9][0-9]")
 _decode_head = msgspec.json.Decoder(_Head).decode
 _FAILURES: Final = frozenset({"error", "response.error", "response.failed"})  # events of the Responses API
 
@@ -38,6 +44,10 @@ def _meaning(target: Target, status: int, retry_after: str | None, said: str) ->
         return UpstreamError(
             f"Upstream '{target.slug}' refused the gateway's secret ({status}). Enter it again in the admin.",
             code="upstream_unauthorised",
+        )
+    if 300 <= status < 400:
+        return UpstreamError(
+            f"Upstream '{target.slug}' answers elsewhere (it redirects, {status}). Enter that address as its base URL."
         )
     if status not in CALLERS_FAULT:
         return UpstreamError(
@@ -57,12 +67,13 @@ def _message_in(text: str) -> str:
     """The reason in an error body of any of the shapes that servers use."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()[:500]
     error = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
-    return (error if isinstance(error, str) else json.dumps(error))[:500]
+    said = (error if isinstance(error, str) else json.dumps(error))[:500]
+    return said.encode(errors="replace").decode()  # JSON may name half a character
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -73,22 +84,22 @@ def _seconds(retry_after: str | None) -> float | None:
         seconds = float(retry_after)
     except ValueError:
         return _seconds_until(retry_after)
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return min(max(0.0, seconds), _LONGEST) if math.isfinite(seconds) else None
 
 
 def _seconds_until(date: str) -> float | None:
     try:
         at = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (at - clock.now()).total_seconds()) if at.tzinfo else None
+    return min(max(0.0, (at - clock.now()).total_seconds()), _LONGEST) if at.tzinfo else None
 
 
 def look_at(target: Target, data: bytes) -> None:
     """Raises UpstreamError unless `data` is JSON that is no error: the beginning of an answer, or all of one."""
     try:
         head = _decode_head(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UpstreamError(
             f"Upstream '{target.slug}' sent something that is not a JSON object: {data[:80]!r}",
             code="upstream_garbage",
@@ -99,7 +110,8 @@ def look_at(target: Target, data: bytes) -> None:
 
 def failure(target: Target, event: Mapping[str, Any], *, has_begun: bool = True) -> UpstreamError:
     """What an event means that tells of an error, in any of the shapes that servers use."""
-    error = event.get("error") or (event.get("response") or {}).get("error") or event
+    response = event.get("response")
+    error = event.get("error") or (response.get("error") if isinstance(response, dict) else None) or event
     said = (error.get("message") if isinstance(error, dict) else error) or "no reason given"
     status = _status_of(error) if isinstance(error, dict) else None
     when = "in the middle of its answer" if has_begun else "instead of answering"
@@ -110,7 +122,7 @@ def failure(target: Target, event: Mapping[str, Any], *, has_begun: bool = True)
 def _status_of(error: Mapping[str, Any]) -> int | None:
     """As a number where servers give one (`code` of llama.cpp, vLLM and OpenRouter), or by OpenAI's words."""
     code, kind = error.get("code"), error.get("type")
-    if isinstance(code, int) or (isinstance(code, str) and code.isdigit()):
+    if isinstance(code, int) or (isinstance(code, str) and _STATUS.fullmatch(code)):
         return int(code)
     if code == "rate_limit_exceeded":
         return 429

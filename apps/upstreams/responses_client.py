@@ -15,6 +15,7 @@ from openai import BaseModel, NotGiven, Omit
 from openai.types.responses import Response, ResponseOutputItem, ResponseStreamEvent
 
 from apps.core.errors import GatewayError, UpstreamError, UpstreamUnreachable
+from apps.core.json import UNREADABLE
 from apps.upstreams import road
 from apps.upstreams.calls import CallLog, current_calls, number
 from apps.upstreams.hearing import hear_event
@@ -116,7 +117,7 @@ class ResponseEvents:
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
             event = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             event = None
         if isinstance(event, dict) and event.get("error") and not event.get("type"):
             event = {"type": "error", **event}

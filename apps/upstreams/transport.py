@@ -5,19 +5,22 @@ loops, and a drop-in may run its own loop in a tool's thread.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from apps.core.errors import UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
 from apps.core.json import encode
 from apps.upstreams import demo
-from apps.upstreams.answer_stream import AnswerStream, all_of
+from apps.upstreams.answer_stream import BYTE_ORDER_MARK, AnswerStream, all_of
 from apps.upstreams.calls import current_calls
 from apps.upstreams.capacity import Place
 from apps.upstreams.models import Kind
@@ -26,16 +29,36 @@ from apps.upstreams.routing import Target
 
 _DEMO_PAUSE: Final = 0.012  # seconds between the demo's words, so that streaming can be seen
 
+_LONGEST_REFUSAL: Final = 64 * 1024  # bytes of it that are read
+
 Answer = TypeVar("Answer")
 
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+
+
+class _Protocol(ResponseHandler):
+    """Tells whoever reads an answer that its HTTP has become unreadable (a proxy wrote an error into its midst).
+
+    aiohttp 3.14 does not: its parser lets go of the answer, the connection is closed, and the reader waits for ever.
+    """
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        if isinstance(exc, HttpProcessingError) and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(aiohttp.ClientPayloadError(exc.message))
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(_Protocol, loop=self._loop)
 
 
 def _new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         # Shorter than the 5 s after which uvicorn, Node and llama.cpp close an idle connection: who reuses one in that
         # very moment gets no answer.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4, ttl_dns_cache=60),
+        connector=_Connector(limit=0, keepalive_timeout=4, ttl_dns_cache=60),
         auto_decompress=True,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
@@ -139,6 +162,7 @@ async def ask(
             response.close()  # of an answer that was read to its end, the connection has gone back already
         if own_session:
             await own_session.close()
+    answer = answer.removeprefix(BYTE_ORDER_MARK)
     look_at(target, answer)
     return answer
 
@@ -193,9 +217,13 @@ async def _post(
             )
         ) from error
     except aiohttp.ClientConnectorError as error:
-        why = "its host name is not known" if isinstance(error.os_error, socket.gaierror) else "nothing listens there"
         raise _unreached(
-            UpstreamUnreachable(f"Upstream '{target.slug}' cannot be reached: {why}. Is the server started?")
+            UpstreamUnreachable(f"Upstream '{target.slug}' cannot be reached: {_why_unreached(error)}")
+        ) from error
+    except aiohttp.ClientResponseError as error:  # there is no status yet: its head could not be read
+        said = " ".join(error.message.split())[:80]
+        raise UpstreamError(
+            f"Upstream '{target.slug}' sent something that is not HTTP: {said}", code="upstream_garbage"
         ) from error
     except (aiohttp.ClientError, OSError) as error:
         raise UpstreamUnreachable(
@@ -219,6 +247,20 @@ def _timeout(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=connect)
 
 
+def _why_unreached(error: aiohttp.ClientConnectorError) -> str:
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not to be trusted ({error.certificate_error}). Is its CA known here?"
+        case aiohttp.ClientConnectorSSLError():
+            return "it answers without TLS. Should its base URL begin with http://?"
+        case aiohttp.ClientConnectorError(os_error=socket.gaierror()):
+            return "its host name is not known. Is the server started?"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=errno.EMFILE | errno.ENFILE)):
+            return "this process has no file descriptor left. Raise its limit of open files."
+        case _:
+            return "nothing listens there. Is the server started?"
+
+
 def _unreached(error: UpstreamError) -> UpstreamError:
     error.reached = False
     return error
@@ -234,11 +276,13 @@ async def _accept(target: Target, response: aiohttp.ClientResponse) -> None:
             f"Upstream '{target.slug}' answered with a web page instead of a chat completion. "
             "Its base URL probably lacks /v1, or a proxy stands in between."
         )
+    said = bytearray()
     try:
         async with asyncio.timeout(5):
-            text = (await response.content.read(64 * 1024)).decode("utf-8", "replace")
+            while len(said) < _LONGEST_REFUSAL and (piece := await response.content.read(_LONGEST_REFUSAL)):
+                said += piece
     except (TimeoutError, aiohttp.ClientError):
-        text = ""
+        pass  # what came of it says what it says
     finally:
         response.close()
-    raise refusal(target, response.status, response.headers, text)
+    raise refusal(target, response.status, response.headers, said.decode("utf-8", "replace"))

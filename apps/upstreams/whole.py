@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from apps.core.json import UNREADABLE
 from apps.upstreams.calls import ModelCall
 from apps.upstreams.hearing import hear_whole
 
@@ -43,7 +44,7 @@ def read_whole(data: bytes, sent: Mapping[str, Any], call: ModelCall) -> None:
     """Count the answer in `call`: by its usage, else estimated. What cannot be read is the client's to judge."""
     try:
         whole = _decode(data)
-    except msgspec.ValidationError:
+    except UNREADABLE:
         whole = _Whole()
     choices = whole.choices or []
     call.finish_reason = choices[0].finish_reason if choices else None

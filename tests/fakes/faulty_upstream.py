@@ -503,6 +503,149 @@ async def closes(exchange: Exchange) -> None:
     raise Dropped
 
 
+# --- rarer faults, met by servers that are half broken or mean harm ---------------------------------------------------
+
+
+async def stream_of(exchange: Exchange, *parts: bytes) -> None:
+    await exchange.begin_stream()
+    for one in parts:
+        await exchange.part(one)
+    await exchange.end_stream()
+
+
+def told(exchange: Exchange) -> bytes:
+    """A proper answer, all of its bytes."""
+    chunks = chunks_of(exchange.body)
+    if not exchange.is_stream:
+        return json.dumps(whole(chunks), ensure_ascii=False).encode()
+    return b"".join(map(frame, chunks)) + b"data: [DONE]\n\n"
+
+
+async def told_as(exchange: Exchange, data: bytes) -> None:
+    await exchange.content(data, kind="text/event-stream" if exchange.is_stream else "application/json")
+
+
+async def byte_order_mark(exchange: Exchange) -> None:
+    await told_as(exchange, b"\xef\xbb\xbf" + told(exchange))
+
+
+async def carriage_returns(exchange: Exchange) -> None:
+    await told_as(exchange, told(exchange).replace(b"\n", b"\r"))
+
+
+async def spread_over_lines(exchange: Exchange) -> None:
+    """One event, many `data:` lines, as the standard allows."""
+    if not exchange.is_stream:
+        await properly(exchange)
+        return
+    spread = (json.dumps(one, indent=1, ensure_ascii=False).splitlines() for one in chunks_of(exchange.body))
+    events = ["".join(f"data: {line}\n" for line in lines) + "\n" for lines in spread]
+    await stream_of(exchange, *(event.encode() for event in events), b"data: [DONE]\n\n")
+
+
+async def comments_only(exchange: Exchange) -> None:
+    await stream_of(exchange, *[b": no news\n\n"] * 5)
+
+
+async def old_http(exchange: Exchange) -> None:
+    """HTTP/1.0: no length; the answer ends with the connection."""
+    kind = b"text/event-stream" if exchange.is_stream else b"application/json"
+    await exchange.write(b"HTTP/1.0 200 OK\r\nContent-Type: " + kind + b"\r\n\r\n" + told(exchange))
+    raise Dropped
+
+
+async def go_on_first(exchange: Exchange) -> None:
+    await exchange.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+    await properly(exchange)
+
+
+async def redirect(exchange: Exchange) -> None:
+    await exchange.content(b"", 307, location="https://user:secret@elsewhere.invalid/v1/chat/completions?key=secret")
+
+
+async def no_content(exchange: Exchange) -> None:
+    await exchange.head(204)
+
+
+async def header_bomb(exchange: Exchange) -> None:
+    await exchange.head(content_type="application/json", x_bomb="x" * 200_000)
+
+
+async def bad_chunk_length(exchange: Exchange) -> None:
+    await some(exchange)
+    await asyncio.sleep(0.05)  # so that it is read by itself
+    await exchange.write(b"not hexadecimal\r\ndata: {}\r\n")
+    await exchange.wait(0.5)
+
+
+async def bad_gzip(exchange: Exchange) -> None:
+    await exchange.content(told(exchange), kind="text/event-stream", content_encoding="gzip")
+
+
+async def gzip_bomb(exchange: Exchange) -> None:
+    """A megabyte that unpacks to one line of a gigabyte."""
+    packer = zlib.compressobj(level=1, wbits=31)
+    begin = packer.compress(b'data: {"choices": [' if exchange.is_stream else b'{"choices": [')
+    kind = "text/event-stream" if exchange.is_stream else "application/json"
+    await exchange.head(content_type=kind, transfer_encoding="chunked", content_encoding="gzip")
+    await exchange.part(begin + packer.flush(zlib.Z_FULL_FLUSH))
+    megabyte = packer.compress(b" " * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)  # may be said again and again
+    for _ in range(1000):
+        await exchange.part(megabyte)
+    await exchange.end_stream()
+
+
+def with_first(exchange: Exchange, old: bytes, new: bytes) -> bytes:
+    """A proper answer, but for some of its bytes."""
+    answer = told(exchange)
+    return answer.replace(old, new)
+
+
+def odd(old: str, new: str) -> Callable[[Exchange], Awaitable[None]]:
+    """A proper answer, in which some words are others."""
+
+    async def tell(exchange: Exchange) -> None:
+        await told_as(exchange, with_first(exchange, old.encode(), new.encode()))
+
+    return tell
+
+
+def deep() -> str:
+    return "[" * 10_000 + "]" * 10_000
+
+
+def usage_of_tokens(count: str) -> Callable[[Exchange], Awaitable[None]]:
+    return odd(json.dumps(USAGE), "{" + ", ".join(f'"{name}": {count}' for name in USAGE) + "}")
+
+
+async def no_choices(exchange: Exchange) -> None:
+    nothing = {**chunk(), "choices": []}
+    if exchange.is_stream:
+        await stream_of(exchange, frame(nothing), b"data: [DONE]\n\n")
+    else:
+        await exchange.json(nothing)
+
+
+async def deep_refusal(exchange: Exchange) -> None:
+    await exchange.content(deep().encode(), 400)
+
+
+async def refusal_in_pieces(exchange: Exchange) -> None:
+    content = json.dumps(openai_error("It comes in pieces.", "invalid_request_error")).encode()
+    await exchange.head(400, content_type="application/json", content_length=len(content))
+    for piece in (content[:30], content[30:]):
+        await exchange.write(piece)
+        await asyncio.sleep(0.02)
+
+
+def says_again(retry_after: str) -> Callable[[Exchange], Awaitable[None]]:
+    return lambda exchange: rate_limited(exchange, retry_after)
+
+
+async def refusal_with_nul(exchange: Exchange) -> None:
+    await exchange.content(json.dumps(openai_error("Bad\0 news, \ud83d.", "invalid_request_error")).encode(), 400)
+
+
 FAULTS: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "ok": properly,  # no fault at all
     **{
@@ -553,6 +696,35 @@ FAULTS: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "flood": properly,  # 2,000 pieces of one letter
     "big-chunk": properly,  # one piece of 5 MB
     "closes": closes,  # right, but the connection is closed after it though keep-alive was promised
+    "bom": byte_order_mark,  # a byte order mark before the answer
+    "cr": carriage_returns,  # lines that end with CR alone
+    "spread": spread_over_lines,  # events of many data lines each
+    "comments-only": comments_only,  # a stream of comments, and its end
+    "old-http": old_http,  # HTTP/1.0, which ends an answer by closing
+    "go-on": go_on_first,  # 100 and 103 before the answer
+    "redirect": redirect,  # 307
+    "no-content": no_content,  # 204
+    "header-bomb": header_bomb,  # a header of 200 kB
+    "bad-chunk-length": bad_chunk_length,  # three pieces, then an HTTP chunk whose length is no number
+    "bad-gzip": bad_gzip,  # called gzip, and is none
+    "gzip-bomb": gzip_bomb,  # a gigabyte in a line, packed
+    "nan": odd('"created": 1763596800', '"created": NaN'),  # no JSON, though Python's reads it
+    "deep": odd('"object": ', f'"extra": {deep()}, "object": '),  # a member of 10,000 lists inside each other
+    "twice": odd('"choices": ', '"choices": [], "choices": '),  # members twice; the last one counts
+    "no-choices": no_choices,  # an empty list of choices
+    "huge-usage": usage_of_tokens("9" * 40),  # tokens that no column holds
+    "float-usage": usage_of_tokens("7.0"),
+    "negative-usage": usage_of_tokens("-5"),
+    "worded-usage": usage_of_tokens('"many"'),
+    "nul": odd("Hello", "Hello\\u0000"),  # U+0000 in the text
+    "raw-nul": odd("Hello", "Hello\0"),  # the same as it is, which is no JSON
+    "half-character": odd("Hello", "Hello \\ud83d"),  # one surrogate of two
+    "odd-logprobs": odd('"finish_reason": ', '"logprobs": "none", "finish_reason": '),
+    "deep-refusal": deep_refusal,  # 400 with 10,000 lists inside each other
+    "refusal-in-pieces": refusal_in_pieces,  # 400 whose body comes in two TCP segments
+    "refusal-with-nul": refusal_with_nul,  # 400 with characters that a database or UTF-8 does not take
+    "again-never": says_again("1" + "0" * 30),  # 429 with a Retry-After beyond all calendars
+    "again-odd": says_again("Thu, 99 Foo 99999999999999 99:99:99 GMT"),  # with one that is no date
 }
 SLOW = re.compile(r"slow-headers(?:-(\d+(?:\.\d+)?))?")  # silence before the first byte; slow-headers-0.5 for 0.5 s
 

@@ -26,7 +26,6 @@ from tests.fakes.faulty_upstream import (
     HttpRequest,
     chunk,
     frame,
-    openai_error,
     usage_chunk,
 )
 
@@ -146,15 +145,11 @@ async def filter_verdict(exchange: Exchange) -> None:
     await send(exchange, frame(verdict), frame(chunk({"content": TEXT})), frame(chunk(finish_reason="stop")))
 
 
-async def error_first(exchange: Exchange) -> None:
-    await send(exchange, frame(openai_error("The model does not load.")), done=False)
-
-
 OWN: dict[str, Fault] = {
     one.__name__.replace("_", "-"): one
     for one in (
         rich, two, bare, no_finish, null_content, whole_in_stream, fragments, carriage_return, not_utf8, odd_tools,
-        filter_verdict, error_first,
+        filter_verdict,
     )
 }  # fmt: skip
 

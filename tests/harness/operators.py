@@ -47,5 +47,5 @@ class Operator:
     def _stop(self) -> None:
         if self._process:
             self._process.close()  # which ends its input
-            self._process.wait(10)
+            self._process.wait(60)  # at leisure: the machine may be busy with other tests
             self._process = None

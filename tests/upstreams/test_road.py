@@ -2,12 +2,21 @@
 
 import asyncio
 import gc
+import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from apps.core import clock
 from apps.core.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
@@ -113,6 +122,10 @@ async def read(opened: Opened) -> str:
 async def say_whole(way: Route) -> str:
     data = (await road.ask_whole(way, PATH, BODY, adapt=adapt, timeout=5)).data
     return str(fake.json.loads(data)["choices"][0]["message"]["content"])
+
+
+async def say_whole_of(way: Route, body: Any) -> road.Answered:
+    return await road.ask_whole(way, PATH, body, adapt=adapt, timeout=5)
 
 
 ANOTHER_ANSWERS = [
@@ -500,3 +513,84 @@ async def test_call_outside_of_a_served_loop_leaves_nothing_open(servers: Server
     one = await servers.add("one")
 
     assert await asyncio.to_thread(lambda: asyncio.run(say(route((one, "ok"))))) == fake.TEXT
+
+
+# --- below HTTP ------------------------------------------------------------------------------------------------------
+
+
+def _certificate(folder: Path, name: str) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(clock.now() - timedelta(days=1))
+    made = made.not_valid_after(clock.now() + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "server.pem").write_bytes(private + made.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context
+
+
+async def _understands_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As an HTTP server is greeted in TLS."""
+    await reader.read(1)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+async def _answers_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Refuses a body for its length, which it does not read."""
+    await reader.readuntil(b"\r\n\r\n")
+    said = json.dumps(fake.openai_error("Too much at once.", "invalid_request_error")).encode()
+    writer.write(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+
+
+@pytest.mark.parametrize("say", [say, say_whole])
+async def test_certificate_of_another_name_is_told_as_such(servers: Servers, tmp_path: Path, say: Any) -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=_certificate(tmp_path, "elsewhere.test"))
+    async with server:
+        there = target("tls", base_url=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", retries=0)
+        with pytest.raises(UpstreamUnreachable, match="its certificate is not to be trusted"):
+            await say(route((there, "m")))
+
+
+async def test_server_without_tls_is_told_as_such(servers: Servers) -> None:
+    server = await asyncio.start_server(_understands_nothing, "127.0.0.1", 0)
+    async with server:
+        there = target("tls", base_url=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", retries=0)
+        with pytest.raises(UpstreamUnreachable, match="Should its base URL begin with http://"):
+            await say(route((there, "m")))
+
+
+@pytest.mark.parametrize("ask", [road.open_chat, say_whole_of])
+async def test_answer_that_comes_before_the_request_was_read_is_heard(servers: Servers, ask: Any) -> None:
+    server = await asyncio.start_server(_answers_at_once, "127.0.0.1", 0)
+    async with server:
+        there = target("hasty", base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", retries=0)
+        body = {"messages": [{"role": "user", "content": "x" * 20_000_000}], "stream": ask is road.open_chat}
+        with pytest.raises(UpstreamRejected, match="Too much at once"):
+            await ask(route((there, "m")), body)
+
+
+@pytest.mark.parametrize("fault", ["again-never", "again-odd"])
+async def test_time_to_come_again_may_be_nonsense(servers: Servers, fault: str) -> None:
+    there = await servers.add("there")
+
+    with pytest.raises(UpstreamRejected) as caught:
+        await say(route((there, fault)))
+
+    assert caught.value.retry_after == (365 * 86_400 if fault == "again-never" else None)
+    assert health.standing("there").state is State.DEGRADED
+
+
+@pytest.mark.parametrize("say", [say, say_whole])
+async def test_answer_that_unpacks_to_a_gigabyte_is_not_unpacked(servers: Servers, say: Any) -> None:
+    there = await servers.add("there", first_event_timeout=30.0)
+
+    with pytest.raises(UpstreamError, match="of over 33554432 bytes"):
+        await say(route((there, "gzip-bomb")))
