@@ -105,7 +105,13 @@ class _Import:
 
     def tell(self) -> None:
         """What keeps rows that were saved from doing as they should, such as a tool that there is not."""
-        agents = [row for _, _, row in self._saved if isinstance(row, DeclaredAgent) and row.stage == row.Stage.LIVE]
+        saved = [row for _, _, row in self._saved if isinstance(row, DeclaredAgent)]
+        agents = [row for row in saved if row.stage == row.Stage.LIVE]
+        if drafts := [row.agent_id for row in saved if row.stage == row.Stage.DRAFT]:
+            self.applied.remarks.append(
+                f"agents: {', '.join(drafts)}: a draft answers nobody yet. Add `stage: live`, or publish it in the "
+                "admin."
+            )
         judge = declared_checks.judge_in_force() if agents else None
         for agent in agents:
             told = declared_checks.remarks(agent, judge)
@@ -196,11 +202,16 @@ class _Import:
     def _save(self, sheet: Sheet, way: Way, row: Any, entry: Mapping[str, Any]) -> Any:
         before = len(self.applied.changes)
         is_new = row._state.adding  # noqa: SLF001  # how Django names it
-        changed = [*_fill(sheet, row, entry), *_set_secrets(sheet, row, entry)]
+        was = _values(sheet, row)
+        _fill(sheet, row, entry)
+        secrets = _set_secrets(sheet, row, entry)
         if isinstance(row, Upstream) and row.is_default:
             _take_default_from_others(row)
-        if is_new or changed:
+        if is_new or secrets or _changed(sheet, was, row):
             _judged(sheet, _clean, row)
+        # Anew: what an entry leaves out the row may fill in itself, such as the schema of a tool.
+        changed = [*_changed(sheet, was, row), *secrets]
+        if is_new or changed:
             row.save()
             kind = "added" if is_new else "changed"
             self.applied.changes.append(Change(sheet.section, _shown(sheet, way), kind, tuple(changed)))
@@ -253,35 +264,43 @@ def _shown(sheet: Sheet, way: Way) -> str:
     return " ".join(f"[{step}]" if isinstance(step, int) else step for step in steps) or sheet.section
 
 
-def _fill(sheet: Sheet, row: Any, entry: Mapping[str, Any]) -> list[Member]:
-    """Sets the row's fields to what the entry says; the members that are another value now."""
+def _fill(sheet: Sheet, row: Any, entry: Mapping[str, Any]) -> None:
+    """Sets the row's fields to what the entry says. Raises _Wrong."""
     mistakes = list(_unknown_members(sheet, entry))
-    changed = []
     for column in sheet.columns():
         name = sheet.member(column)
         if name not in entry and name in _KEPT:
             continue
         try:
-            value = values.read(column, entry[name]) if name in entry else values.default(column)
+            setattr(row, column.name, values.read(column, entry[name]) if name in entry else values.default(column))
         except values.WrongValue as error:
             mistakes.append((name, f"{name} {_ended(str(error))}"))
-            continue
-        if not values.same(column, values.of(column, row), value):
-            before = values.written(column, row)
-            setattr(row, column.name, value)
-            changed.append((name, before, values.written(column, row)))
     if mistakes:
         raise _Wrong(*mistakes)
-    return changed
+
+
+def _values(sheet: Sheet, row: Any) -> list[tuple[Any, Any]]:
+    """Of each column: its value, and that as in files."""
+    return [(values.of(column, row), values.written(column, row)) for column in sheet.columns()]
+
+
+def _changed(sheet: Sheet, was: list[tuple[Any, Any]], row: Any) -> list[Member]:
+    return [
+        (sheet.member(column), before, values.written(column, row))
+        for column, (value, before) in zip(sheet.columns(), was, strict=True)
+        if not values.same(column, value, values.of(column, row))
+    ]
 
 
 def _unknown_members(sheet: Sheet, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     members = sheet.members()
-    for name in entry:
-        if name not in members:
-            near = difflib.get_close_matches(name, members, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(members)}."
-            yield name, f"there is no member '{name}'. {hint}"
+    listed = f" There are {', '.join(members)}."
+    for name in [name for name in entry if name not in members]:
+        hint = sheet.elsewhere.get(name, "")
+        if not hint and (near := difflib.get_close_matches(name, members, n=1)):
+            hint = f"Did you mean '{near[0]}'?"
+        yield name, f"there is no member '{name}'.{f' {hint}' if hint else listed}"
+        listed = "" if not hint else listed
 
 
 def _ended(sentence: str) -> str:

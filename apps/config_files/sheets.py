@@ -16,6 +16,7 @@ from apps.access.limit_models import Limit
 from apps.access.models import AccessSettings, ApiKey, Grant, Team, ToolRule
 from apps.audits.models import AlertChannel
 from apps.catalog import declared_checks
+from apps.catalog.model_parameters import Parameters
 from apps.catalog.models import (
     AgentSettings,
     ApprovedVersion,
@@ -77,6 +78,7 @@ class Sheet:
     inner: "Sheet | None" = None
     inner_of: str = ""  # of such a sheet: the foreign key to the outer row
     rows: Callable[[], QuerySet[Any]] | None = None  # those that are written; all without it
+    elsewhere: Mapping[str, str] = field(default_factory=dict)  # what other systems call a member → what to do here
     check: Callable[[Any], None] | None = None  # raises ValidationError for what the model itself does not refuse
 
     @property
@@ -117,6 +119,34 @@ _NAMED_BY: Final[Mapping[type[Model], str]] = {
     ModuleRule: "pattern",
 }
 _KEY = re.compile(r"(.*) \((\S+)…\)")  # of several keys with one name, as ApiKey.__str__ has it
+
+
+_INSTRUCTIONS = "It is called 'instructions'."
+_OF_AGENTS: Final[Mapping[str, str]] = {
+    **{one: f"It belongs into parameters: {{{one}: …}}." for one in Parameters.model_fields},
+    "name": "What people see is called 'title'; the name is that of the entry.",
+    **dict.fromkeys(("system", "prompt", "system_prompt", "system_message"), _INSTRUCTIONS),
+    "enabled": "Say `stage: live`, or `stage: disabled`.",
+    "max_rounds": "It is called 'max_turns'.",
+    "max_tool_rounds": "It is called 'max_turns'.",
+    "timeout": "It is called 'run_timeout'.",
+}
+_OF_UPSTREAMS: Final[Mapping[str, str]] = {
+    "url": "It is called 'base_url'.",
+    "type": "It is called 'kind'.",
+    "model": "It is called 'default_model'.",
+    "models": "They are read from the server.",
+    **dict.fromkeys(("key", "token", "secret"), "It is called 'api_key'."),
+}
+_OF_TOOLS: Final[Mapping[str, str]] = {
+    "type": "It is called 'kind'.",
+    "schema": "It is called 'parameters'.",
+    "endpoint": "It is called 'url'.",
+}
+_OF_KEYS: Final[Mapping[str, str]] = dict.fromkeys(
+    ("key", "value", "secret", "api_key", "hash", "sha256"),
+    "A key is known by its 'digest' and 'prefix'; `manage.py import_keys` makes both of former keys.",
+)
 
 
 class NoSuchRow(LookupError):
@@ -211,6 +241,7 @@ SHEETS: Final[Sequence[Sheet]] = (
         "upstreams",
         Upstream,
         key="slug",
+        elsewhere=_OF_UPSTREAMS,
         check=checks.upstream,
         without=("models_read_at", "asked_at", "answered_at", "last_error", "last_error_code"),
         renamed={"is_default": "default"},
@@ -244,6 +275,7 @@ SHEETS: Final[Sequence[Sheet]] = (
         "tools",
         Tool,
         key="name",
+        elsewhere=_OF_TOOLS,
         without=("gone_at",),
         secrets=(Secret("secret_headers", "encrypted_headers", is_mapping=True),),
         rows=_own_or_set,
@@ -255,6 +287,7 @@ SHEETS: Final[Sequence[Sheet]] = (
         DeclaredAgent,
         key="name",
         without=("created_at", "changed_at"),
+        elsewhere=_OF_AGENTS,
         check=declared_checks.check,
     ),
     Sheet(AGENTS, "agent_settings", AgentSettings, key="drop_in", check=declared_checks.check_settings),
@@ -281,6 +314,7 @@ SHEETS: Final[Sequence[Sheet]] = (
         "keys",
         ApiKey,
         key="name",
+        elsewhere=_OF_KEYS,
         check=checks.key,
         without=(
             "previous_digest",

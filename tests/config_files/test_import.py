@@ -1,15 +1,19 @@
 """What an import does with files that people write: right ones, and wrong ones."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from auditlog.models import LogEntry
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from apps.access.models import ApiKey, Grant, Team
 from apps.catalog.models import AgentSettings, DeclaredAgent, State
 from apps.core.models import ConfigVersion
-from apps.tools.models import McpServer
+from apps.tools.models import McpServer, Tool
 from apps.upstreams.models import ModelRoute, RouteTarget, Upstream
 from tests.factories import ApiKeyFactory, UpstreamFactory
 
@@ -304,7 +308,10 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(write: Writer, tex
         ),
         (
             "agents:\n  a/b:\n    aliases: [Big]",
-            "3: agents: a/b: aliases: “Big” is no model name: lower-case letters, digits, dots, dashes, at most one slash.",
+            (
+                "3: agents: a/b: aliases: “Big” is no model name: lower-case letters, digits, dots, dashes, at most "
+                "one slash."
+            ),
         ),
         ("agents:\n  default/b: {}\n  b: {}", "3: agents: b: is another name of an entry above. Keep one."),
         (
@@ -491,6 +498,7 @@ def test_what_a_live_agent_lacks_is_told(write: Writer, capsys: pytest.CaptureFi
     )
 
     assert capsys.readouterr().err.splitlines() == [
+        "agents: a/c: a draft answers nobody yet. Add `stage: live`, or publish it in the admin.",
         "agents: a/b: {{usr}} in the instructions is no variable, and stays as it is: did you mean {{user}}?",
         (
             "agents: a/b: The gateway has no tool 'serch': the agent goes on without it. Add or enable what is "
@@ -504,3 +512,44 @@ def test_what_is_for_a_key_that_is_left_out_is_left_out_too(write: Writer, capsy
 
     assert capsys.readouterr().err.splitlines()[1:] == ["grants[0]: is for the API key 'K', and is left out like that."]
     assert [grant.agents for grant in Grant.objects.all()] == ["labs/*"]
+
+
+def test_members_of_other_systems_are_told_by_their_names_here(write: Writer) -> None:
+    file = write(
+        "agents:\n  a/b:\n    name: B\n    system_prompt: You help.\n    temperature: 1\n    enabled: true\n"
+        "keys:\n  K: {key: sk-1, digest: x}\n"
+    )
+
+    assert [remark.removeprefix(f"{file}:") for remark in refusal(file)] == [
+        "3: agents: a/b: there is no member 'name'. What people see is called 'title'; the name is that of the entry.",
+        "4: agents: a/b: there is no member 'system_prompt'. It is called 'instructions'.",
+        "5: agents: a/b: there is no member 'temperature'. It belongs into parameters: {temperature: …}.",
+        "6: agents: a/b: there is no member 'enabled'. Say `stage: live`, or `stage: disabled`.",
+        (
+            "8: keys: K: there is no member 'key'. A key is known by its 'digest' and 'prefix'; `manage.py "
+            "import_keys` makes both of former keys."
+        ),
+    ]
+
+
+def test_database_without_tables_is_told(write: Writer, tmp_path: Path) -> None:
+    asked = [sys.executable, "manage.py", "import_config", write(LOCAL)]
+    environment = {
+        **os.environ,
+        "GATEWAY_DATA_DIR": str(tmp_path),
+        "DATABASE_URL": f"sqlite:///{tmp_path}/none.sqlite3",
+    }
+
+    done = subprocess.run(asked, cwd=settings.ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("CommandError: The database cannot be used: no such table: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_schema_that_the_url_implies_is_no_change(write: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write("tools:\n  weather: {url: 'https://x.example.com/{city}'}\n")
+    call_command("import_config", file)
+
+    assert told(capsys, file) == ["Nothing to change: the configuration is as the files say."]
+    assert Tool.objects.get().parameters["required"] == ["city"]

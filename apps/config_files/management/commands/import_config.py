@@ -2,9 +2,11 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
 
 from apps.config_files.applying import Applied, Change, apply
 from apps.config_files.reading import WrongFiles, documents
+from apps.config_files.writing import no_database
 
 _SIGNS = {"added": "+", "changed": "~", "removed": "-"}
 
@@ -22,6 +24,8 @@ class Command(BaseCommand):
             applied = apply(documents(options["paths"]), prune=options["prune"], dry_run=options["dry_run"])
         except WrongFiles as wrong:
             raise CommandError(f"{wrong}\nNothing was changed. Mend this and try again.") from wrong
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(no_database(error)) from error
         for change in applied.changes:
             self.stdout.write(_told(change))
         for remark in applied.remarks:
