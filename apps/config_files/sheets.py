@@ -145,7 +145,7 @@ _OF_TOOLS: Final[Mapping[str, str]] = {
 }
 _OF_KEYS: Final[Mapping[str, str]] = dict.fromkeys(
     ("key", "value", "secret", "api_key", "hash", "sha256"),
-    "A key is known by its 'digest' and 'prefix'; `manage.py import_keys` makes both of former keys.",
+    "A key is known by its 'digest', which `printf %s \"$KEY\" | sha256sum` makes, and its beginning, the 'prefix'.",
 )
 
 

@@ -75,11 +75,29 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(
         "~ upstreams: local",
         "    base_url: http://old.invalid/v1 → http://127.0.0.1:11434/v1",
         "    default_model: (empty) → qwen3:8b",
-        "    default: False → True",
-        "    takes_strict: False → True",
+        "    default: false → true",
+        "    takes_strict: false → true",
         "Would change, without --dry-run: 1 changed.",
     ]
     assert Upstream.objects.get().base_url == "http://old.invalid/v1"
+
+
+def test_long_texts_differ_line_by_line(write: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    DeclaredAgent.objects.create(name="a", instructions="You help.\nBe short.\n", tags=["x"], stage="live")
+    file = write(
+        "agents:\n  a:\n    stage: live\n    instructions: |\n      You help.\n      Be long.\n    tags: [x, y]\n"
+    )
+
+    assert told(capsys, file, "--dry-run") == [
+        "~ agents: a",
+        "    instructions:",
+        "        @@ -1,2 +1,2 @@",
+        "         You help.",
+        "        -Be short.",
+        "        +Be long.",
+        '    tags: ["x"] → ["x", "y"]',
+        "Would change, without --dry-run: 1 changed.",
+    ]
 
 
 def test_each_change_stands_in_the_history(write: Writer) -> None:
@@ -526,8 +544,8 @@ def test_members_of_other_systems_are_told_by_their_names_here(write: Writer) ->
         "5: agents: a/b: there is no member 'temperature'. It belongs into parameters: {temperature: …}.",
         "6: agents: a/b: there is no member 'enabled'. Say `stage: live`, or `stage: disabled`.",
         (
-            "8: keys: K: there is no member 'key'. A key is known by its 'digest' and 'prefix'; `manage.py "
-            "import_keys` makes both of former keys."
+            "8: keys: K: there is no member 'key'. A key is known by its 'digest', which `printf %s \"$KEY\" | "
+            "sha256sum` makes, and its beginning, the 'prefix'."
         ),
     ]
 
