@@ -224,7 +224,7 @@ class _Import:
     def _inner(self, sheet: Sheet, way: Way, outer: Any, entries: Any) -> None:
         if not isinstance(entries or [], list):
             raise _Wrong((sheet.section, f"{sheet.section} is a list of entries."))
-        known = _by_identity(sheet, sheet.model.objects.filter(**{sheet.inner_of: outer}))
+        known = _by_identity(sheet, sheet.model._default_manager.filter(**{sheet.inner_of: outer}))  # noqa: SLF001
         for at, entry in enumerate(entries or []):
             self._one_of_list(sheet, (*way, at), entry, known, outer)
         # An entry says everything about its row.

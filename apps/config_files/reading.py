@@ -125,7 +125,7 @@ def _read(path: Path, into: Documents) -> None:
         raise WrongFiles([f"{path} cannot be read as YAML: it is nested too deeply. Is it the right file?"]) from error
     except ValueError as error:  # such as a number of too many digits
         raise WrongFiles([f"{path} cannot be read as YAML: {error}. Put texts in quotes."]) from error
-    if document is None:
+    if node is None or document is None:
         return
     if not isinstance(document, dict):
         raise WrongFiles(

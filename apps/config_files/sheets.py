@@ -86,7 +86,7 @@ class Sheet:
         return issubclass(self.model, ConfigRow)
 
     def queryset(self) -> QuerySet[Any]:
-        return self.rows() if self.rows else self.model.objects.all()
+        return self.rows() if self.rows else self.model._default_manager.all()  # noqa: SLF001  # Django documents it
 
     def columns(self) -> Iterator[Any]:
         """The fields that stand in files, in the order of the model, but those of the key first."""
@@ -215,7 +215,7 @@ def keyed(sheet: Sheet, name: str) -> tuple[Model | None, dict[str, Any]]:
         fields = {"drop_in": find(DropIn, _agent_id(name))}
     else:
         fields = {sheet.key: name}
-    return sheet.model.objects.filter(**fields).first(), fields
+    return sheet.model._default_manager.filter(**fields).first(), fields  # noqa: SLF001
 
 
 def _agent_id(name: str) -> str:

@@ -65,7 +65,7 @@ def entry(sheet: Sheet, row: Model) -> dict[str, Any]:
         ):
             written[sheet.member(column)] = values.written(column, row)
     if sheet.inner:
-        inner = sheet.inner.model.objects.filter(**{sheet.inner.inner_of: row})
+        inner = sheet.inner.model._default_manager.filter(**{sheet.inner.inner_of: row})  # noqa: SLF001
         written[sheet.inner.section] = [entry(sheet.inner, one) for one in inner]
     return written
 
