@@ -10,6 +10,7 @@ from apps.access.subject import networks
 NO_SCOPE: Final = "A key with no scope could do nothing: allow chat, admin or both."
 ENDED: Final = "A new key must end in the future."
 ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?", re.IGNORECASE)
+DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 

@@ -6,7 +6,7 @@
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
@@ -45,15 +45,25 @@ Mistakes = Iterator[tuple[str, str]]  # a field, and a sentence
 
 def check(agent: DeclaredAgent) -> None:
     """Raises ValidationError with the sentences by field. Those of single fields are full_clean()'s business."""
+    checks = (_storable, _parameters, _tools, _tool_choice, _response_format, _presentation, _names)
+    _raise(mistake for check_one in checks for mistake in check_one(agent))
+
+
+def check_settings(settings: AgentSettings) -> None:
+    """The same of what operators set for an agent in a folder. Raises ValidationError."""
+    taken = names_taken(without=settings)
+    _raise([*_parameters(settings), *_aliases(settings.aliases, settings.drop_in.agent_id, taken)])
+
+
+def _raise(mistakes: Iterable[tuple[str, str]]) -> None:
     found: dict[str, list[str]] = {}
-    for check_one in (_storable, _parameters, _tools, _tool_choice, _response_format, _presentation, _names):
-        for field, sentence in check_one(agent):
-            found.setdefault(field, []).append(sentence)
+    for field, sentence in mistakes:
+        found.setdefault(field, []).append(sentence)
     if found:
         raise ValidationError(found)
 
 
-def _parameters(agent: DeclaredAgent) -> Mistakes:
+def _parameters(agent: DeclaredAgent | AgentSettings) -> Mistakes:
     yield from (("parameters", sentence) for sentence in mistakes(agent.parameters))
 
 
@@ -145,7 +155,11 @@ def _names(agent: DeclaredAgent) -> Mistakes:
     whose = taken.get(agent.agent_id.casefold())
     if whose and whose != _DECLARED_ID:  # of which a constraint of the table tells
         yield "name", f"{agent.agent_id} is taken: it is {whose}."
-    aliases = _texts(agent.aliases)
+    yield from _aliases(agent.aliases, agent.agent_id, taken)
+
+
+def _aliases(given: object, own_id: str, taken: Mapping[str, str]) -> Mistakes:
+    aliases = _texts(given)
     if aliases is None:
         yield "aliases", 'Aliases are a list of model names: ["helpdesk"].'
         return
@@ -154,7 +168,7 @@ def _names(agent: DeclaredAgent) -> Mistakes:
             yield "aliases", f"“{alias}” is no model name: lower-case letters, digits, dots, dashes, at most one slash."
         elif whose := taken.get(alias.casefold()):
             yield "aliases", f"“{alias}” is taken: it is {whose}."
-        elif alias == agent.agent_id:
+        elif alias == own_id:
             yield "aliases", f"“{alias}” is its own id."
 
 
@@ -176,9 +190,13 @@ def names_taken(*, without: DeclaredAgent | AgentSettings | None = None) -> dict
 # --- what may be saved, and should be known --------------------------------------------------------------------------
 
 
-def remarks(agent: DeclaredAgent) -> list[str]:
-    """A sentence for each, with what to do, by what is in force now. Asks the database, and no server."""
-    return [*_unknown_variables(agent), *_shadowed(agent), *(in_words(one) for one in problems(agent))]
+def remarks(agent: DeclaredAgent, judge: Callable[[DeclaredAgent], tuple[Problem, ...]] | None = None) -> list[str]:
+    """A sentence for each, with what to do, by what is in force now. Asks the database, and no server.
+
+    For many agents `judge` is what judge_in_force() returned.
+    """
+    found = (judge or judge_in_force())(agent)
+    return [*_unknown_variables(agent), *_shadowed(agent), *map(in_words, found)]
 
 
 def problems(agent: DeclaredAgent) -> tuple[Problem, ...]:

@@ -1,15 +1,29 @@
 """A field's value ↔ what stands in a file: plain YAML that a person would write."""
 
-from datetime import date, datetime
+import json
+import math
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import DateTimeField, DecimalField, ForeignKey, JSONField, Model
+from django.db.models import (
+    BooleanField,
+    CharField,
+    DateTimeField,
+    DecimalField,
+    ForeignKey,
+    IntegerField,
+    JSONField,
+    Model,
+    TextField,
+)
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive, make_aware
 
-from apps.config_files import sheets
+from apps.config_files import schedules, sheets
+
+_EMPTY = "is empty; leave it out for its default"
 
 
 class WrongValue(ValueError):
@@ -40,9 +54,9 @@ def read(column: Any, value: Any) -> Any:
     if value is None and column.null:
         return None
     if isinstance(column, JSONField):
-        return value
+        return _json(column, value)
     if isinstance(column, DecimalField) and isinstance(value, int | float) and not isinstance(value, bool):
-        return Decimal(str(value))
+        value = Decimal(str(value))
     if isinstance(column, DateTimeField):
         return _instant(value)
     return _plain(column, value)
@@ -57,7 +71,12 @@ def default(column: Any) -> Any:
 
 def same(column: Any, one: Any, another: Any) -> bool:
     if isinstance(column, ForeignKey):
-        return bool(getattr(one, "pk", None) == getattr(another, "pk", None))
+        if one == another:
+            return True
+        # Beat's tables may hold a moment twice.
+        return (
+            schedules.is_one(one) and schedules.is_one(another) and schedules.name_of(one) == schedules.name_of(another)
+        )
     if isinstance(column, JSONField):
         return bool(one == another)
     return bool(column.get_prep_value(one) == column.get_prep_value(another))
@@ -74,30 +93,70 @@ def _referred(column: Any, value: Any) -> Model | None:
         raise WrongValue(f"cannot be set: {error}") from error
 
 
+def _json(column: Any, value: Any) -> Any:
+    """What both databases take: PostgreSQL wants no NUL and no half characters, SQLite no infinity."""
+    if value is None:
+        raise WrongValue(_EMPTY)
+    empty = None if column.null else column.get_default()
+    if isinstance(empty, list) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+        raise WrongValue(f"is a list of texts, such as [one, two], not {value!r}")
+    if isinstance(empty, dict) and not isinstance(value, dict):
+        raise WrongValue(f"is a mapping of names to values, not {value!r}")
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except ValueError as error:
+        raise WrongValue("holds what JSON has not: NaN, infinity, or half a character") from error
+    if "\\u0000" in text:
+        raise WrongValue("holds a NUL character, which cannot be stored")
+    return value
+
+
 def _instant(value: Any) -> datetime:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001  # made aware below
-    if isinstance(value, str):
-        try:
-            value = parse_datetime(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, datetime):
+    try:
+        instant = parse_datetime(value) if isinstance(value, str) else None
+    except ValueError:
+        instant = None
+    if instant is None:
         raise WrongValue("is no instant; write it as 2026-12-31T00:00:00Z")
-    return make_aware(value) if is_naive(value) else value
+    return make_aware(instant) if is_naive(instant) else instant
 
 
 def _plain(column: Any, value: Any) -> Any:
-    wanted = type(column.get_default()) if column.has_default() else None
     if isinstance(value, dict | list):
         raise WrongValue("is one value, not a list or a mapping")
-    if wanted is bool and not isinstance(value, bool):
-        raise WrongValue(f"is true or false, not {value!r}")
-    if isinstance(value, bool) and wanted is not bool and column.get_internal_type() != "BooleanField":
-        raise WrongValue(f"is no {value!r}; put it in quotes if that is meant as text")
     if value is None:
-        raise WrongValue("is empty; leave it out for its default")
+        raise WrongValue(_EMPTY)
+    if isinstance(column, BooleanField):
+        if not isinstance(value, bool):
+            raise WrongValue(f"is true or false, not {value!r}")
+        return value
+    if isinstance(column, CharField | TextField):
+        return _chosen(column, _text(value))
+    if isinstance(value, bool):
+        raise WrongValue(f"is a number, not {value!r}")
+    if isinstance(column, IntegerField) and isinstance(value, float):
+        raise WrongValue(f"is a whole number, not {value!r}")
     try:
-        return column.to_python(value)
+        number = column.to_python(value)
     except ValidationError as error:
-        raise WrongValue(f"does not take {value!r}: {' '.join(error.messages)}") from error
+        raise WrongValue(f"does not take {str(value)!r}: {' '.join(error.messages)}") from error
+    if not math.isfinite(number):
+        raise WrongValue(f"is a number, not {str(value)!r}")
+    return number
+
+
+def _chosen(column: Any, text: str) -> str:
+    known = [choice for choice, _ in column.flatchoices]
+    if known and text not in known and not (column.blank and not text):
+        raise WrongValue(f"is one of {', '.join(known)}, not '{text}'")
+    return text
+
+
+def _text(value: Any) -> str:
+    """What YAML reads as a number is no longer what the file says: 1.10 is 1.1, 0123 is 83."""
+    if not isinstance(value, str):
+        raise WrongValue(f"is a text; put it in quotes (it was read as {value!r})")
+    if "\0" in value:
+        raise WrongValue("holds a NUL character, which cannot be stored")
+    return value

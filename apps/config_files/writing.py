@@ -18,6 +18,14 @@ def texts(*, with_digests: bool = False) -> Mapping[str, str]:
     return {file: _text(file, with_digests=with_digests) for file in sheets.FILES}
 
 
+def no_database(error: Exception) -> str:
+    """What to say where the database cannot be asked."""
+    return (
+        f"The database cannot be used: {str(error).strip()}. Nothing was changed. Is it the right one, does it run, "
+        "and has `manage.py migrate` made its tables?"
+    )
+
+
 def _text(file: str, *, with_digests: bool) -> str:
     document: dict[str, Any] = {}
     kept: list[str] = []
@@ -57,7 +65,7 @@ def entry(sheet: Sheet, row: Model) -> dict[str, Any]:
         ):
             written[sheet.member(column)] = values.written(column, row)
     if sheet.inner:
-        inner = sheet.inner.model.objects.filter(**{sheet.inner.inner_of: row})
+        inner = sheet.inner.model._default_manager.filter(**{sheet.inner.inner_of: row})  # noqa: SLF001
         written[sheet.inner.section] = [entry(sheet.inner, one) for one in inner]
     return written
 

@@ -8,6 +8,7 @@ import yaml
 from django.conf import settings
 from django.core.management import call_command
 
+from apps.audits.alerts import webhook
 from apps.config_files.sheets import BY_SECTION
 from apps.upstreams.models import Upstream
 
@@ -32,6 +33,7 @@ def test_each_example_is_in_the_file_that_the_export_writes() -> None:
 def test_the_examples_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     monkeypatch.setenv("DOCS_TOKEN", "t-1")
+    monkeypatch.setenv("ALERTS_SECRET", webhook.new_secret())
     for name, text in EXAMPLES:
         (tmp_path / name).write_text(text)
 

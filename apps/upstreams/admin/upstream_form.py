@@ -6,13 +6,13 @@
 import json
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminPasswordToggleWidget, UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
 
 from apps.core.forms import SuggestingInput
+from apps.upstreams.base_url import mistake, tidied
 from apps.upstreams.detect import PRESETS
 from apps.upstreams.models import Kind, Upstream
 
@@ -70,23 +70,12 @@ class UpstreamForm(forms.ModelForm):
         return secret
 
     def clean_base_url(self) -> str:
-        base_url: str = self.cleaned_data["base_url"].strip().rstrip("/")
-        if base_url and not _is_http_url(base_url):
-            raise ValidationError("This is no address of a web server; it looks like http://127.0.0.1:11434/v1.")
-        if base_url and "@" in urlsplit(base_url).netloc:
-            raise ValidationError("Leave user name and password out of the address: the API key below is kept secret.")
-        # The commonest slip: the address of one call instead of the address that all calls begin with.
-        return base_url.removesuffix("/chat/completions").removesuffix("/responses").removesuffix("/models")
+        base_url: str = self.cleaned_data["base_url"].strip()
+        if wrong := mistake(base_url):
+            raise ValidationError(wrong)
+        return tidied(base_url)
 
     def _get_validation_exclusions(self) -> set[str]:
         # Saving as the default takes it from the one that was, so that there is no second one to refuse.
         exclusions: set[str] = super()._get_validation_exclusions()
         return exclusions | {"is_default"}
-
-
-def _is_http_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in text
-    except ValueError:
-        return False

@@ -2,9 +2,10 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
 
 from apps.config_files.sheets import FILES
-from apps.config_files.writing import texts
+from apps.config_files.writing import no_database, texts
 
 
 class Command(BaseCommand):
@@ -20,7 +21,10 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         if bool(options["folder"]) == bool(options["print"]):
             raise CommandError("Name a folder to write to, or --print and a file: manage.py export_config config/")
-        written = texts(with_digests=options["with_digests"])
+        try:
+            written = texts(with_digests=options["with_digests"])
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(no_database(error)) from error
         if options["print"]:
             self.stdout.write(written[options["print"]], ending="")
             return

@@ -1,11 +1,16 @@
+import json
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
 
 from apps.config_files.applying import Applied, Change, apply
 from apps.config_files.reading import WrongFiles, documents
+from apps.config_files.writing import no_database
 
+_SHORT = 80  # characters
 _SIGNS = {"added": "+", "changed": "~", "removed": "-"}
 
 
@@ -22,6 +27,8 @@ class Command(BaseCommand):
             applied = apply(documents(options["paths"]), prune=options["prune"], dry_run=options["dry_run"])
         except WrongFiles as wrong:
             raise CommandError(f"{wrong}\nNothing was changed. Mend this and try again.") from wrong
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(no_database(error)) from error
         for change in applied.changes:
             self.stdout.write(_told(change))
         for remark in applied.remarks:
@@ -30,20 +37,26 @@ class Command(BaseCommand):
 
 
 def _told(change: Change) -> str:
-    head = f"{_SIGNS[change.kind]} {change.section}: {change.name}"
-    if change.kind != "changed":
-        return head
-    return "\n".join(
-        [head, *(f"    {name}: {_short(before)} → {_short(after)}" for name, before, after in change.members)]
-    )
+    lines = [f"{_SIGNS[change.kind]} {change.section}: {change.name}"]
+    if change.kind == "changed":
+        for name, before, after in change.members:
+            lines += _difference(name, _text(before), _text(after))
+    return "\n".join(lines)
 
 
-def _short(value: Any) -> str:
-    if value in (None, ""):
-        return "(empty)"
-    text = value if isinstance(value, str) else repr(value)
-    line = " ".join(text.split())
-    return line if len(line) <= 80 else f"{line[:79]}…"
+def _difference(name: str, before: str, after: str) -> list[str]:
+    """Short ones in a line, others line by line."""
+    if max(len(before), len(after)) <= _SHORT and "\n" not in before + after:
+        return [f"    {name}: {before or '(empty)'} → {after or '(empty)'}"]
+    lines = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
+    return [f"    {name}:", *(f"        {line}" for line in list(lines)[2:])]
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    short = json.dumps(value, ensure_ascii=False)
+    return short if len(short) <= _SHORT else json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def _summary(applied: Applied, *, dry_run: bool) -> str:
