@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.harness import FaultyServer, GatewayServer
+from tests.harness import FaultyServer, GatewayServer, eventually
 from tests.harness.asking import ask_whole
 
 CHAT = "/v1/chat/completions"
