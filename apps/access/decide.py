@@ -102,7 +102,7 @@ def decide(
         return _of_tool(policy, subject, target, at)
     if not target.agent or (action is Action.HAND_OVER and not policy.inner_agents_obey_grants):
         return _ALLOWED
-    return _within(limits, _of_agent(policy, subject, target.agent, at))
+    return within(limits, _of_agent(policy, subject, target.agent, at))
 
 
 def _of_key(policy: Policy, subject: Subject, at: datetime) -> Decision | None:
@@ -147,7 +147,7 @@ def _fitting(policy: Policy, subject: Subject, kind: Kind, value: str, agent_id:
     return policy.fitting(kind, value, key_id=key.id, team_id=key.team_id, agent_id=agent_id, at=at)
 
 
-def _within(limits: Sequence[LimitState], decision: Decision) -> Decision:
+def within(limits: Sequence[LimitState], decision: Decision) -> Decision:
     """The decision, and what the limits say where access is allowed."""
     if not limits:
         return decision

@@ -7,13 +7,14 @@ unlimited: it is counted, logged once, and shown on the dashboard and at /ready.
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from prometheus_client import Counter
 
-from apps.access.authorise import ask
-from apps.access.decide import Action, LimitState, Target
+from apps.access.authorise import permit, refused_at, tell
+from apps.access.decide import Action, Decision, LimitState, Target, within
 from apps.access.limits.in_force import limits_in_force
 from apps.access.limits.keeper import keeper, prefix
 from apps.access.limits.rules import Meter
@@ -33,7 +34,14 @@ _HIT = Counter(
 )
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _LONGEST_WAIT = 60.0  # seconds
-_RAN_OUT = {"requests": "requests", "runs": "requests", "tokens": "tokens", "USD": "insufficient_quota"}  # OpenAI's
+_RAN_OUT: Final = {
+    "requests": "requests",
+    "runs": "requests",
+    "tokens": "tokens",
+    "USD": "insufficient_quota",
+}  # OpenAI's
+for _unit in _RAN_OUT:  # nought until it happens: a counter that appears with its first hit shows no increase
+    _HIT.labels(_unit)
 
 
 class Admission:
@@ -61,19 +69,21 @@ _UNLIMITED = Admission()
 
 
 async def admit(subject: Subject, agent_id: str) -> Admission:
-    """Count a request of `subject` to the agent. Raises RateLimited, and counts nothing, when a limit is used up."""
-    meters = _meters(subject, agent_id)
-    if not meters:
-        return _UNLIMITED
-    at, lease = clock.now().timestamp(), new_lease()
-    try:
-        taken, uses = await keeper.take(meters, at, lease)
-    except StoreDown:
-        return _UNLIMITED
-    told = gauges(meters, uses, at)
-    if not taken:
-        raise _refusal(subject, agent_id, told)
-    return Admission(meters, lease, headers(told))
+    """Decide about a chat of `subject` with the agent, tell it, and count it. Raises AccessDenied; raises RateLimited,
+    and counts nothing, when a limit is used up."""
+    target = Target(agent_id)
+    decision = permit(subject, Action.CHAT, target)
+    admission = _UNLIMITED
+    if meters := _meters(subject, agent_id):
+        at, lease = clock.now().timestamp(), new_lease()
+        with contextlib.suppress(StoreDown):  # the keeper has counted and logged it
+            taken, uses = await keeper.take(meters, at, lease)
+            told = gauges(meters, uses, at)
+            if not taken:
+                raise _refusal(subject, target, decision, told)
+            admission = Admission(meters, lease, headers(told))
+    tell(subject, Action.CHAT, target, decision)
+    return admission
 
 
 async def states(subject: Subject, agent_id: str) -> list[LimitState]:
@@ -130,9 +140,11 @@ def _meters(subject: Subject, agent_id: str) -> Sequence[Meter]:
     return book.meters(key.id, key.team_id, subject.user.id if subject.user else "", agent_id)
 
 
-def _refusal(subject: Subject, agent_id: str, told: Sequence[Gauge]) -> RateLimited:
+def _refusal(subject: Subject, target: Target, decision: Decision, told: Sequence[Gauge]) -> RateLimited:
     limits = _told(told)
-    decision = ask(subject, Action.CHAT, Target(agent_id), limits=limits)
+    decision = within(limits, decision)
+    tell(subject, Action.CHAT, target, decision)
+    refused_at(target)
     exhausted = [state for state in limits if state.is_exhausted]
     for unit in {state.unit for state in exhausted}:
         _HIT.labels(unit).inc()

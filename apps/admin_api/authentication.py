@@ -13,6 +13,7 @@ from apps.access.authorise import authorise
 from apps.access.decide import Action, Target
 from apps.access.subject import Subject
 from apps.core.errors import AccessDenied, Unauthenticated
+from apps.observability import context
 
 
 class OperatorAuth(AuthBase):
@@ -38,8 +39,10 @@ class OperatorAuth(AuthBase):
 
     def _staff(self, request: HttpRequest, user: User | AnonymousUser) -> User | AnonymousUser:
         if not user.has_perm(self._permission):
+            context.bind(stage="authorise")
             raise AccessDenied(f"Your user lacks the permission '{self._permission}'.", code="permission")
         refuse_forgery(request)
+        context.bind(stage="execute")
         return user
 
 
@@ -50,6 +53,7 @@ def _key(request: HttpRequest) -> Subject:
         refuse_many(request.META, error)
         raise
     authorise(subject, Action.ADMINISTER, Target())
+    context.bind(stage="execute")
     return subject
 
 

@@ -6,7 +6,9 @@ thread, and the process that holds it ends without waiting for it.
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -38,7 +40,8 @@ def check(rule: Rule, *, alive: Callable[[], None], within: float = RULE_SECONDS
     the rule's."""
     began = monotonic()
     results: list[Checked] = []
-    thread = threading.Thread(target=lambda: results.append(_checked(rule)), name=f"rule-{rule.id}", daemon=True)
+    work = partial(copy_context().run, lambda: results.append(_checked(rule)))  # its lines name the audit's task
+    thread = threading.Thread(target=work, name=f"rule-{rule.id}", daemon=True)
     thread.start()
     while thread.is_alive() and (left := within - (monotonic() - began)) > 0:
         thread.join(min(_BEAT, left))

@@ -1,6 +1,7 @@
 """An audit that somebody asks for and does not wait for: in a Celery worker if one is seen, else in a thread here."""
 
 import threading
+from contextvars import copy_context
 
 import structlog
 from django.db import connections
@@ -27,7 +28,7 @@ def start(by: str) -> str:
             return "The audit was given to a Celery worker, which begins within a second."
     else:
         why = "no Celery worker is seen"
-    threading.Thread(target=_run, args=[by], name="audit", daemon=True).start()
+    threading.Thread(target=copy_context().run, args=[_run, by], name="audit", daemon=True).start()
     return f"The audit runs in this server process, because {why}."
 
 

@@ -22,7 +22,7 @@ from apps.catalog.models import State
 from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
 from apps.catalog.scan import AGENT_FILE
-from apps.observability import error_ring
+from apps.observability import context, error_ring
 
 if TYPE_CHECKING:  # they import the SDK, which takes seconds
     from agents import ModelProvider
@@ -49,7 +49,7 @@ class Generation:
         self.nodes = published.nodes  # every agent that a run may come to
         self.description = (self.node and self.node.description) or _first_paragraph(package)
         self.model_provider: ModelProvider | None = None  # of a module whose own client may be used
-        self.module_path = str(package.folder / AGENT_FILE)
+        self.module_path = package.module_path
         self._package = package
         self._retired = False
         self._lock = threading.Lock()
@@ -408,11 +408,12 @@ def _log(agents: Iterable[Serving]) -> None:
     for one in agents:
         errors = [f"{problem.code}: {problem.reason} {problem.place}" for problem in one.problems]
         _remember(one)
-        if one.state == State.LIVE:
-            log.info("agent_loaded", agent=one.agent_id, version=_version(one), problems=errors)
-        else:
-            failed_to_load(one.problems)
-            log.error("agent_not_loaded", agent=one.agent_id, state=one.state.value, problems=errors)
+        with context.bound(agent=one.agent_id, module_path=str(one.folder / AGENT_FILE)):
+            if one.state == State.LIVE:
+                log.info("agent_loaded", version=_version(one), problems=errors)
+            else:
+                failed_to_load(one.problems)
+                log.error("agent_not_loaded", state=one.state.value, problems=errors)
 
 
 def _remember(serving: Serving) -> None:

@@ -19,6 +19,7 @@ from apps.catalog.options import DEFAULT, LoadOptions
 from apps.catalog.packages import Package
 from apps.catalog.scan import AGENT_FILE
 from apps.catalog.shared_state import SharedState
+from apps.observability import context
 
 if TYPE_CHECKING:  # they import the SDK, which takes seconds
     from agents import ModelProvider
@@ -93,7 +94,7 @@ class Loads:
         dry_run.install()
         package = Package(agent_id, folder, self.denied_imports)
         package.retain()
-        with _one_at_a_time:
+        with _one_at_a_time, context.bound(agent=agent_id, module_path=package.module_path):
             self._shared = self._shared or SharedState()
             with surroundings.restored(agent_id, folder, self._shared):
                 attempt = self._attempt(package, options)
@@ -140,6 +141,7 @@ def published_id(agent_id: str, published: "Published") -> str:
 def _import(attempt: _Import) -> None:
     from apps.catalog import own_client
 
+    context.begin(stage="discover", agent=attempt.package.agent_id, module_path=attempt.package.module_path)
     try:
         is_dry = attempt.options.dry_run or settings.GATEWAY_AGENT_DRY_RUN
         before = own_client.defaults()

@@ -84,6 +84,11 @@ class Package:
         return importlib.import_module(f"{self.name}.{name}")
 
     @property
+    def module_path(self) -> str:
+        """Of the file that it is loaded from."""
+        return str(self.folder / "agent.py")
+
+    @property
     def modules(self) -> dict[str, ModuleType]:
         """Those imported so far, by their full names."""
         inside = f"{self.name}."
@@ -315,7 +320,7 @@ def find(name: str) -> Package | None:
 def facts_of_logger(name: str) -> Mapping[str, str]:
     """What log lines say of whose they are, when their logger is named after a drop-in's module."""
     package = find(".".join(name.split(".", 2)[:2])) if name.startswith(f"{PREFIX}.") else None
-    return {"agent": package.agent_id, "module_path": str(package.folder / "agent.py")} if package else {}
+    return {"agent": package.agent_id, "module_path": package.module_path} if package else {}
 
 
 class OutsideImport(ImportError):

@@ -39,3 +39,8 @@ class Tally:
 def is_told(count: int) -> bool:
     """Of many alike the first three have a log line, then every power of two."""
     return count <= 3 or count & (count - 1) == 0
+
+
+def is_one_of_few(count: int) -> bool:
+    """The same for what somebody known did, who may ask about each: the first hundred have a line."""
+    return count <= 100 or is_told(count)

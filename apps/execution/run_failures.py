@@ -5,7 +5,7 @@ from typing import Final
 
 from apps.core.errors import AccessDenied, GatewayError, InvalidRequest, RateLimited, RunFailed, UpstreamRejected
 from apps.execution.order import Order
-from apps.observability import error_ring
+from apps.observability import context, error_ring
 
 _UPSTREAM: Final = (
     "See the upstream's page: whether it is up, and its time-outs. Another choice in a model route takes over."
@@ -41,7 +41,7 @@ def remember(error: GatewayError, order: Order) -> None:
     upstream = order.calls.calls[-1].upstream if order.calls.calls else ""
     code = error.code or "agent_error"
     error_ring.note(
-        "execute",
+        context.current().get("stage", "execute"),  # of an answer that had begun: stream
         code=code,
         subject=order.agent_id,
         message=error.message,

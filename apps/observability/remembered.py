@@ -72,10 +72,12 @@ LINES: Final[Mapping[str, Remembered]] = {
 
 
 def remember(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """structlog's processor; the line goes on as it is."""
+    """structlog's processor; the line says the stage that the row does."""
     name = event.get("event")
-    if name.__class__ is str and name in LINES and event.get("writer") != "error-ring":  # its own would have no end
-        _note(str(name), event)
+    if name.__class__ is str and name in LINES:
+        event["stage"] = LINES[name].stage or event.get("stage") or "execute"
+        if event.get("writer") != "error-ring":  # its own would have no end
+            _note(str(name), event)
     return event
 
 
@@ -90,7 +92,7 @@ def _note(name: str, event: EventDict) -> None:
     told = event.get("reason") or event.get("error") or (said(error) if error else "")
     facts = {one: event[one] for one in ("agent", "upstream", "model", "path", "again_in", "count") if one in event}
     error_ring.note(
-        line.stage or event.get("stage") or "execute",
+        event["stage"],
         code=name,
         subject=str(event.get(line.subject) or event.get("tool") or ""),
         message=str(told or name.replace("_", " ").capitalize()),

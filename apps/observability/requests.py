@@ -5,13 +5,14 @@ import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from time import perf_counter
+from typing import Any
 
 import structlog
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
 from apps.core.ids import new_id
-from apps.core.tally import Tally, is_told
+from apps.core.tally import Tally, is_one_of_few, is_told
 from apps.observability import context, request_metrics, trace_context
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,7 @@ QUIET_PATHS = frozenset({"/health", "/ready"})
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _unlogged: ContextVar[bool] = ContextVar("unlogged", default=False)
 _strangers = Tally()
+_refusals = Tally()
 
 
 def request_id_from(given: str | None) -> str:
@@ -50,16 +52,14 @@ def request_log(
         identifier = request_id_from(request.META.get("HTTP_X_REQUEST_ID"))  # `headers` parses them all
         request_id.set(identifier)
         _unlogged.set(False)
-        context.begin(request_id=identifier, stage="authenticate")
-        if (header := request.META.get("HTTP_TRACEPARENT")) and (parent := trace_context.parsed(header)):
-            context.bind(trace_id=parent.trace_id)
+        context.begin(**_facts(request, identifier))
         log.debug("request_started", method=request.method, path=request.path)
         response = await get_response(request)
         response.headers["x-request-id"] = identifier
         request_metrics.counted(request, response)
         is_quiet = response.streaming or request.path in QUIET_PATHS or _unlogged.get()
         # Of refused keys `authentication_failed` decides which are told.
-        if not is_quiet and (response.status_code == 401 or _is_known(request) or _is_told_of_strangers()):
+        if not is_quiet and (response.status_code == 401 or _is_told(request, response)):
             _log_end(request, response, started)
         return response
 
@@ -74,7 +74,7 @@ def request_ids(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Call
         identifier = request_id_from(request.META.get("HTTP_X_REQUEST_ID"))
         token = request_id.set(identifier)
         try:
-            with context.bound(request_id=identifier):
+            with context.bound(**_facts(request, identifier)):
                 log.debug("request_started", method=request.method, path=request.path)
                 response = get_response(request)
                 _log_end_of_page(request, response, started)
@@ -89,18 +89,32 @@ def request_ids(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Call
 def _log_end_of_page(request: HttpRequest, response: HttpResponseBase, started: float) -> None:
     if request.method in ("GET", "HEAD") and response.status_code < 400:
         _log_end(request, response, started, level=logging.DEBUG)
-    elif response.status_code not in (401, 429) and (_is_known(request) or _is_told_of_strangers()):
+    elif response.status_code not in (401, 429) and _is_told(request, response):
         _log_end(request, response, started)
 
 
-def _is_known(request: HttpRequest) -> bool:
+def _facts(request: HttpRequest, identifier: str) -> dict[str, Any]:
+    """What every line of a request says from its beginning."""
+    facts = {"request_id": identifier, "stage": "authenticate"}
+    if (header := request.META.get("HTTP_TRACEPARENT")) and (parent := trace_context.parsed(header)):
+        facts["trace_id"] = parent.trace_id
+    return facts
+
+
+def _is_told(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Whoever is nobody here can send as much as they like, and a key's holder what is refused: of many such requests
+    a minute, some are told."""
+    if not (who := _known(request)):
+        return is_told(_strangers.add())
+    return response.status_code < 400 or is_one_of_few(_refusals.add(f"{who} {response.status_code}"))
+
+
+def _known(request: HttpRequest) -> str:
+    """Whose key or session it is; empty of a stranger's."""
+    if key_id := context.current().get("key_id"):
+        return f"key {key_id}"
     user = getattr(request, "_cached_user", None)  # as far as the page asked: nobody is looked up for a log line
-    return "key_id" in context.current() or bool(user and user.is_authenticated)
-
-
-def _is_told_of_strangers() -> bool:
-    """Whoever is nobody here can send as much as they like: of many requests a minute, some are told."""
-    return is_told(_strangers.add())
+    return f"user {user.pk}" if user and user.is_authenticated else ""
 
 
 def _log_end(request: HttpRequest, response: HttpResponseBase, started: float, level: int = logging.INFO) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from apps.access.authorise import authorise
+from apps.access.authorise import permit
 from apps.access.decide import Action, Target, decide
 from apps.access.limiting import Admission, admit
 from apps.access.policy_in_force import policy_in_force
@@ -92,9 +92,10 @@ async def answer(
 
 
 def permitted(subject: Subject, model: str) -> Entry:
-    """What a model name means, when this caller may use it. Raises ModelNotFound and AccessDenied."""
+    """What a model name means, when this caller may use it: `admit` tells so. Raises ModelNotFound and AccessDenied."""
     entry = resolve(subject, model)
-    authorise(subject, Action.CHAT, Target(entry.agent_id))
+    context.bind(agent=entry.agent_id)
+    permit(subject, Action.CHAT, Target(entry.agent_id))
     return entry
 
 

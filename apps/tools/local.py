@@ -153,7 +153,8 @@ def _module(name: str) -> ModuleType:
         importing = _imports.get(name)
         if importing is None or (importing.done() and importing.exception() is not None):
             importing = _imports[name] = Future()
-            threading.Thread(target=_import, args=(name, importing), name=f"import-{name}", daemon=True).start()
+            work = partial(copy_context().run, _import, name, importing)
+            threading.Thread(target=work, name=f"import-{name}", daemon=True).start()
     seconds = settings.GATEWAY_AGENT_IMPORT_TIMEOUT
     try:
         return importing.result(timeout=seconds)

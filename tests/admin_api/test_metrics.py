@@ -134,7 +134,7 @@ def test_totals_are_the_sums_of_all_agents_and_models(server: GatewayServer, key
     labels = {label for _, its in totals for label, _ in its}
     assert labels == {
         "action", "code", "gen_ai_operation_name", "gen_ai_token_type", "kind", "outcome", "reason", "route",
-        "severity",         "source", "state", "status", "writer",
+        "severity", "source", "state", "status", "unit", "writer",
     }  # fmt: skip
 
 

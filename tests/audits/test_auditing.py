@@ -3,15 +3,18 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from apps.audits import claims, findings, works
 from apps.audits.auditing import CLAIM, AlreadyRunning, audit, repeat_cut_off
+from apps.audits.checking import check
 from apps.audits.models import AlertChannel, AlertDelivery, AuditRun, Claim, Finding, RuleResult
 from apps.audits.rule import Found, NotChecked, Rule, Severity
 from apps.core import clock
+from apps.observability import context
 from tests.audits.conftest import FINDS, Subjects
 from tests.harness.processes import ROOT, clean_environment
 
@@ -112,6 +115,19 @@ def test_second_audit_at_once_is_refused_in_words(subjects: Subjects) -> None:
     run = audit(by="ann", rules={"outer": Rule("outer", "", Severity.LOW, "", check)})
 
     assert (run.outcome, run.found, AuditRun.objects.count()) == (Outcome.COMPLETED, 1, 1)
+
+
+def test_lines_of_a_rule_carry_what_those_of_its_audit_do() -> None:
+    told: list[dict[str, Any]] = []
+
+    def look() -> list[Found]:
+        told.append(dict(context.current()))
+        return []
+
+    with context.bound(task="gateway.audit", task_id="t1"):
+        check(Rule("looks", "", Severity.LOW, "", look), alive=lambda: None)
+
+    assert told == [{"task": "gateway.audit", "task_id": "t1"}]
 
 
 KILLED = """

@@ -88,6 +88,13 @@ def test_two_workers_with_beats_do_each_work_once_and_stop_cleanly(
         eventually(lambda: _left_to_another(workers) >= 2, True, within=PATIENCE)
         assert rows(folder, audits) == [("ann",), ("schedule",)]
 
+        told = [line for line in _lines(workers) if line["event"] == "audit_started"]
+        assert [
+            (line["by"], line["task"], bool(line["task_id"])) for line in sorted(told, key=lambda one: one["by"])
+        ] == [
+            ("ann", "gateway.audit_now", True),
+            ("schedule", "gateway.audit", True),
+        ]
         assert [worker.stop() for worker in workers] == [0] * count
     assert rows(folder, "SELECT * FROM audits_workerseen") == []
     assert workers[0].output[-1] == "Worker stopped."
@@ -95,8 +102,12 @@ def test_two_workers_with_beats_do_each_work_once_and_stop_cleanly(
 
 
 def _left_to_another(workers: list[CeleryWorker]) -> int:
-    lines = [json.loads(line) for worker in workers for line in list(worker.errors) if line.startswith("{")]
+    lines = _lines(workers)
     return sum(1 for line in lines if line["event"] == "work_left_to_another" and line["work"] == "audit")
+
+
+def _lines(workers: list[CeleryWorker]) -> list[dict[str, Any]]:
+    return [json.loads(line) for worker in workers for line in list(worker.errors) if line.startswith("{")]
 
 
 def _send(broker: str, queue: str, folder: Path) -> None:

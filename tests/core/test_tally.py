@@ -1,6 +1,6 @@
 """Counting by the minute."""
 
-from apps.core.tally import Tally, is_told
+from apps.core.tally import Tally, is_one_of_few, is_told
 
 
 class Seconds:
@@ -44,3 +44,9 @@ def test_ten_thousand_addresses_are_remembered_at_most() -> None:
 
 def test_failures_with_a_log_line_are_the_first_and_the_powers_of_two() -> None:
     assert [count for count in range(1, 1000) if is_told(count)] == [1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512]
+
+
+def test_of_what_somebody_known_did_a_hundred_have_a_log_line_first() -> None:
+    told = [count for count in range(1, 1000) if is_one_of_few(count)]
+
+    assert told == [*range(1, 101), 128, 256, 512]

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -183,6 +185,26 @@ def test_everything_that_the_gateway_measures_is_on_the_dashboard() -> None:
         if name.startswith(("gateway_", "gen_ai_")) and not any(one.startswith(name) for one in shown)
     }
     assert missing == {"gateway_tool_call_min_seconds"}  # the slowest are what one looks for
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool to test with (Debian: apt install prometheus)")
+def test_prometheus_itself_takes_rules_configuration_and_every_expression(tmp_path: Path) -> None:
+    examples = [row[5] for row in TABLE_ROW.findall((ROOT / "docs" / "metrics.md").read_text())]
+    shown = [re.sub(r"\$__\w+", "5m", target["expr"]) for _, target in TARGETS]
+    recorded = [{"record": f"of:{number}", "expr": text} for number, text in enumerate([*examples, *shown])]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": recorded}]}))
+    folder = DEPLOY / "prometheus"
+    checks = [
+        ["rules", str(tmp_path / "rules.yml")],
+        ["rules", str(folder / "alerts.yml")],
+        ["config", "--syntax-only", str(folder / "prometheus.yml")],
+    ]
+
+    done = [
+        subprocess.run(["promtool", "check", *check], capture_output=True, text=True, check=False) for check in checks
+    ]
+
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * len(checks)
 
 
 def test_scrape_configuration_leads_to_the_metrics() -> None:

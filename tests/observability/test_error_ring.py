@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import structlog
 
-from apps.observability import context, error_ring
+from apps.observability import context, error_ring, remembered
 from apps.observability.models import ErrorEvent
 from apps.observability.requests import request_id
 
@@ -133,3 +133,17 @@ def test_line_that_stands_under_errors_becomes_a_row() -> None:
     assert (lost.stage, lost.subject, lost.message) == ("execute", "box", "It went away.")
     assert crashed.remedy
     assert lost.remedy
+
+
+def test_line_says_the_stage_that_the_row_does() -> None:
+    lines = [
+        {"event": "rows_not_written", "writer": "error-ring"},
+        {"event": "database_away", "stage": "resolve"},
+        {"event": "database_away"},
+        {"event": "mcp_server_lost", "server": "box", "stage": "resolve"},
+        {"event": "agent_loaded"},
+    ]
+
+    stages = [remembered.remember(None, "", {**line}).get("stage") for line in lines]
+
+    assert stages == ["record", "resolve", "execute", "execute", None]

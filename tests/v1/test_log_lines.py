@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.conftest import write_source
+from tests.conftest import write_agent, write_source
 from tests.harness import GatewayServer, Template, eventually
 from tests.harness.asking import Ask, ask_streamed, ask_whole
 
@@ -17,6 +17,7 @@ import asyncio, logging, sys, threading
 from agents import Agent, function_tool, input_guardrail, output_guardrail, GuardrailFunctionOutput
 
 log = logging.getLogger(__name__)
+logging.getLogger("some.library").warning("at import")
 left_behind = []
 
 
@@ -66,8 +67,9 @@ agent = Agent(name="Hands", instructions="Hand over.", handoffs=[other])
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iterator[GatewayServer]:
     folder = tmp_path_factory.mktemp("log-lines")
-    for name, source in {"Talks": TALKS, "Raises": RAISES, "Hands": HANDS}.items():
+    for name, source in {"Talks": TALKS, "Raises": RAISES, "Hands": HANDS, "Broken": "import nothing_there"}.items():
         write_source(folder / "agents" / name, source)
+    write_agent(folder / "agents" / "Cut", model="faulty/cut")
     levels = "apps.observability=DEBUG,apps.execution.guardrails=DEBUG"
     settings = {"GATEWAY_LOG_LEVELS": levels, "GATEWAY_LOG_CONTENTS": "true"}
     with GatewayServer(folder / "data", agents=folder / "agents", template=template, **settings) as server:
@@ -115,6 +117,96 @@ def test_every_line_of_a_request_carries_what_applies(
     assert (tool["upstream"], tool["model"], tool["level"]) == ("llm", "demo", "warning")
     assert isinstance(run["key_id"], int)
     assert server.key not in "\n".join(server.errors)
+
+
+def test_what_is_logged_at_import_says_whose_import_it_is(server: GatewayServer) -> None:
+    expected = {"agent": "default/talks", "module_path": str(server.agents / "Talks" / "agent.py"), "stage": "discover"}
+
+    lines = [server.wait_for_log(event="at import"), server.wait_for_log(event="agent_loaded", agent="default/talks")]
+
+    assert [expected.items() <= line.items() for line in lines] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "stage", "agent"),
+    [
+        ({"model": "default/nobody"}, 404, "resolve", None),
+        ({"model": "default/broken"}, 503, "resolve", "default/broken"),
+        ({"model": "default/talks", "n": 2}, 400, "resolve", "default/talks"),
+        ({"model": 7}, 400, "resolve", None),
+    ],
+)
+def test_refused_request_says_how_far_it_came(
+    server: GatewayServer, body: dict[str, Any], status: int, stage: str, agent: str | None
+) -> None:
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    asked = json.dumps({"messages": [{"role": "user", "content": "Hi"}], **body}).encode()
+
+    answer = server.with_key("POST", "/v1/chat/completions", body=asked, traceparent=trace)
+
+    line = server.wait_for_log(event="request_finished", request_id=answer.headers["x-request-id"])
+    told = (answer.status, line["stage"], line.get("agent"), line["trace_id"])
+    assert told == (status, stage, agent, "a" * 32)
+
+
+def test_denied_requests_say_so_by_both_doors(server: GatewayServer) -> None:
+    """A key that may do nothing with this agent, and nothing at the operators' API."""
+    key = server.operator.issue_key("Narrow", agents=["default/hands"])["credential"]
+    headers = {"x-api-key": key, "content-type": "application/json"}
+    body = json.dumps({"model": "default/talks", "messages": [{"role": "user", "content": "Hi"}]}).encode()
+    eventually(lambda: server.request("GET", "/v1/models", headers=headers).status, 200)
+
+    answers = [
+        server.request("POST", "/v1/chat/completions", headers=headers, body=body),
+        server.request("GET", "/admin/agents", headers=headers),
+    ]
+
+    assert [one.status for one in answers] == [403, 403]
+    for answer, agent in zip(answers, ("default/talks", None), strict=True):
+        lines = [server.wait_for_log(event=event, request_id=answer.headers["x-request-id"])
+                 for event in ("agent.security.decision", "request_finished")]  # fmt: skip
+        assert [(line["stage"], line.get("agent")) for line in lines] == [("authorise", agent)] * 2
+
+
+def test_answer_that_breaks_off_failed_in_the_stream(
+    server: GatewayServer, told: Callable[..., list[dict[str, Any]]]
+) -> None:
+    lines = told(ask_streamed, "default/cut", "Hi", "lines-cut")
+
+    (failure,) = [line for line in lines if line["event"] == "sdk_agent.failure"]
+    assert (failure["kind"], failure["stage"]) == ("upstream_cut", "stream")
+    rows = eventually_rows(server, subject="default/cut", request_id="lines-cut")
+    assert [(row["stage"], row["code"]) for row in rows] == [("stream", "upstream_cut")]
+
+
+def eventually_rows(server: GatewayServer, **matching: str) -> list[dict[str, Any]]:
+    """Of Errors, once there are any."""
+    rows: list[dict[str, Any]] = []
+
+    def are_there() -> bool:
+        rows[:] = server.operator.rows("observability.ErrorEvent", **matching)
+        return bool(rows)
+
+    eventually(are_there, True)
+    return rows
+
+
+def test_change_of_the_configuration_is_told_with_who_made_it_and_no_values(server: GatewayServer) -> None:
+    operator = server.operator.issue_key("Operator", may_administer=True)
+    headers = {"x-api-key": operator["credential"], "content-type": "application/json"}
+    eventually(lambda: server.request("GET", "/admin/agents", headers=headers).status, 200)
+
+    answer = server.request("POST", "/admin/keys", headers=headers, body=b'{"name": "word-of-a-name"}')
+
+    assert answer.status == 201
+    line = server.wait_for_log(
+        event="configuration_written", table="access.apikey", request_id=answer.headers["x-request-id"]
+    )
+    assert (line["action"], line["key_id"], line["stage"], line["address"]) == (
+        "create", operator["id"], "execute", "127.0.0.1",
+    )  # fmt: skip
+    server.wait_for_log(event="configuration_changed")
+    assert "word-of-a-name" not in "\n".join(server.errors)
 
 
 def test_thread_of_its_own_says_whose_module_it_is(
@@ -179,14 +271,7 @@ def test_failed_run_is_told_and_kept_with_remedy_and_traceback(
 
     (failure,) = [line for line in lines if line["event"] == "sdk_agent.failure"]
     assert (failure["kind"], failure["stage"], failure["upstream"]) == ("tool_error", "execute", "llm")
-    row: dict[str, Any] = {}
-
-    def is_kept() -> bool:
-        rows = server.operator.rows("observability.ErrorEvent", subject="default/raises", request_id=identifier)
-        row.update(*rows)
-        return bool(rows)
-
-    eventually(is_kept, True)
+    (row,) = eventually_rows(server, subject="default/raises", request_id=identifier)
     assert (row["stage"], row["code"], row["facts"]["upstream"]) == ("execute", "tool_error", "llm")
     assert row["remedy"].startswith("Mend the tool")
     assert ("ValueError: no weather, password=•••" in row["traceback"], "hunter2" in str(row)) == (True, False)
@@ -210,6 +295,30 @@ def test_strangers_leave_few_lines(server: GatewayServer) -> None:
     server.wait_for_log(event="request_finished", status=404)
     assert len([line for line in server.errors if "page-" in line and '"debug"' not in line]) <= 10
     assert len([line for line in server.errors if "evil-" in line]) <= 10
+
+
+def test_key_that_is_refused_all_the_time_leaves_few_lines(server: GatewayServer) -> None:
+    """Names that do not exist, and denials; both beyond what is told one by one."""
+    key = server.operator.issue_key("Refused", agents=["default/hands"])
+    headers = {"x-api-key": key["credential"], "content-type": "application/json"}
+    eventually(lambda: server.request("GET", "/v1/models", headers=headers).status, 200)
+    many = 250
+
+    for model, status in (("default/nobody-{}", 404), ("default/talks", 403)):
+        for number in range(many):
+            asked = {"model": model.format(number), "messages": [{"role": "user", "content": "Hi"}]}
+            answer = server.request("POST", "/v1/chat/completions", headers=headers, body=json.dumps(asked).encode())
+            assert answer.status == status
+
+    lines = server.log(key_id=key["id"], event="request_finished")
+    counts = [len([line for line in lines if line["status"] == status]) for status in (404, 403)]
+    denials = server.log(key_id=key["id"], event="agent.security.decision", outcome="denied")
+    assert [100 <= count < many for count in (*counts, len(denials))] == [True] * 3
+    rows = eventually_rows(server, code="no_grant", subject="Refused")
+    eventually(
+        lambda: server.operator.rows("observability.ErrorEvent", code="no_grant", subject="Refused")[0]["count"], many
+    )
+    assert len(rows) == 1
 
 
 def test_own_lines_survive_a_tool_that_sets_up_logging(

@@ -179,6 +179,10 @@ def test_denial_by_a_limit_is_a_decision_like_any_other(limited: GatewayServer) 
 
     line = limited.wait_for_log(event="agent.security.decision", key_id=key["id"], code="limit")
     assert (line["outcome"], line["target"]) == ("denied", "default/plain")
+    lines = limited.log(event="agent.security.decision", key_id=key["id"])
+    assert [line["outcome"] for line in lines] == ["allowed", "denied"]  # one of each request
+    refused = limited.wait_for_log(event="request_finished", key_id=key["id"], status=429)
+    assert (refused["stage"], refused["agent"]) == ("authorise", "default/plain")
 
 
 # --- what counts -----------------------------------------------------------------------------------------------------
