@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -200,11 +201,29 @@ def test_mail_goes_to_the_recipients_or_says_what_is_missing(subjects: Subjects)
     assert "There is key a." in sent.body
 
 
-def test_sender_that_is_no_address_is_told_and_holds_up_no_other_channel(receiver: Receiver) -> None:
+@pytest.fixture
+def mail_server() -> Iterator[int]:
+    """Its port; it takes whatever it is told."""
+
+    class Smtp(StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"220 here\r\n")
+            for _ in self.rfile:
+                self.wfile.write(b"250 yes\r\n")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Smtp) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def test_sender_that_is_no_address_is_told_and_holds_up_no_other_channel(receiver: Receiver, mail_server: int) -> None:
     mails = AlertChannel.objects.create(name="Mail", kind="email", recipients=["ops@example.com"])
     rows = [outbox.test_alert(mails), outbox.test_alert(channel(receiver))]
+    smtp = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend", "EMAIL_HOST": "127.0.0.1"}
     sender = "Gateway, Ops <gateway@example.com>"
-    with override_settings(EMAIL_URL="smtp://mail.example.com", DEFAULT_FROM_EMAIL=sender):
+    with override_settings(EMAIL_URL="smtp://", DEFAULT_FROM_EMAIL=sender, EMAIL_PORT=mail_server, **smtp):
         mail_row, hook_row = deliver.deliver(rows)
 
     assert (mail_row.state, hook_row.state) == ("waiting", "delivered")
