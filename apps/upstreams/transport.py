@@ -51,7 +51,8 @@ class _Protocol(ResponseHandler):
 class _Connector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = partial(_Protocol, loop=self._loop)
+        make: Callable[..., ResponseHandler] = _Protocol
+        self._factory = partial(make, loop=self._loop)
 
 
 def _new_session() -> aiohttp.ClientSession:
