@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from prometheus_client import Counter
 
-from apps.access.authorise import permit, refused_at, tell
+from apps.access.authorise import refused_at, tell
 from apps.access.decide import Action, Decision, LimitState, Target, within
 from apps.access.limits.in_force import limits_in_force
 from apps.access.limits.keeper import keeper, prefix
@@ -68,13 +68,11 @@ class Admission:
 _UNLIMITED = Admission()
 
 
-async def admit(subject: Subject, agent_id: str) -> Admission:
-    """Decide about a chat of `subject` with the agent, tell it, and count it. Raises AccessDenied; raises RateLimited,
-    and counts nothing, when a limit is used up."""
-    target = Target(agent_id)
-    decision = permit(subject, Action.CHAT, target)
+async def admit(subject: Subject, target: Target, decision: Decision) -> Admission:
+    """Tell of the decision that allows a chat with the agent, and count a request to it. Raises RateLimited, counts
+    nothing and tells of that instead when a limit is used up."""
     admission = _UNLIMITED
-    if meters := _meters(subject, agent_id):
+    if meters := _meters(subject, target.agent):
         at, lease = clock.now().timestamp(), new_lease()
         with contextlib.suppress(StoreDown):  # the keeper has counted and logged it
             taken, uses = await keeper.take(meters, at, lease)

@@ -29,7 +29,7 @@ async def embed(request: LoopRequest, subject: Subject, body: EmbeddingRequest) 
 async def _passed(
     request: LoopRequest, subject: Subject, model: str, path: str, shape: shapes.Shape
 ) -> HttpResponseBase:
-    entry = pipeline.permitted(subject, model)
+    entry, decision = pipeline.permitted(subject, model)
     serves = pipeline.serving(entry)
     if not isinstance(serves, PassThrough):
         raise InvalidRequest(
@@ -43,4 +43,4 @@ async def _passed(
     async def making() -> Order:
         return order
 
-    return await pipeline.answer(request, subject, entry, making, shape, streamed=order.streamed)
+    return await pipeline.answer(request, subject, entry, decision, making, shape, streamed=order.streamed)

@@ -13,7 +13,7 @@ import structlog
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from apps.access.authorise import permit
-from apps.access.decide import Action, Target, decide
+from apps.access.decide import Action, Decision, Target, decide
 from apps.access.limiting import Admission, admit
 from apps.access.policy_in_force import policy_in_force
 from apps.access.subject import Subject
@@ -50,14 +50,14 @@ _CRASHED = "The gateway itself failed. Its log has the details under this reques
 
 async def chat(request: LoopRequest, subject: Subject, body: ChatCompletionRequest) -> HttpResponseBase:
     """Answer a chat completion. Raises GatewayError for whatever fails before the first event."""
-    entry = permitted(subject, body.model)
+    entry, decision = permitted(subject, body.model)
     serves = serving(entry)
     if isinstance(serves, Generation):
         refuse_what_cannot_be_honoured(body)
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
     shape = shapes.CHAT if isinstance(serves, PassThrough) else shapes.of_agents(with_usage=with_usage)
     making = partial(order_for, entry, serves, subject, body, request.document)
-    response = await answer(request, subject, entry, making, shape, streamed=bool(body.stream))
+    response = await answer(request, subject, entry, decision, making, shape, streamed=bool(body.stream))
     if isinstance(serves, Generation) and (names := ignored(body)):
         response.headers["x-gateway-ignored"] = ", ".join(names)
     return response
@@ -67,13 +67,14 @@ async def answer(
     request: LoopRequest,
     subject: Subject,
     entry: Entry,
+    decision: Decision,
     making: Callable[[], Awaitable[Order]],
     shape: Shape,
     *,
     streamed: bool,
 ) -> HttpResponseBase:
     """Admit, execute what is made, stream and record: what all endpoints that run something have in common."""
-    admission = await admit(subject, entry.agent_id)
+    admission = await admit(subject, Target(entry.agent_id), decision)
     request.answer_headers = admission.headers
     try:
         order = await making()
@@ -91,12 +92,12 @@ async def answer(
     return await whole(events, shape.whole(id=run.id, model=entry.agent_id))
 
 
-def permitted(subject: Subject, model: str) -> Entry:
-    """What a model name means, when this caller may use it: `admit` tells so. Raises ModelNotFound and AccessDenied."""
+def permitted(subject: Subject, model: str) -> tuple[Entry, Decision]:
+    """What a model name means, and that this caller may use it, which is told when `admit` has looked at the limits.
+    Raises ModelNotFound and AccessDenied."""
     entry = resolve(subject, model)
     context.bind(agent=entry.agent_id)
-    permit(subject, Action.CHAT, Target(entry.agent_id))
-    return entry
+    return entry, permit(subject, Action.CHAT, Target(entry.agent_id))
 
 
 def resolve(subject: Subject, model: str) -> Entry:

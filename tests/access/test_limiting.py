@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
+from apps.access.authorise import permit
 from apps.access.decide import Action, Decision, Target
 from apps.access.explain import explain, steps
 from apps.access.limit_models import Limit
-from apps.access.limiting import _UNLIMITED, admit, fullest, states, states_now
+from apps.access.limiting import _UNLIMITED, Admission, admit, fullest, states, states_now
 from apps.access.limits.keeper import PastUse, keeper
 from apps.access.limits.memory import MemoryStore
 from apps.access.policy_in_force import policy_in_force
@@ -53,21 +54,26 @@ async def decision(subject: Subject) -> Decision:
     return explain(policy_in_force(), subject, Action.CHAT, Target(AGENT), at=clock.now(), limits=limits)
 
 
+async def admitted(subject: Subject) -> Admission:
+    target = Target(AGENT)
+    return await admit(subject, target, permit(subject, Action.CHAT, target))
+
+
 async def test_without_a_limit_nothing_is_kept(subject: Subject) -> None:
     await limit(agents="labs/*", requests_per_minute=1)
 
-    assert await admit(subject, AGENT) is _UNLIMITED
+    assert await admitted(subject) is _UNLIMITED
     assert await states(subject, AGENT) == []
 
 
 async def test_page_is_told_what_the_request_is_told(subject: Subject) -> None:
     made = await limit(key_id=subject.key.id, requests_per_minute=1, tokens_per_day=1_000_000)
     assert (await decision(subject)).allowed
-    await admit(subject, AGENT)
+    await admitted(subject)
     hit = REGISTRY.get_sample_value("gateway_limits_hit_total", {"unit": "requests"}) or 0
 
     with pytest.raises(RateLimited) as caught:
-        await admit(subject, AGENT)
+        await admitted(subject)
 
     assert REGISTRY.get_sample_value("gateway_limits_hit_total", {"unit": "requests"}) == hit + 1
     told = await decision(subject)
@@ -85,12 +91,12 @@ async def test_looking_counts_nothing(subject: Subject) -> None:
     for _ in range(3):
         assert [one.used for one in await states(subject, AGENT)] == [0]
 
-    await admit(subject, AGENT)
+    await admitted(subject)
 
 
 async def test_admission_is_settled_once(subject: Subject) -> None:
     await limit(concurrent_runs=1, tokens_per_day=100, usd_per_month=5)
-    admission = await admit(subject, AGENT)
+    admission = await admitted(subject)
 
     for _ in range(2):
         await admission.settle(tokens=30, usd=1.5)
@@ -101,10 +107,10 @@ async def test_admission_is_settled_once(subject: Subject) -> None:
 async def test_retry_waits_for_the_last_of_the_limits_that_are_used_up(subject: Subject) -> None:
     await limit(requests_per_minute=1)
     await limit(per="agent", requests_per_day=1)
-    await admit(subject, AGENT)
+    await admitted(subject)
 
     with pytest.raises(RateLimited) as caught:
-        await admit(subject, AGENT)
+        await admitted(subject)
 
     until_midnight = max(one.resets_in for one in await states(subject, AGENT))
     assert caught.value.retry_after == pytest.approx(until_midnight, abs=2)
@@ -113,10 +119,10 @@ async def test_retry_waits_for_the_last_of_the_limits_that_are_used_up(subject: 
 @pytest.mark.parametrize(("number", "told"), [("requests_per_minute", None), ("usd_per_month", "false")])
 async def test_client_is_told_not_to_come_again_in_vain(subject: Subject, number: str, told: str | None) -> None:
     await limit(**{number: 1})
-    await (await admit(subject, AGENT)).settle(usd=1)
+    await (await admitted(subject)).settle(usd=1)
 
     with pytest.raises(RateLimited) as caught:
-        await admit(subject, AGENT)
+        await admitted(subject)
 
     assert caught.value.headers.get("x-should-retry") == told
 
@@ -125,14 +131,14 @@ async def test_run_that_ends_while_the_store_is_down_is_renewed_no_more(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await limit(concurrent_runs=1)
-    admission = await admit(subject, AGENT)
+    admission = await admitted(subject)
     assert len(keeper._held) == 1
     monkeypatch.setattr(keeper, "outage", "Connection refused.")
 
     await admission.settle(tokens=1)
 
     assert keeper._held == {}
-    assert await admit(subject, AGENT) is _UNLIMITED
+    assert await admitted(subject) is _UNLIMITED
     assert await states(subject, AGENT) == []
 
 
@@ -176,7 +182,7 @@ class TestKeeper:
         settings.REDIS_URL, settings.SECRET_KEY = redis_server.url, uuid.uuid4().hex
         await limit(requests_per_day=100)
         await keeper.start(self.history)
-        await admit(subject, AGENT)
+        await admitted(subject)
 
         for _ in range(2):
             assert [one.used for one in await sync_to_async(states_now)(subject, AGENT)] == [8]
