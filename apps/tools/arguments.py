@@ -49,7 +49,7 @@ def canonical(arguments: Mapping[str, Any]) -> bytes:
 
 def validator(schema: Mapping[str, Any]) -> Validator:
     """Compiles a schema; draft 2020-12 unless it names another."""
-    plain = validator_for(schema, default=Draft202012Validator)
+    plain: Any = validator_for(schema, default=Draft202012Validator)
     followed = {name: _counted(plain.VALIDATORS[name]) for name in _REFERENCES if name in plain.VALIDATORS}
     made: Validator = _extend(plain, {"pattern": _pattern, **followed})(
         _without_patterns_of_names(schema), registry=_NOWHERE

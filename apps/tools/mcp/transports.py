@@ -124,8 +124,8 @@ class _BoundedLines(codecs.IncrementalDecoder):
         self._utf_8 = codecs.getincrementaldecoder("utf-8")(errors)
         self._size = 0  # of the line so far
 
-    def decode(self, data: Any, final: bool = False) -> str:
-        parts = bytes(data).split(b"\n")
+    def decode(self, input: Any, final: bool = False) -> str:
+        parts = bytes(input).split(b"\n")
         for place, part in enumerate(parts):
             self._size = len(part) + (0 if place else self._size)
             if self._size > LARGEST_MESSAGE:
