@@ -10,7 +10,7 @@ LLM := $(VENV)/.installed-llm
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 CODE := apps gateway_site tests manage.py
 
-.PHONY: help install run worker otel test llm browser acceptance check fmt lint coverage smoke bench lock clean
+.PHONY: help install run worker otel test llm browser node acceptance check fmt lint coverage smoke bench lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,17 @@ browser: $(DEVELOPMENT)  ## see to a browser for the tests of the console: as ro
 	    echo "No browser to test with. Install chromium (Debian: apt install chromium), or name yours: GATEWAY_TEST_CHROMIUM=/path/to/it make test" >&2; \
 	    exit 1; \
 	fi
+
+node: $(DEVELOPMENT)  ## install the Node packages that are tested with; as root on Debian, Node too
+	@if ! command -v npm >/dev/null 2>&1; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	        echo "Installing Node ..."; export DEBIAN_FRONTEND=noninteractive; \
+	        apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null || exit 1; \
+	    else \
+	        echo "No Node to test with. Install Node 20 or newer, with npm." >&2; exit 1; \
+	    fi; \
+	fi; \
+	$(PYTHON) tests/node/packages.py
 
 acceptance: $(DEVELOPMENT)  ## every feature of the Agents SDK, a module each (docs/compatibility.md)
 	@$(PYTHON) -m pytest tests/acceptance $(ARGS)

@@ -7,12 +7,13 @@ upgrade moves one; a process that does not find one does not start.
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from agents import Agent, FunctionTool, Handoff, Tool, ToolErrorFormatterArgs
-from agents.run_internal.items import function_rejection_item
+from agents.items import ToolCallOutputItem
+from agents.run_internal.items import apply_patch_rejection_item, function_rejection_item, shell_rejection_item
 from agents.run_internal.run_steps import NextStepHandoff
 from agents.tool import FunctionToolResult, get_function_tool_origin
 from django.core.exceptions import ImproperlyConfigured
@@ -111,33 +112,73 @@ def _may_offer(tool: Tool) -> bool:
     return tool_access.may_offer_tool(tool.name, module_of(tool))
 
 
-# Of the SDK's ToolExecutionPlan, and where each call of them has its tool.
+Answer = Callable[[Any, Any, str], ToolCallOutputItem]  # of the agent and the call: what the model is told of it
+
+
+def _answer_of_shell(agent: Any, call: Any, told: str) -> ToolCallOutputItem:
+    return shell_rejection_item(agent, _id(call), tool_call=call, rejection_message=told)
+
+
+def _answer_of_patch(agent: Any, call: Any, told: str) -> ToolCallOutputItem:
+    return apply_patch_rejection_item(agent, _id(call), tool_call=call, rejection_message=told)
+
+
+def _answer_of_custom(agent: Any, call: Any, told: str) -> ToolCallOutputItem:
+    return apply_patch_rejection_item(
+        agent, _id(call), tool_call=call, output_type="custom_tool_call_output", rejection_message=told
+    )
+
+
+def _answer_of_local_shell(agent: Any, call: Any, told: str) -> ToolCallOutputItem:
+    item: Any = {"type": "local_shell_call_output", "call_id": _id(call), "output": told}
+    return ToolCallOutputItem(agent=agent, output=told, raw_item=item)
+
+
+def _id(call: Any) -> str:
+    return str(call["call_id"] if isinstance(call, Mapping) else call.call_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A kind of tool that the SDK runs: the class that does, what it calls the call, where that has its tool, and how
+    the model is told of a refusal. A picture of the screen, which computers answer with, can say nothing of one."""
+
+    action: str
+    call: str
+    tool: str
+    answer: Answer | None
+
+
+# By the member of the SDK's ToolExecutionPlan that has the calls.
 NATIVE_CALLS: Final = {
-    "computer_actions": "computer_tool",
-    "custom_tool_calls": "custom_tool",
-    "shell_calls": "shell_tool",
-    "apply_patch_calls": "apply_patch_tool",
-    "local_shell_calls": "local_shell_tool",
+    "computer_actions": Native("ComputerAction", "action", "computer_tool", None),
+    "custom_tool_calls": Native("CustomToolAction", "call", "custom_tool", _answer_of_custom),
+    "shell_calls": Native("ShellAction", "call", "shell_tool", _answer_of_shell),
+    "apply_patch_calls": Native("ApplyPatchAction", "call", "apply_patch_tool", _answer_of_patch),
+    "local_shell_calls": Native("LocalShellAction", "call", "local_shell_tool", _answer_of_local_shell),
 }
 
 
-def _calls_of_turn(original: Asynchronous) -> Asynchronous:
-    """They were offered, and may have been forbidden since: while the model answered, or a person thought it over."""
+def _native_call(native: Native) -> Callable[[Asynchronous], Asynchronous]:
+    """It was offered, and may have been forbidden since: while the model answered, or a person thought it over."""
 
-    async def execute_tool_plan(*, plan: Any, **options: Any) -> Any:
-        for tool in _native_tools(plan):
+    def governed(original: Asynchronous) -> Asynchronous:
+        observed = observed_tools.native_call(native.call, native.tool)(original)
+
+        async def execute(**options: Any) -> Any:
+            call = options[native.call]
+            tool = getattr(call, native.tool)
             decision = tool_access.ask_for_tool(tool.name, module_of(tool))
-            if not decision.allowed:
-                call_of(tool).refused(Outcome.DENIED)
-            _require(decision)
-        return await original(plan=plan, **options)
+            if decision.allowed:
+                return await observed(**options)
+            call_of(tool).refused(Outcome.DENIED)
+            if native.answer is None:
+                raise AccessDenied(decision.reason)
+            return native.answer(options["agent"], call.tool_call, tool_access.sentence(tool.name, decision))
 
-    return execute_tool_plan
+        return execute
 
-
-def _native_tools(plan: Any) -> Iterator[Tool]:
-    for calls, tool in NATIVE_CALLS.items():
-        yield from (getattr(call, tool) for call in getattr(plan, calls))
+    return governed
 
 
 # --- handoffs --------------------------------------------------------------------------------------------------------
@@ -224,7 +265,6 @@ SEAMS: Final = (
         observed_tools.function_call,
     ),
     Seam("run_loop", "get_all_tools", frozenset({"agent", "context_wrapper"}), _tools_of_turn),
-    Seam("turn_resolution", "_execute_tool_plan", frozenset({"plan"}), _calls_of_turn),
     Seam("run_loop", "get_handoffs", frozenset({"agent", "context_wrapper"}), _handoffs_of_turn),
     Seam("turn_resolution", "get_handoffs", frozenset({"agent", "context_wrapper"}), _handoffs_of_turn),
     Seam("turn_resolution", "execute_handoffs", frozenset({"run_handoffs"}), _handing_over),
@@ -235,13 +275,7 @@ SEAMS: Final = (
         observed_tools.hosted_calls,
     ),
     *(
-        Seam(f"tool_actions:{action}", "execute", frozenset({call}), observed_tools.native_call(call, tool))
-        for action, call, tool in (
-            ("ComputerAction", "action", "computer_tool"),
-            ("CustomToolAction", "call", "custom_tool"),
-            ("ShellAction", "call", "shell_tool"),
-            ("ApplyPatchAction", "call", "apply_patch_tool"),
-            ("LocalShellAction", "call", "local_shell_tool"),
-        )
+        Seam(f"tool_actions:{native.action}", "execute", frozenset({"agent", native.call}), _native_call(native))
+        for native in NATIVE_CALLS.values()
     ),
 )

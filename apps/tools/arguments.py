@@ -1,10 +1,12 @@
 """The arguments that a model wrote: JSON, an object, and such as the tool's schema asks for.
 
 A schema may come from a server that nobody here wrote. It must neither make the gateway ask other servers (`$ref`) nor
-keep the event loop busy (`pattern`).
+keep the event loop busy (`pattern`, and `$ref` that lead round or to ever more of them).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,8 +22,11 @@ from referencing.exceptions import Unresolvable
 
 from apps.tools.tool import CallFailed
 
+_MOST_REFERENCES: Final = 5_000  # that are followed for one call
+_DEEPEST: Final = 100  # of them one in another
 _MOST_TOLD: Final = 300  # characters of a reason: it quotes the argument
 _extend: Final[Any] = extend  # has no types
+_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _ABOUT_NAMES: Final = ("patternProperties", "additionalProperties", "unevaluatedProperties")
 _NOWHERE: Final[Any] = Registry()  # jsonschema's own would fetch what a $ref names
 
@@ -44,9 +49,41 @@ def canonical(arguments: Mapping[str, Any]) -> bytes:
 
 def validator(schema: Mapping[str, Any]) -> Validator:
     """Compiles a schema; draft 2020-12 unless it names another."""
-    kind = _extend(validator_for(schema, default=Draft202012Validator), {"pattern": _pattern})
-    made: Validator = kind(_without_patterns_of_names(schema), registry=_NOWHERE)
+    plain: Any = validator_for(schema, default=Draft202012Validator)
+    followed = {name: _counted(plain.VALIDATORS[name]) for name in _REFERENCES if name in plain.VALIDATORS}
+    made: Validator = _extend(plain, {"pattern": _pattern, **followed})(
+        _without_patterns_of_names(schema), registry=_NOWHERE
+    )
     return made
+
+
+class _TooManyReferences(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _Followed:
+    """The references of one check."""
+
+    number: int = 0
+    depth: int = 0
+
+
+_followed: ContextVar[_Followed] = ContextVar("followed")
+
+
+def _counted(original: Any) -> Callable[..., Iterator[ValidationError]]:
+    def follow(validator: Any, reference: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+        so_far = _followed.get()
+        so_far.number, so_far.depth = so_far.number + 1, so_far.depth + 1
+        if so_far.number > _MOST_REFERENCES or so_far.depth > _DEEPEST:
+            raise _TooManyReferences
+        try:
+            yield from original(validator, reference, value, schema)
+        finally:  # whoever wants to know whether there is an error asks for no second
+            so_far.depth -= 1
+
+    return follow
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
@@ -76,10 +113,14 @@ def _without_patterns_of_names(schema: Any) -> Any:
 
 def check(arguments: Mapping[str, Any], by: Validator) -> None:
     """Raises CallFailed with the place of what does not fit."""
+    _followed.set(_Followed())
     try:
         error = best_match(by.iter_errors(arguments))
     except Unresolvable as missing:
         raise CallFailed(f"its schema refers to what is not in it ({missing})", outcome="misconfigured") from missing
+    except (_TooManyReferences, RecursionError) as error:
+        reason = "its schema, or what was written for it, leads from reference to reference without an end."
+        raise CallFailed(reason, outcome="misconfigured") from error
     if error is not None:
         place = "" if error.json_path == "$" else f" at {error.json_path}"
         raise _wrong(f"its arguments do not fit{place}: {_short(error.message)}")

@@ -104,9 +104,10 @@ async def _ask(tool: Tool, arguments: Mapping[str, Any], slot: Slot) -> ToolOutp
 
 
 def _cut(text: str, most: int) -> str:
+    """Such as JSON can carry: half of a pair of surrogates, which servers make that cut texts, becomes `?`."""
     encoded = text.encode(errors="replace")
     if len(encoded) <= most:
-        return text
+        return text if text.isascii() else encoded.decode()
     remark = f"\n[Cut here: the gateway gives at most {most} bytes.]"
     return encoded[: most - len(remark)].decode(errors="ignore") + remark
 

@@ -9,7 +9,7 @@ import asyncio
 import importlib
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -208,7 +208,7 @@ async def call(path: str, arguments: Mapping[str, Any], slot: Slot) -> str:
         if task and task.cancelling():
             raise
         raise _crashed(path, error) from error  # the function's own
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a KeyboardInterrupt would end the gateway
         raise _crashed(path, error) from error
 
 
@@ -236,43 +236,68 @@ def _crashed(path: str, error: BaseException) -> CallFailed:
 
 
 async def _result(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], slot: Slot) -> Any:
+    """Raises what the function raised, whatever that is."""
+    called = partial(function, *args, **kwargs)
     if inspect.iscoroutinefunction(function):
-        return await function(*args, **kwargs)
-    result = await _in_thread(partial(function, *args, **kwargs), slot)
-    return await result if inspect.isawaitable(result) else result
+        return await _on_loop(called, slot)
+    result = await _in_thread(called, slot)
+    return await _on_loop(lambda: result, slot) if inspect.isawaitable(result) else result
+
+
+async def _on_loop(function: Callable[[], Awaitable[Any]], slot: Slot) -> Any:
+    """In a task of its own: one that catches its cancellation and goes on holds its slot, and no run."""
+    work = _Work(function)
+    task = asyncio.create_task(work.run_on_loop())
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        slot.leave_after(task)
+        raise
+    return work.told()
 
 
 async def _in_thread(function: Callable[[], Any], slot: Slot) -> Any:
     """A thread cannot be stopped: after a cancellation the slot is held until it ends."""
-    thread = _Thread(function)
-    work = asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, thread.run))
+    work = _Work(function)
+    thread = asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work.run))
     try:
-        await asyncio.shield(work)
+        await asyncio.shield(thread)
     except asyncio.CancelledError:
-        thread.is_wanted = False
-        slot.leave_after(work)
+        work.is_wanted = False
+        slot.leave_after(thread)
         raise
-    if thread.error:
-        raise thread.error
-    return thread.result
+    return work.told()
 
 
-class _Thread:
-    """What runs there keeps its exception for itself: a StopIteration in a future would never arrive."""
+class _Work:
+    """What runs there keeps its exception for itself: a StopIteration in a future would never arrive, and a
+    KeyboardInterrupt in a task ends the event loop."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self.is_wanted = True
-        self.result: Any = None
-        self.error: BaseException | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
 
     def run(self) -> None:
         if not self.is_wanted:  # it waited for a thread for too long
             return
         try:
-            self.result = self._function()
+            self._result = self._function()
         except BaseException as error:  # noqa: BLE001  # raised where it is waited for
-            self.error = error
+            self._error = error
+
+    async def run_on_loop(self) -> None:
+        try:
+            self._result = await self._function()
+        except BaseException as error:  # noqa: BLE001  # as above
+            self._error = error
+
+    def told(self) -> Any:
+        if self._error:
+            raise self._error
+        return self._result
 
 
 def _as_text(value: Any) -> str:

@@ -14,12 +14,17 @@ from typing import Any, get_type_hints
 import pytest
 from agents import (
     Agent,
+    ApplyPatchTool,
+    Computer,
+    ComputerTool,
     CustomTool,
     Handoff,
+    LocalShellTool,
     RunConfig,
     RunHooks,
     Runner,
     ShellTool,
+    Tool,
     ToolGuardrailFunctionOutput,
     WebSearchTool,
     function_tool,
@@ -31,7 +36,13 @@ from agents.items import ToolCallOutputItem
 from agents.run_internal import tool_execution, turn_resolution
 from agents.run_internal.tool_planning import ToolExecutionPlan
 from django.core.exceptions import ImproperlyConfigured
-from openai.types.responses import ResponseFunctionShellToolCall
+from openai.types.responses import (
+    ResponseApplyPatchToolCall,
+    ResponseComputerToolCall,
+    ResponseCustomToolCall,
+    ResponseFunctionShellToolCall,
+)
+from openai.types.responses.response_output_item import LocalShellCall
 from structlog.testing import capture_logs
 
 from apps.access.models import AccessSettings, ApiKey, Grant, ToolRule
@@ -181,9 +192,9 @@ def test_native_calls_are_all_that_the_sdk_knows() -> None:
 
     assert kinds - others == set(governed_tools.NATIVE_CALLS)
     hints = get_type_hints(ToolExecutionPlan, vars(turn_resolution) | vars(tool_execution))
-    for name, tool in governed_tools.NATIVE_CALLS.items():
+    for name, native in governed_tools.NATIVE_CALLS.items():
         (call,) = hints[name].__args__
-        assert tool in {field.name for field in fields(call)}
+        assert {native.tool, "tool_call"} <= {field.name for field in fields(call)}
 
 
 # --- function tools --------------------------------------------------------------------------------------------------
@@ -329,23 +340,84 @@ def test_call_that_was_not_offered_is_not_executed(rules: Rules, run: Run) -> No
     assert done == []
 
 
-def test_call_that_is_forbidden_while_the_model_answers_is_not_executed(rules: Rules, run: Run) -> None:
-    rules("shell", until=(Kind.TOOL, "shell"))
+PATCH = {"type": "create_file", "path": "a.txt", "diff": "+a"}
+RUN_LS = {"type": "exec", "command": ["ls"], "env": {}}
+
+
+def native_tools(done: list[str]) -> dict[str, tuple[Tool, Any]]:
+    """One of each kind that the SDK runs, which notes in `done` that it was, and a call of it."""
+
+    def executed(*_: Any) -> str:
+        done.append("executed")
+        return "a file"
+
+    async def invoked(*_: Any) -> str:
+        return executed()
+
+    class Editor:
+        create_file = update_file = delete_file = staticmethod(executed)
+
+    class Screen(Computer):
+        environment, dimensions = "browser", (1, 1)
+        screenshot = click = double_click = scroll = type = wait = move = keypress = drag = executed
+
+    local = {"id": "l", "call_id": "c", "type": "local_shell_call", "status": "completed", "action": RUN_LS}
+    patch = {"id": "p", "call_id": "c", "type": "apply_patch_call", "status": "completed", "operation": PATCH}
+    look = {"id": "s", "call_id": "c", "type": "computer_call", "status": "completed", "pending_safety_checks": []}
+    return {
+        "shell": (shell(done), shell_call()),
+        "spell": (
+            CustomTool(name="spell", description="", on_invoke_tool=invoked),
+            ResponseCustomToolCall(call_id="c", input="x", name="spell", type="custom_tool_call"),
+        ),
+        "local_shell": (LocalShellTool(executor=executed), LocalShellCall.model_validate(local)),
+        "apply_patch": (ApplyPatchTool(editor=Editor()), ResponseApplyPatchToolCall.model_validate(patch)),
+        "computer*": (
+            ComputerTool(computer=Screen()),
+            ResponseComputerToolCall.model_validate({**look, "action": {"type": "screenshot"}}),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["shell", "spell", "local_shell", "apply_patch"])
+def test_call_that_is_forbidden_while_the_model_answers_is_told_and_not_executed(
+    rules: Rules, run: Run, name: str
+) -> None:
+    rules(name, until=(Kind.TOOL, name))
     done: list[str] = []
-    model = Listening(shell_call(), text("done"), slow=True)
+    tool, call = native_tools(done)[name]
+    model = Listening(call, text("done"), slow=True)
 
-    with pytest.raises(AccessDenied, match="The tool 'shell' is not allowed here"):
-        run(Agent(name="A", model=model, tools=[shell(done)]))
-    assert (model.offered, done) == ([["shell"]], [])
+    with capture_logs() as lines:
+        result = run(Agent(name="A", model=model, tools=[tool]))
+
+    assert outputs(result) == [f"The tool '{name}' is not allowed here. Go on without it."]
+    assert (result.final_output, model.offered, done) == ("done", [[name], []], [])
+    made = [line["outcome"] for line in lines if line["event"] == "tool_call_finished"]
+    assert made == ["denied"]
 
 
-def test_call_that_no_rule_forbids_is_executed(rules: Rules, run: Run) -> None:
+@pytest.mark.parametrize("name", ["shell", "spell", "local_shell", "apply_patch", "computer*"])
+def test_call_of_a_kind_that_no_rule_forbids_is_executed(rules: Rules, run: Run, name: str) -> None:
+    """So that the tests of what is forbidden do not pass for another reason."""
     rules()
     done: list[str] = []
+    tool, call = native_tools(done)[name]
 
-    run(Agent(name="A", model=ScriptedModel(shell_call(), text("done")), tools=[shell(done)]))
+    run(Agent(name="A", model=ScriptedModel(call, text("done")), tools=[tool]))
 
-    assert done == ["executed"]
+    assert set(done) == {"executed"}
+
+
+def test_computer_that_is_forbidden_while_the_model_answers_ends_the_run(rules: Rules, run: Run) -> None:
+    """Its answer is a picture of the screen, which can say nothing."""
+    rules("computer*", until=(Kind.TOOL, "computer*"))
+    done: list[str] = []
+    tool, call = native_tools(done)["computer*"]
+
+    with pytest.raises(AccessDenied, match=r"The tool 'computer\w*' is not allowed here"):
+        run(Agent(name="A", model=Listening(call, text("done"), slow=True), tools=[tool]))
+    assert done == []
 
 
 # --- handoffs --------------------------------------------------------------------------------------------------------

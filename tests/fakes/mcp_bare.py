@@ -1,7 +1,8 @@
 """An MCP server over stdio without any library: it starts at once, for the tests that start many.
 
 `--pages` lists its tools on pages of one, `--modern` knows no handshake, only the protocol of 2026.
-Knows `pid`, `where`, `linger` and `crash` of mcp_server.py.
+Knows `pid`, `where`, `linger` and `crash` of mcp_server.py, and some tools that it does not list: `litter` writes
+to stdout what is no message, `flood` gives notice of changes, `long` answers at length.
 """
 
 import json
@@ -54,6 +55,14 @@ def called(name: str, given: dict[str, Any]) -> str:
         with Path(given["path"]).open("a") as file:
             file.write("called\n")
         os.kill(os.getpid(), signal.SIGKILL)
+    if name == "litter":
+        with _writing:
+            sys.stdout.buffer.write(b"Loading ...\n{}\n[1, 2\n\xff\xfe\n\n")
+    if name == "flood":
+        for _ in range(given["times"]):
+            send(method="notifications/tools/list_changed")
+    if name == "long":
+        return "a" * given["length"]
     if name == "babble":
         print("\n".join(f"line {number}" for number in range(given["lines"])), file=sys.stderr, flush=True)
     return str(os.getpid())

@@ -88,6 +88,36 @@ def outcome_of(arguments: dict[str, Any], schema: dict[str, Any]) -> str:
     return "ok"
 
 
+def doubling(levels: int) -> dict[str, Any]:
+    """As large as the number of levels, and twice the work with each."""
+    here = {f"d{level}": {"anyOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(levels)}
+    return {"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**here, f"d{levels}": {"type": "null"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "outcome"),
+    [
+        ({"$ref": "#"}, "misconfigured"),
+        ({"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"$ref": "#/$defs/b"}}}, "misconfigured"),
+        (doubling(40), "misconfigured"),
+        (doubling(3), "invalid_arguments"),
+        ({"properties": {"a": {"$ref": "#"}, "b": {"type": "number"}}}, "invalid_arguments"),  # a tree
+    ],
+)
+def test_reference_cannot_keep_the_event_loop_busy(schema: dict[str, Any], outcome: str) -> None:
+    tree: dict[str, Any] = {"b": "no number"}
+    for _ in range(20):
+        tree = {"a": tree}
+
+    assert outcome_of(tree, schema) == outcome
+
+
+def test_many_references_are_followed_where_the_arguments_are_many() -> None:
+    item = {"$defs": {"item": {"type": "integer"}}, "properties": {"all": {"items": {"$ref": "#/$defs/item"}}}}
+
+    assert outcome_of({"all": list(range(2_000))}, item) == "ok"
+
+
 def test_pattern_is_looked_for_anywhere_in_the_text() -> None:
     check({"a": "xay"}, validator({"properties": {"a": {"pattern": "a"}}}))
 

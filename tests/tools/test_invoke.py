@@ -19,6 +19,8 @@ from tests.tools.conftest import http_tool, local_tool, until
 
 SOURCE = """
 import asyncio
+import asyncio
+import contextlib
 import threading
 
 started = threading.Semaphore(0)
@@ -30,6 +32,16 @@ def blocks() -> str:
     started.release()
     release.wait(30)
     return "done"
+
+
+async def insists() -> None:
+    while not release.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+
+
+def half() -> str:
+    return "¿Qué? \\ud83d"
 
 
 def long_text(n: int) -> str:
@@ -59,7 +71,7 @@ def module(write_module: Callable[[str, str], str]) -> Iterator[Any]:
     local_module = importlib.import_module(name)
     local_module.calls = 0
     local_module.release.clear()
-    for function in ("blocks", "counts", "fails", "long_text"):
+    for function in ("blocks", "counts", "fails", "half", "insists", "long_text"):
         find(f"{name}.{function}")  # as a server does when it starts: the import would count as time of the call
     yield local_module
     local_module.release.set()
@@ -134,6 +146,21 @@ async def test_thread_that_cannot_be_stopped_keeps_its_slot_until_it_ends(module
     assert lanes.lane_of(tool).is_idle is False
     module.release.set()
     await until(lambda: lanes.lane_of(tool).is_idle)
+
+
+async def test_function_that_goes_on_after_its_cancellation_holds_its_slot_and_no_run(module: Any) -> None:
+    tool = local_tool("lent_bounds.insists", max_concurrency=1, timeout=0.2)
+
+    told = await invoke(tool, "{}")
+
+    assert told.text == "The tool 'called' failed: it did not answer within 0.2 s."
+    assert lanes.lane_of(tool).is_idle is False
+    module.release.set()
+    await until(lambda: lanes.lane_of(tool).is_idle)
+
+
+async def test_half_a_character_of_a_server_that_cuts_texts_is_no_text_that_json_cannot_carry(module: Any) -> None:
+    assert (await invoke(local_tool("lent_bounds.half"), "{}")).text == "¿Qué? ?"
 
 
 async def test_sync_function_does_not_stop_the_event_loop(module: Any) -> None:

@@ -398,6 +398,26 @@ async def exits_later():
     sys.exit(1)
 
 
+def interrupts():
+    raise KeyboardInterrupt
+
+
+async def interrupts_later():
+    raise KeyboardInterrupt
+
+
+def closes():
+    raise GeneratorExit
+
+
+class Odd(BaseException):
+    pass
+
+
+async def is_odd():
+    raise Odd
+
+
 def times_out():
     raise TimeoutError("its own")
 
@@ -420,8 +440,12 @@ def gives_an_object():
 
 
 @pytest.mark.parametrize(
-    "function", ["raises", "raises_later", "stops", "exits", "exits_later", "times_out", "cancels"]
-)
+    "function",
+    [
+        "raises", "raises_later", "stops", "exits", "exits_later", "interrupts", "interrupts_later", "closes", "is_odd",
+        "times_out", "cancels",
+    ],
+)  # fmt: skip
 async def test_exception_is_told_without_what_is_inside(write_module: Write, function: str) -> None:
     name = write_module("lent_failing", FAILING)
 

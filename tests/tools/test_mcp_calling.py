@@ -1,22 +1,27 @@
 """Calls through the connections of a process, as tools are invoked."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from apps.core import live_config
 from apps.observability.metrics import exposition
+from apps.tools.invoke import invoke
 from apps.tools.mcp import pool
 from apps.tools.mcp.calling import call
-from apps.tools.models import McpServer, Tool, Transport
-from apps.tools.tool import ToolOutput
+from apps.tools.models import Kind, McpServer, Tool, Transport
+from apps.tools.tool import CallFailed, McpCall, ToolOutput
+from apps.tools.tool import Tool as Lent
 from tests.tools.mcp_parts import BARE, FAKE, Remote, soon
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,6 +46,13 @@ async def change() -> AsyncIterator[Change]:
     yield lambda **fields: asyncio.to_thread(save, **fields)
     await pool.close()
     live_config.forget()
+
+
+async def failure(*arguments: Any, timeout: float = 10) -> tuple[str, str, bool]:  # noqa: ASYNC109
+    """Of a call: what the model is told, the outcome, and whether it may be tried again where that is safe."""
+    with pytest.raises(CallFailed) as failed:
+        await call("box", *arguments, timeout=timeout)
+    return failed.value.message, failed.value.outcome, failed.value.may_retry
 
 
 async def pid() -> int:
@@ -77,26 +89,23 @@ async def test_fifty_first_calls_start_one_process(change: Change) -> None:
 async def test_late_call_is_given_up(change: Change, tmp_path: Path) -> None:
     await change()
     await pid()
-    assert await call("box", "linger", {"path": str(tmp_path / "go")}, timeout=0.3) == ToolOutput(
-        "The tool 'linger' did not answer within 0.3 s. It may or may not have done its work.", is_error=True
-    )
+    told = "its server did not answer within 0.3 s. It may or may not have done its work."
+    assert await failure("linger", {"path": str(tmp_path / "go")}, timeout=0.3) == (told, "timeout", False)
     assert await pid()
 
 
 async def test_server_has_a_time_out_of_its_own(change: Change, tmp_path: Path) -> None:
     await change(timeout=0.4)
-    await pid()
-    said = await call("box", "linger", {"path": str(tmp_path / "go")}, timeout=60)
-    assert said.text.startswith("The tool 'linger' did not answer within 0.4 s.")
+    await soon_pid(bool)
+    told, *_ = await failure("linger", {"path": str(tmp_path / "go")}, timeout=60)
+    assert told.startswith("its server did not answer within 0.4 s.")
 
 
 async def test_call_that_the_server_died_of_is_told_and_not_repeated(change: Change, tmp_path: Path) -> None:
     await change()
     before = await pid()
-    assert await call("box", "crash", {"path": str(tmp_path / "calls")}, timeout=10) == ToolOutput(
-        "The connection to the tool's server 'box' broke while 'crash' ran. It may or may not have done its work.",
-        is_error=True,
-    )
+    told = "the connection to its server 'box' broke while it ran. It may or may not have done its work."
+    assert await failure("crash", {"path": str(tmp_path / "calls")}) == (told, "unreachable", True)
     await soon_pid(lambda found: found not in (0, before))
     assert (tmp_path / "calls").read_text() == "called\n"
 
@@ -104,9 +113,9 @@ async def test_call_that_the_server_died_of_is_told_and_not_repeated(change: Cha
 async def soon_pid(is_wanted: Callable[[int], bool]) -> int:
     async with asyncio.timeout(15):
         while True:
-            said = await call("box", "pid", {}, timeout=10)
-            if is_wanted(found := 0 if said.is_error else int(said.text)):
-                return found
+            with suppress(CallFailed):
+                if is_wanted(found := await pid()):
+                    return found
             await asyncio.sleep(0.05)
 
 
@@ -122,15 +131,46 @@ async def test_restarted_server_that_nobody_saw_away_gets_the_call_in_a_new_sess
 
 async def test_server_that_is_down_fails_calls_at_once(change: Change) -> None:
     await change(command=["no-such-command"])
-    said = ToolOutput(
-        "The tool's server 'box' cannot be used: The command 'no-such-command' cannot be started: "
-        "No such file or directory.",
-        is_error=True,
-    )
-    assert await call("box", "pid", {}, timeout=10) == said
+    why = "The command 'no-such-command' cannot be started: No such file or directory."
+    said = f"its server 'box' cannot be used. {why}", "unreachable", True
+    assert await failure("pid", {}) == said
     began = time.monotonic()
-    assert await call("box", "pid", {}, timeout=10) == said
+    assert await failure("pid", {}) == said
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("is_idempotent", [True, False])
+async def test_call_that_the_server_died_of_is_repeated_where_it_may_be(
+    change: Change, tmp_path: Path, is_idempotent: bool
+) -> None:
+    await change()
+    await pid()
+    crash = Lent(
+        "box_crash",
+        Kind.MCP,
+        "",
+        {},
+        "gateway.mcp.box",
+        McpCall("box", "crash"),
+        is_idempotent=is_idempotent,
+        retries=1,
+    )
+
+    output = await invoke(crash, json.dumps({"path": str(tmp_path / "calls")}))
+
+    assert (output.is_error, output.outcome) == (True, "unreachable")
+    assert (tmp_path / "calls").read_text() == "called\n" * (2 if is_idempotent else 1)
+
+
+async def test_what_a_process_says_at_its_end_is_told_and_logged_without_secrets(change: Change) -> None:
+    says = "import os, sys; sys.exit('refused: ' + os.environ['BOX_TOKEN'])"
+    with capture_logs() as lines:
+        await change(command=[sys.executable, "-c", says], environment={"BOX_TOKEN": "token-of-the-box"})
+        told, *_ = await failure("pid", {})
+
+    assert told.endswith("It said: refused: •••")
+    assert "refused: •••" in [line["line"] for line in lines if line["event"] == "mcp_server_stderr"]
+    assert "token-of-the-box" not in str(lines)
 
 
 async def test_changed_server_is_connected_anew_and_calls_under_way_end_on_the_old_one(
@@ -159,9 +199,8 @@ async def test_server_that_is_taken_away_is_closed(change: Change, how: str) -> 
     else:
         await asyncio.to_thread(McpServer.objects.all().delete)
         await asyncio.to_thread(live_config.refresh)
-    assert await call("box", "pid", {}, timeout=10) == ToolOutput(
-        "The tool's server 'box' cannot be used: it is switched off, or not there any more.", is_error=True
-    )
+    told, *_ = await failure("pid", {})
+    assert told == "its server 'box' cannot be used. It is switched off, or not there any more."
     await soon(lambda: is_alive(before), False)
 
 
@@ -169,8 +208,8 @@ async def test_hung_server_holds_up_nobody_for_longer_than_the_call_may_take(cha
     await change()
     before = await pid()
     os.kill(before, signal.SIGSTOP)
-    said = await asyncio.gather(*(call("box", "pid", {}, timeout=0.5) for _ in range(30)))
-    assert {one.is_error for one in said} == {True}
+    failed = await asyncio.gather(*(failure("pid", {}, timeout=0.5) for _ in range(30)))
+    assert {outcome for _, outcome, _ in failed} == {"timeout"}
     os.kill(before, signal.SIGCONT)
     assert await soon_pid(bool)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
@@ -156,6 +157,38 @@ async def test_stderr_is_logged_within_bounds() -> None:
             await ask(box, "babble", lines=2000)
             await soon(lambda: box._observed.said, "line 1999")
     assert [one["line"] for one in logs if one["event"] == "mcp_server_stderr"] == [f"line {n}" for n in range(50)]
+
+
+async def test_what_a_process_prints_beside_its_messages_does_no_harm() -> None:
+    async with connected(stdio()) as box:
+        pid = await ask(box, "pid")
+        assert await ask(box, "litter") == pid
+        assert await ask(box, "pid") == pid
+
+
+async def test_line_that_is_too_long_costs_the_one_call_and_little_memory(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Seen()
+    async with connected(stdio(), seen) as box:
+        assert len((await ask(box, "long", length=2_000_000)).text) == 2_000_000
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        lost = asyncio.create_task(ask(box, "long", length=200_000_000))
+        await soon(lambda: "Failed to parse JSONRPC message" in caplog.text, True, within=60)
+        assert (await ask(box, "pid")).text
+        assert not lost.done()
+        lost.cancel()
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+    assert seen.states == ["connected"]
+
+
+async def test_flood_of_notices_does_not_have_the_list_read_again_and_again() -> None:
+    seen = Seen()
+    async with connected(stdio(), seen) as box:
+        await soon(lambda: len(seen.lists), 1)
+        began = time.monotonic()
+        while time.monotonic() - began < 3:
+            await ask(box, "flood", times=100)
+        assert len(seen.lists) <= 5  # after 0.3, 0.6, 1.2 seconds
+        await soon(lambda: len(seen.lists) > 1, True)
 
 
 async def test_every_page_of_a_list_is_read() -> None:
@@ -344,10 +377,19 @@ async def test_server_that_hangs_is_given_up_in_time(settings: Any, kind: str) -
 
 
 async def test_attempts_come_less_and_less_often() -> None:
-    seen = Seen()
-    async with connected(server(url="http://127.0.0.1:9/mcp"), seen) as box:
-        await asyncio.sleep(1.5)
-        assert 2 <= seen.states.count("down") <= 4
+    times: list[float] = []
+
+    class Timed(Seen):
+        def state(self, connection: Connection) -> None:
+            super().state(connection)
+            if connection.state == "connecting":
+                times.append(time.monotonic())
+
+    async with connected(server(url="http://127.0.0.1:9/mcp"), Timed()) as box:
+        await soon(lambda: len(times) >= 3, True)
+        assert times[1] - times[0] > 0.5
+        assert times[2] - times[1] > 1
+        await soon(lambda: box.state, "down")
         assert box.state == "down"
 
 

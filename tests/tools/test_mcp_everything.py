@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,34 +15,14 @@ import pytest
 from apps.tools.mcp.server import Server
 from apps.tools.models import Transport
 from tests.harness.processes import clean_environment
+from tests.node.packages import MCP, needed
 from tests.tools.mcp_parts import Seen, ask, connected, server, soon
-
-PACKAGE = Path(__file__).resolve().parents[1] / "node" / "mcp" / "package.json"
-SERVER = "@modelcontextprotocol/server-everything"
 
 
 @pytest.fixture(scope="module")
-def script(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What node runs, installed into pytest's cache. Skips where it cannot be had."""
-    if missing := [name for name in ("node", "npm") if shutil.which(name) is None]:
-        pytest.skip(f"{' and '.join(missing)} not installed")
-    version = json.loads(PACKAGE.read_text())["dependencies"][SERVER]
-    cache = getattr(pytestconfig, "cache", None)  # none with -p no:cacheprovider
-    folder: Path = (cache.mkdir("node-mcp") if cache else tmp_path_factory.mktemp("node-mcp")) / version
-    found = folder / "node_modules" / SERVER / "dist" / "index.js"
-    if not found.is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        shutil.copy(PACKAGE, folder)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm install took longer than 90 seconds")
-        if done.returncode:
-            shutil.rmtree(folder)
-            pytest.skip(f"npm install failed: {done.stderr.strip()[-300:]}")
-    return found
+def script() -> Path:
+    """What node runs."""
+    return needed(MCP) / "@modelcontextprotocol/server-everything/dist/index.js"
 
 
 class Remote:
@@ -115,7 +94,7 @@ async def test_calls_are_multiplexed_and_one_is_cancelled(everything: Server) ->
         left = asyncio.create_task(ask(box, "trigger-long-running-operation", duration=60, steps=1))
         sums = await asyncio.gather(*(ask(box, "get-sum", a=number, b=0) for number in range(20)))
         assert [one.text for one in sums] == [f"The sum of {n} and 0 is {n}." for n in range(20)]
-        assert not slow.done()
+        assert not left.done()
 
         left.cancel()
 

@@ -17,7 +17,7 @@ from apps.tools.mcp.calling import call
 from apps.tools.mcp.failures import ServerDown
 from apps.tools.mcp.rows import Refreshed
 from apps.tools.models import McpServer, Tool, Transport
-from apps.tools.tool import ToolOutput
+from apps.tools.tool import CallFailed, ToolOutput
 from tests.fakes.mcp_gateway import Gateway, serving
 from tests.tools.mcp_parts import ask, connected, server, soon
 
@@ -196,7 +196,10 @@ async def test_worker_finds_the_adapters_by_itself_and_follows_the_gateways_toke
 
         async def told() -> ToolOutput:
             await asyncio.to_thread(live_config.refresh)
-            return await call("ms-alpha", "alpha_where", {}, timeout=5)
+            try:
+                return await call("ms-alpha", "alpha_where", {}, timeout=5)
+            except CallFailed as failed:
+                return ToolOutput(failed.message, is_error=True)
 
         async def until(expected: bool) -> str:
             async with asyncio.timeout(15):
@@ -215,7 +218,7 @@ async def test_worker_finds_the_adapters_by_itself_and_follows_the_gateways_toke
 
         parent.enabled = False
         await asyncio.to_thread(parent.save)
-        said = "The tool's server 'ms-alpha' cannot be used: it is switched off, or not there any more."
+        said = "its server 'ms-alpha' cannot be used. It is switched off, or not there any more."
         assert await until(True) == said
     finally:
         await pool.close()

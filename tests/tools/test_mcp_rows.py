@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from mcp_types import Tool as Listed
 from mcp_types import ToolAnnotations
+from structlog.testing import capture_logs
 
 from apps.core.models import ConfigVersion
 from apps.tools.mcp import rows
@@ -108,6 +109,46 @@ def test_names_are_what_models_take_and_stay() -> None:
     assert len(set(by_remote.values())) == 6
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in by_remote.values())
     assert store_tools(box.pk, [listed(name) for name in reversed(names)]) == Refreshed("box")
+
+
+def deep() -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(2_000):
+        schema = {"properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"name": "x" * 201}, "Its name has 201 characters; it may have 200."),
+        ({"name": ""}, "Its name has 0 characters; it may have 200."),
+        ({"description": "a\0b"}, "It has NUL characters in it."),
+        ({"input_schema": {"type": "object", "default": {"a": "\0"}}}, "It has NUL characters in it."),
+        ({"description": "long " * 25_000}, "Its description and schema have 125,"),
+        ({"input_schema": {"type": "array"}}, "Arguments are an object"),
+        ({"input_schema": {"type": "object", "properties": 5}}, "This is no JSON schema, at $.properties"),
+        ({"input_schema": deep()}, "Its schema is too deep."),
+    ],
+)
+def test_tool_that_cannot_be_one_is_left_out_and_the_others_are_taken(fields: dict[str, Any], reason: str) -> None:
+    box = server()
+    store_tools(box.pk, [listed("read"), listed("odd")])
+
+    with capture_logs() as lines:
+        store_tools(box.pk, [listed("read", "New words."), listed("odd").model_copy(update=fields), listed("write")])
+
+    assert list(Tool.objects.filter(gone_at=None).values_list("name", flat=True)) == ["box_read", "box_write"]
+    (line,) = [one for one in lines if one["event"] == "mcp_tool_unusable"]
+    assert line["reason"].startswith(reason)
+
+
+def test_schema_that_refers_to_itself_is_taken() -> None:
+    tree = {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}
+
+    store_tools(server().pk, [listed("read").model_copy(update={"input_schema": tree})])
+
+    assert Tool.objects.get().parameters == tree
 
 
 def test_name_that_another_tool_has_gets_a_suffix() -> None:

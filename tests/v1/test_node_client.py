@@ -1,48 +1,21 @@
 """The official Node client: its version is pinned in tests/node/package.json."""
 
 import json
-import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.harness import GatewayServer
-
-NODE = Path(__file__).resolve().parents[1] / "node"
-
-
-@pytest.fixture(scope="module")
-def installed(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the script and the client, kept in pytest's cache. Skips where it cannot be had."""
-    if missing := [name for name in ("node", "npm") if shutil.which(name) is None]:
-        pytest.skip(f"{' and '.join(missing)} not installed")
-    package = (NODE / "package.json").read_text()
-    version = json.loads(package)["dependencies"]["openai"]
-    cache = getattr(pytestconfig, "cache", None)  # none with -p no:cacheprovider
-    folder: Path = (cache.mkdir("node-client") if cache else tmp_path_factory.mktemp("node-client")) / version
-    if not (folder / "node_modules" / "openai").is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        (folder / "package.json").write_text(package)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm install took longer than 90 seconds")
-        if done.returncode:
-            shutil.rmtree(folder)
-            pytest.skip(f"npm install failed: {done.stderr.strip()[-300:]}")
-    shutil.copy(NODE / "chat.mjs", folder)
-    return folder
+from tests.node.packages import CLIENT, needed
 
 
 @pytest.fixture(scope="module")
-def told(installed: Path, gateway: GatewayServer) -> Any:
+def told(gateway: GatewayServer) -> Any:
     """What the script was told."""
+    folder = needed(CLIENT).parent
     command = ["node", "chat.mjs", gateway.base_url, gateway.key]
-    done = subprocess.run(command, cwd=installed, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

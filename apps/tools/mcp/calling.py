@@ -11,7 +11,7 @@ from apps.tools.mcp import pool
 from apps.tools.mcp.connection import Connection
 from apps.tools.mcp.failures import ServerDown
 from apps.tools.redaction import redacted
-from apps.tools.tool import ToolOutput
+from apps.tools.tool import CallFailed, ToolOutput
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 # What a server says to a request of a session that it does not know. The specification leaves the code open; these are
 # what servers made with the Python and the TypeScript SDK say.
 _NO_SESSION = (-32600, -32001)
+_UNCERTAIN = "It may or may not have done its work."
 
 log = structlog.get_logger(__name__)
 
 
 async def call(server: str, remote_name: str, arguments: dict[str, Any], *, timeout: float) -> ToolOutput:  # noqa: ASYNC109
-    """Within `timeout` seconds, and within the server's own. Raises nothing but CancelledError, of which the server is
-    told. A call that may have been executed is not repeated."""
+    """Within `timeout` seconds, and within the server's own. Raises CallFailed, and CancelledError, of which the server
+    is told. A call that may have been executed is not repeated here."""
     try:
         connection = pool.current().connection(server)
         timeout = min(timeout, connection.server.timeout)
@@ -33,11 +34,12 @@ async def call(server: str, remote_name: str, arguments: dict[str, Any], *, time
             output = await _called(connection, remote_name, arguments)
         return replace(output, text=redacted(output.text, connection.server.secrets))
     except ServerDown as down:
-        return ToolOutput(f"The tool's server '{server}' cannot be used: {down}", is_error=True)
-    except TimeoutError:
+        reason = f"its server '{server}' cannot be used. {down}"
+        raise CallFailed(reason, outcome="unreachable", may_retry=True) from down
+    except TimeoutError as error:
         connection.look()
-        text = f"The tool '{remote_name}' did not answer within {timeout:g} s. It may or may not have done its work."
-        return ToolOutput(text, is_error=True)
+        reason = f"its server did not answer within {timeout:g} s. {_UNCERTAIN}"
+        raise CallFailed(reason, outcome="timeout") from error
 
 
 class _NotSent(Exception):
@@ -45,7 +47,7 @@ class _NotSent(Exception):
 
 
 async def _called(connection: Connection, remote_name: str, arguments: dict[str, Any]) -> ToolOutput:
-    """Raises ServerDown when nothing was sent."""
+    """Raises ServerDown when nothing was sent, and CallFailed."""
     try:
         return await _sent(connection, remote_name, arguments)
     except (ServerDown, _NotSent) as error:
@@ -56,7 +58,7 @@ async def _called(connection: Connection, remote_name: str, arguments: dict[str,
     try:
         return await _sent(successor, remote_name, arguments)
     except _NotSent:
-        raise ServerDown("it forgets its sessions at once. Look into its log.") from None
+        raise ServerDown("It forgets its sessions at once. Look into its log.") from None
 
 
 async def _sent(connection: Connection, remote_name: str, arguments: dict[str, Any]) -> ToolOutput:
@@ -68,20 +70,22 @@ async def _sent(connection: Connection, remote_name: str, arguments: dict[str, A
         except MCPError as error:
             if error.code in _NO_SESSION and connection.has_lost(client):
                 raise _NotSent from error
-            return _of_error(error.code, error.message, connection, remote_name)
+            return _of_error(error.code, error.message, connection)
         except Exception as error:  # noqa: BLE001  # a result that is none; the model shall go on
-            log.warning("mcp_call_failed", server=connection.server.slug, tool=remote_name, error=repr(error))
+            told_of = redacted(repr(error), connection.server.secrets)
+            log.warning("mcp_call_failed", server=connection.server.slug, tool=remote_name, error=told_of)
             return ToolOutput(f"The tool '{remote_name}' gave no usable result: {error}", is_error=True)
 
 
-def _of_error(code: int, message: str, connection: Connection, remote_name: str) -> ToolOutput:
+def _of_error(code: int, message: str, connection: Connection) -> ToolOutput:
+    """Raises CallFailed when the connection is gone."""
     from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST
 
     if code in (CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST):
         connection.look()  # an HTTP error, which may be the end of the session, is told like this
     if code == CONNECTION_CLOSED:
-        text = f"The connection to the tool's server '{connection.server.slug}' broke while '{remote_name}' ran"
-        return ToolOutput(f"{text}. It may or may not have done its work.", is_error=True)
+        reason = f"the connection to its server '{connection.server.slug}' broke while it ran. {_UNCERTAIN}"
+        raise CallFailed(reason, outcome="unreachable", may_retry=True)
     return ToolOutput(f"The tool's server refused the call: {message}", is_error=True)
 
 

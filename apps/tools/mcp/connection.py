@@ -21,6 +21,7 @@ from apps.tools.mcp import metrics
 from apps.tools.mcp.failures import ConnectionLost, Observed, ServerDown, reason
 from apps.tools.mcp.server import Server
 from apps.tools.mcp.session import Refused, entered, listed_tools
+from apps.tools.redaction import redacted
 
 if TYPE_CHECKING:
     from mcp.client import Client
@@ -32,7 +33,7 @@ _SHORTEST_PAUSE = 0.5
 _STABLE = 5.0  # seconds after which a connection counts as one that held
 _PING_PATIENCE = 10.0  # seconds
 _CLOSE_PATIENCE = 10.0
-_DEBOUNCE = 0.3  # seconds: a server that adds ten tools gives notice ten times
+_DEBOUNCE = 0.3  # seconds: a server that adds ten tools gives notice ten times; longer while it goes on and on
 _MOST_WAITING = 256  # calls, for one of the server's slots
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,8 @@ class Connection:
         self._slots = asyncio.Semaphore(server.max_concurrency)
         self._calls = self._waiting = 0
         self._has_ended = self._must_look = False
-        self._heard_at = self._list_at = 0.0
+        self._heard_at = self._list_at = self._read_at = 0.0
+        self._debounce = _DEBOUNCE
         self._retire_by: float | None = None
         self._reading: asyncio.Task[None] | None = None
         self._scope = anyio.CancelScope()
@@ -81,7 +83,7 @@ class Connection:
         """The open session, with one of the server's slots. Waits while an attempt to connect is under way, and for a
         slot. Raises ServerDown at once when the server is down."""
         if self._waiting >= _MOST_WAITING:
-            raise ServerDown("too many calls wait for it. Try again later.")
+            raise ServerDown("Too many calls wait for it. Try again later.")
         self._waiting += 1
         try:
             await self._ready()
@@ -146,7 +148,7 @@ class Connection:
         try:
             await self._connect_for_ever()
         finally:  # nobody waits for it in vain
-            self.state, self.reason = State.DOWN, "its connection is being closed."
+            self.state, self.reason = State.DOWN, "Its connection is being closed."
             self._settled.set()
 
     async def _connect_for_ever(self) -> None:
@@ -227,6 +229,9 @@ class Connection:
                 self._heard_at = anyio.current_time()
             if now >= self._list_at and (self._reading is None or self._reading.done()):
                 self._list_at = now + LIST_EVERY * random.uniform(0.9, 1.1)  # noqa: S311  # workers need not ask at once
+                is_soon = now < self._read_at + 4 * self._debounce
+                self._debounce = min(2 * self._debounce, LONGEST_PAUSE) if is_soon else _DEBOUNCE
+                self._read_at = now
                 self._reading = asyncio.create_task(self._read(client))
             with anyio.move_on_after(min(self._heard_at + PING_EVERY, self._list_at) - anyio.current_time()):
                 await self._wake.wait()
@@ -259,7 +264,8 @@ class Connection:
             await self._on_tools(self, listed)
         except Exception as error:  # noqa: BLE001  # the connection may stand; the tools of last time stay
             told = f"Its tools could not be read. {reason(error, self.server, self._observed)}"
-            log.warning("mcp_tools_unread", server=self.server.slug, reason=told, error=repr(error))
+            repr_of = redacted(repr(error), self.server.secrets)
+            log.warning("mcp_tools_unread", server=self.server.slug, reason=told, error=repr_of)
             self._list_at = anyio.current_time() + LONGEST_PAUSE
         if self._client is client:
             self._become(State.CONNECTED, told)
@@ -285,8 +291,10 @@ class Connection:
         from mcp_types import ToolListChangedNotification
 
         if isinstance(message, ToolListChangedNotification):
-            self._list_at = min(self._list_at, anyio.current_time() + _DEBOUNCE)
-            self._wake.set()
+            soon = anyio.current_time() + self._debounce
+            if soon < self._list_at:
+                self._list_at = soon
+                self._wake.set()
 
     def _become(self, state: State, told: str = "") -> None:
         before, self.state, self.reason = (self.state, self.reason), state, told

@@ -10,6 +10,7 @@ from django.conf import settings
 from apps.core.secrets import SecretUnreadable
 from apps.tools.mcp.server import Server
 from apps.tools.models import Transport
+from apps.tools.redaction import redacted
 
 _LONGEST: Final = 300  # characters of another program's own words
 
@@ -55,7 +56,7 @@ def reason(error: BaseException, server: Server, observed: Observed) -> str:
             text = _of_refusal(refused.message, server, observed)
         case other:
             text = f"{type(other).__name__}: {_cut(str(other))}"
-    return text
+    return redacted(text, server.secrets)
 
 
 def _of_http(error: Exception, server: Server) -> str:

@@ -66,7 +66,7 @@ class Pool:
         self._follow()
         owner = self.owners.get(slug)
         if not isinstance(owner, Connection):
-            raise ServerDown("it is switched off, or not there any more.")
+            raise ServerDown("It is switched off, or not there any more.")
         return owner
 
     async def close(self) -> None:

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
 from django.db import transaction
 
 from apps.core import clock, globs
+from apps.core.json import encode
+from apps.tools.arguments import problem_with_schema
 from apps.tools.models import Kind, McpServer, Tool
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME: Final = 64
 _LONGEST_REMOTE: Final = 200
+_LARGEST: Final = 100_000  # bytes of a description and a schema, which every model call carries
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ def store_tools(pk: int, listed: Sequence["mcp_types.Tool"]) -> Refreshed:
         if server is None:
             return Refreshed("")
         rows = {row.remote_name: row for row in server.tools.all()}
-        wanted = {tool.name: tool for tool in listed if _is_wanted(server, tool.name)}
+        wanted = {tool.name: tool for tool in listed if _is_wanted(server, tool, rows.get(tool.name))}
         added = [_add(server, tool) for name, tool in wanted.items() if name not in rows]
         back = [rows[name] for name in wanted if name in rows and _return(rows[name])]
         changed = [rows[name] for name, tool in wanted.items() if name in rows and _follow(rows[name], tool)]
@@ -60,9 +66,33 @@ def store_tools(pk: int, listed: Sequence["mcp_types.Tool"]) -> Refreshed:
     return Refreshed(server.slug, _names([*added, *back]), _names(gone), _names(changed))
 
 
-def _is_wanted(server: McpServer, name: str) -> bool:
-    allowed = not server.allowed_tools or globs.matches(name, server.allowed_tools)
-    return allowed and 0 < len(name) <= _LONGEST_REMOTE
+def _is_wanted(server: McpServer, tool: "mcp_types.Tool", known: Tool | None) -> bool:
+    """One that cannot be used would have the database refuse the whole list, or the model's server every call that
+    offers it."""
+    if server.allowed_tools and not globs.matches(tool.name, server.allowed_tools):
+        return False
+    if known and not _news(known, tool):
+        return True
+    if problem := _problem(tool):
+        log.warning("mcp_tool_unusable", server=server.slug, tool=tool.name[:_LONGEST_REMOTE], reason=problem)
+    return not problem
+
+
+def _problem(tool: "mcp_types.Tool") -> str:
+    """Why it cannot be a tool here, in a sentence."""
+    if not 0 < len(tool.name) <= _LONGEST_REMOTE:
+        return f"Its name has {len(tool.name)} characters; it may have {_LONGEST_REMOTE}."
+    try:
+        told = encode([tool.name, _description(tool), tool.input_schema])
+        if len(told) > _LARGEST:
+            return f"Its description and schema have {len(told):,} bytes; more than {_LARGEST:,} are not taken."
+        if b"\\u0000" in told:
+            return "It has NUL characters in it."
+        return problem_with_schema(tool.input_schema)
+    except RecursionError:
+        return "Its schema is too deep."
+    except ValueError:
+        return "It has characters in it that are none."
 
 
 def _add(server: McpServer, tool: "mcp_types.Tool") -> Tool:
@@ -90,13 +120,18 @@ def _return(row: Tool) -> bool:
 
 
 def _follow(row: Tool, tool: "mcp_types.Tool") -> bool:
+    news = _news(row, tool)
+    for name, value in news.items():
+        setattr(row, name, value)
+    if news:
+        row.save(update_fields=list(news))
+    return bool(news)
+
+
+def _news(row: Tool, tool: "mcp_types.Tool") -> dict[str, Any]:
+    """By the name of the field, what the server says otherwise than before."""
     listed = {"description": _description(tool), "parameters": tool.input_schema}
-    fields = [name for name, value in listed.items() if getattr(row, name) != value]
-    for name in fields:
-        setattr(row, name, listed[name])
-    if fields:
-        row.save(update_fields=fields)
-    return bool(fields)
+    return {name: value for name, value in listed.items() if getattr(row, name) != value}
 
 
 def _leave(row: Tool) -> bool:

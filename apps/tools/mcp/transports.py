@@ -1,6 +1,7 @@
 """The roads to an MCP server: streamable HTTP, SSE, and a process of this machine."""
 
 import asyncio
+import codecs
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,8 +19,9 @@ from apps.tools.mcp.failures import Observed, ServerDown
 from apps.tools.mcp.oauth import authentication
 from apps.tools.mcp.server import Server, may_start
 from apps.tools.models import Transport
+from apps.tools.redaction import redacted
 
-LARGEST_MESSAGE = 16 * 1024 * 1024  # bytes of one message over HTTP
+LARGEST_MESSAGE = 16 * 1024 * 1024  # bytes
 _SLACK = 30.0  # seconds that an HTTP request may be silent longer than a call may take
 _LINES, _SPAN = 50, 10.0  # of stderr, so many lines in so many seconds are logged
 _LONGEST_LINE = 1000
@@ -101,18 +103,53 @@ async def _process(server: Server, observed: Observed) -> AsyncGenerator[Streams
         raise ServerDown("GATEWAY_MCP_STDIO does not allow its command: add it there, or remove the server.")
     program, *arguments = server.command
     parameters = StdioServerParameters(
-        command=program, args=arguments, env=dict(server.environment), cwd=settings.DATA_DIR
+        command=program,
+        args=arguments,
+        env=dict(server.environment),
+        cwd=settings.DATA_DIR,
+        encoding=_BOUNDED_UTF_8,
+        encoding_error_handler="replace",  # an odd byte would else end the connection, and not say so
     )
-    async with _logged_errors(server.slug, observed) as errors, stdio_client(parameters, errlog=errors) as streams:
+    async with _logged_errors(server, observed) as errors, stdio_client(parameters, errlog=errors) as streams:
         errors.close()  # the process has it: the pipe ends with the last one that does
         yield streams
 
 
+class _BoundedLines(codecs.IncrementalDecoder):
+    """UTF-8; of a line that is longer than LARGEST_MESSAGE the rest is left out, so that it is no message. `mcp` keeps
+    a line that has not ended whole, and copies it with every piece that comes."""
+
+    def __init__(self, errors: str = "strict") -> None:
+        super().__init__(errors)
+        self._utf_8 = codecs.getincrementaldecoder("utf-8")(errors)
+        self._size = 0  # of the line so far
+
+    def decode(self, input: Any, final: bool = False) -> str:
+        parts = bytes(input).split(b"\n")
+        for place, part in enumerate(parts):
+            self._size = len(part) + (0 if place else self._size)
+            if self._size > LARGEST_MESSAGE:
+                parts[place] = b""
+        return self._utf_8.decode(b"\n".join(parts), final)
+
+
+# An encoding is all that `mcp` lets others say about how it reads.
+_BOUNDED_UTF_8 = "utf_8_of_bounded_lines"
+_UTF_8 = codecs.lookup("utf-8")
+codecs.register(
+    lambda name: (
+        codecs.CodecInfo(_UTF_8.encode, _UTF_8.decode, incrementaldecoder=_BoundedLines, name=name)
+        if name == _BOUNDED_UTF_8
+        else None
+    )
+)
+
+
 @asynccontextmanager
-async def _logged_errors(slug: str, observed: Observed) -> AsyncGenerator[TextIO]:
+async def _logged_errors(server: Server, observed: Observed) -> AsyncGenerator[TextIO]:
     """A file for a process's stderr."""
     reading, writing = os.pipe()
-    logging = asyncio.create_task(_log_errors(slug, reading, observed))
+    logging = asyncio.create_task(_log_errors(server, reading, observed))
     with os.fdopen(writing, "w") as errors:
         try:
             yield errors
@@ -123,20 +160,21 @@ async def _logged_errors(slug: str, observed: Observed) -> AsyncGenerator[TextIO
             logging.cancel()
 
 
-async def _log_errors(slug: str, descriptor: int, observed: Observed) -> None:
-    """Log what a process writes to stderr: whole lines, cut, and not more than a log can bear."""
+async def _log_errors(server: Server, descriptor: int, observed: Observed) -> None:
+    """Log what a process writes to stderr: whole lines, without secrets, cut, and not more than a log can bear."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     pipe, _ = await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )
-    budget = _Budget(slug)
+    budget = _Budget(server.slug)
     rest = b""
     try:
         while chunk := await reader.read(4096):
             *lines, rest = (rest[-_LONGEST_LINE:] + chunk).split(b"\n")
             for line in lines:
-                if text := line[:_LONGEST_LINE].decode(errors="replace").strip():
+                text = redacted(line.decode(errors="replace").strip(), server.secrets)[:_LONGEST_LINE]
+                if text:
                     observed.said = text
                     budget.tell(text, loop.time())
     finally:
