@@ -1,4 +1,5 @@
-"""LiteLLM's proxy in front of the same upstream: one model, one key, no database.
+"""LiteLLM's proxy in front of the same upstream, started by its own command: one model, one key, no database, and as
+with the gateway all else as it is by default.
 
 Run as a file by the interpreter that BENCH_LITELLM names, which has `litellm[proxy]` and none of our packages.
 """
@@ -8,7 +9,10 @@ import os
 import socket
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
+from typing import TextIO
 
 
 def main(upstream: str, key: str, model: str) -> None:
@@ -23,16 +27,26 @@ def main(upstream: str, key: str, model: str) -> None:
     }
     config = Path(tempfile.mkdtemp()) / "config.yaml"
     config.write_text(json.dumps(settings))  # JSON is YAML
-    os.environ["CONFIG_FILE_PATH"] = os.environ["WORKER_CONFIG"] = str(config)
-    os.environ["LITELLM_LOG"] = "ERROR"
     os.environ.pop("DATABASE_URL", None)  # the gateway's, which it would take for its own
-    import uvicorn
-    from litellm.proxy.proxy_server import app
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ready, sys.stdout = sys.stdout, sys.stderr  # it prints a banner
+    threading.Thread(target=_tell, args=(port, ready), daemon=True).start()
+    from litellm.proxy.proxy_cli import run_server
 
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    server.run([listener])
+    run_server(["--config", str(config), "--host", "127.0.0.1", "--port", str(port)])
+
+
+def _tell(port: int, ready: TextIO) -> None:
+    """When it listens."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            print(f"http://127.0.0.1:{port}", file=ready, flush=True)
+            return
 
 
 if __name__ == "__main__":
