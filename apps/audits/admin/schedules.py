@@ -27,6 +27,9 @@ from apps.audits.works import WORKS
 
 admin.site.unregister([PeriodicTask, IntervalSchedule, CrontabSchedule, SolarSchedule, ClockedSchedule])
 
+# As the sidebar names it.
+PeriodicTask._meta.verbose_name, PeriodicTask._meta.verbose_name_plural = "scheduled work", "schedule"  # noqa: SLF001
+
 PREFIX = "gateway."
 
 
