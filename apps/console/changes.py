@@ -67,7 +67,6 @@ class ChangeAdmin(ModelAdmin):
     list_select_related = ["content_type"]
     search_fields = ["object_repr", "changes", "additional_data"]
     search_help_text = "Object, author, field or value"
-    show_full_result_count = False
     ordering = ["-timestamp", "-pk"]
     sortable_by: list[str] = []
     actions = None

@@ -78,7 +78,6 @@ class ErrorEventAdmin(ModelAdmin):
     list_filter = [StageFilter, CodeFilter, RecentFilter]
     list_filter_sheet = False
     list_per_page = 50
-    show_full_result_count = False
     search_fields = ["subject", "message", "code", "=request_id", "facts"]
     search_help_text = "Agent, upstream, message, code or request id"
     ordering = ["-last_at"]

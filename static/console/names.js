@@ -33,6 +33,9 @@
     each(".select2-search__field", (field) => {
       name(field, said(field.closest(".select2-container").previousElementSibling?.labels?.[0]));
     });
+    each(".select2-selection, .select2-selection__rendered", (box) => {
+      name(box, said(box.closest(".select2-container").previousElementSibling?.labels?.[0]));
+    });
     each("#dialog", (dialog) => {
       if (dialog.role !== "dialog") setTimeout(() => (firstIn(dialog.querySelector("#dialog-form") ?? dialog) ?? firstIn(dialog))?.focus(), 100); // it is shown a moment after it came
       dialog.role = "dialog";

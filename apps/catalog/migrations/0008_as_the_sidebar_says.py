@@ -4,14 +4,13 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('catalog', '0007_graph_of_drop_in'),
+        ("catalog", "0007_graph_of_drop_in"),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name='modulerule',
-            options={'ordering': ['pattern'], 'verbose_name': 'module rule', 'verbose_name_plural': 'modules'},
+            name="modulerule",
+            options={"ordering": ["pattern"], "verbose_name": "module rule", "verbose_name_plural": "modules"},
         ),
     ]

@@ -4,14 +4,13 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('observability', '0002_remedies'),
+        ("observability", "0002_remedies"),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name='errorevent',
-            options={'ordering': ['-last_at'], 'verbose_name': 'error'},
+            name="errorevent",
+            options={"ordering": ["-last_at"], "verbose_name": "error"},
         ),
     ]

@@ -4,14 +4,13 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('upstreams', '0005_observed_health'),
+        ("upstreams", "0005_observed_health"),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name='modelroute',
-            options={'ordering': ['pattern'], 'verbose_name': 'route'},
+            name="modelroute",
+            options={"ordering": ["pattern"], "verbose_name": "route"},
         ),
     ]
