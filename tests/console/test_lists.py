@@ -80,7 +80,7 @@ MAKE: dict[type[Model], Callable[[int], Any]] = {
     Approval: approval,
     DropIn: lambda number: DropInFactory.create(),
     DeclaredAgent: lambda number: DeclaredAgentFactory.create(upstream=UpstreamFactory.create(), tools=["none_*"]),
-    Namespace: lambda number: Namespace.objects.create(name=f"n{number}", default_upstream=UpstreamFactory.create()),
+    Namespace: lambda number: Namespace.objects.create(name=f"n{number}", upstream=UpstreamFactory.create()),
     Tool: lambda number: Tool.objects.create(
         name=f"tool{number}", kind="mcp", server=McpServer.objects.create(slug=f"m{number}", url="http://127.0.0.1:9/")
     ),
