@@ -156,10 +156,13 @@ def test_three_rows_cost_as_many_queries_as_one(
     def shown() -> int:
         return len(admin_client.get(address(model)).context["cl"].result_list)
 
+    def cost() -> int:
+        """The least of three: what is looked up only now and then is not of the list."""
+        return min(count_queries(shown) for _ in range(3))
+
     MAKE[model](0)
-    shown()  # what is kept in memory is read
-    before, once = shown(), count_queries(shown)
+    before, once = shown(), cost()
     for number in (1, 2):
         MAKE[model](number)
     assert shown() > before
-    assert count_queries(shown) == once
+    assert cost() == once
