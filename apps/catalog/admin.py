@@ -124,7 +124,7 @@ class EnabledFilter(admin.SimpleListFilter):
 
 @admin.register(DropIn)
 class DropInAdmin(ModelAdmin):
-    list_display = ["agent_id", "state_shown", "name", "export", "model", "tool_count", "problem", "enabled"]
+    list_display = ["agent_id", "state_shown", "name", "export", "model", "tool_count", "problem"]
     list_filter = ["state", EnabledFilter]
     list_filter_sheet = False
     search_fields = ["agent_id", "name", "description"]
@@ -184,13 +184,14 @@ class DropInAdmin(ModelAdmin):
     @admin.display(description="State", ordering="state")
     def state_shown(self, drop_in: Any) -> str:
         labels = [version_page.state_label(drop_in, is_pinned=drop_in.is_pinned)]
+        if not self._is_enabled(drop_in):
+            labels = [("Disabled", None), *(labels if drop_in.state != State.LIVE else [])]
         if drop_in.is_disputed:
             labels.append(("Workers disagree", "danger"))
         shown = ((display_for_label((words, words), "-", {words: colour}),) for words, colour in labels)
         return format_html('<div class="flex flex-wrap gap-1">{}</div>', format_html_join("", "{}", shown))
 
-    @admin.display(description="Enabled", boolean=True)
-    def enabled(self, drop_in: DropIn) -> bool:
+    def _is_enabled(self, drop_in: DropIn) -> bool:
         return not hasattr(drop_in, "settings") or drop_in.settings.enabled
 
     @admin.display(description="Tools")

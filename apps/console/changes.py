@@ -12,6 +12,8 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from unfold.admin import ModelAdmin
@@ -57,20 +59,19 @@ class TypeFilter(admin.SimpleListFilter):
 
 @admin.register(LogEntry)
 class ChangeAdmin(ModelAdmin):
-    list_display = ["timestamp", "action_shown", "kind", "object_shown", "author", "summary"]
-    list_display_links = ["timestamp"]
+    list_display = ["at", "action_shown", "kind", "object_shown", "author", "summary"]
+    list_display_links = ["at"]
     list_filter = [ActionFilter, TypeFilter]
     list_filter_sheet = False
     list_per_page = 50
     list_select_related = ["content_type"]
     search_fields = ["object_repr", "changes", "additional_data"]
     search_help_text = "Object, author, field or value"
-    show_full_result_count = False
     ordering = ["-timestamp", "-pk"]
     sortable_by: list[str] = []
     actions = None
     fieldsets = [
-        ("Change", {"fields": [("timestamp", "action_shown"), ("kind", "object_shown"), ("author", "address")]}),
+        ("Change", {"fields": [("at", "action_shown"), ("kind", "object_shown"), ("author", "address")]}),
         ("Values", {"fields": ["values"]}),
     ]
     empty_title = "Nothing changed yet"
@@ -80,6 +81,10 @@ class ChangeAdmin(ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return lookup == "object_pk" or bool(super().lookup_allowed(lookup, value, request))
+
+    @admin.display(description="When", ordering="timestamp")
+    def at(self, entry: LogEntry) -> str:
+        return date_format(timezone.localtime(entry.timestamp), "j M Y H:i:s").replace(" ", "\N{NO-BREAK SPACE}")
 
     @admin.display(description="Action")
     def action_shown(self, entry: LogEntry) -> str:
@@ -113,11 +118,15 @@ class ChangeAdmin(ModelAdmin):
 
     @admin.display(description="Fields")
     def summary(self, entry: LogEntry) -> str:
-        return ", ".join(one.field for one in changes(entry))
+        """Of what is new or gone that is all of them, which its page has."""
+        found = changes(entry)
+        if entry.action != LogEntry.Action.UPDATE:
+            return f"{len(found)} field{'' if len(found) == 1 else 's'}"
+        return ", ".join(_name(entry, one.field) for one in found)
 
     @admin.display(description="Before and after")
     def values(self, entry: LogEntry) -> SafeString:
-        rows = ((one.field, _shown(one.old), _shown(one.new)) for one in changes(entry))
+        rows = ((_name(entry, one.field), _shown(one.old), _shown(one.new)) for one in changes(entry))
         return format_html_join(mark_safe("<br>"), "<b>{}</b>: {} → {}", rows)
 
     def has_add_permission(self, _request: HttpRequest) -> bool:
@@ -128,6 +137,13 @@ class ChangeAdmin(ModelAdmin):
 
     def has_delete_permission(self, _request: HttpRequest, _obj: LogEntry | None = None) -> bool:
         return False
+
+
+def _name(entry: LogEntry, field: str) -> str:
+    """As forms call it, where there still is such a field."""
+    model = entry.content_type.model_class()
+    fields = {one.name: one for one in model._meta.fields} if model else {}  # noqa: SLF001  # Django documents it
+    return str(fields[field].verbose_name) if field in fields else field
 
 
 def _shown(value: Any) -> str:

@@ -3,8 +3,6 @@
 # mypy: disable-error-code="misc"
 # django-unfold ships no types: its classes are Any to mypy.
 
-import json
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -13,11 +11,12 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.utils import display_for_label
 
 from apps.catalog.models import DropIn
+from apps.console.facts import facts_shown
 from apps.core import clock
 from apps.core.ages import ago
 from apps.core.forms import link_to
@@ -79,7 +78,6 @@ class ErrorEventAdmin(ModelAdmin):
     list_filter = [StageFilter, CodeFilter, RecentFilter]
     list_filter_sheet = False
     list_per_page = 50
-    show_full_result_count = False
     search_fields = ["subject", "message", "code", "=request_id", "facts"]
     search_help_text = "Agent, upstream, message, code or request id"
     ordering = ["-last_at"]
@@ -140,9 +138,7 @@ class ErrorEventAdmin(ModelAdmin):
 
     @admin.display(description="Facts", empty_value="none")
     def facts_shown(self, row: ErrorEvent) -> str | None:
-        lines: Iterable[tuple[str, str]] = ((name, _told(value)) for name, value in row.facts.items())
-        shown = format_html_join("", '<dt class="font-semibold">{}</dt><dd class="mb-2 break-all">{}</dd>', lines)
-        return format_html("<dl>{}</dl>", shown) if row.facts else None
+        return facts_shown(row.facts)
 
     @admin.display(description="Traceback of the first time", empty_value="none")
     def traceback_shown(self, row: ErrorEvent) -> str | None:
@@ -164,10 +160,6 @@ class ErrorEventAdmin(ModelAdmin):
 
     def has_delete_permission(self, _request: HttpRequest, _obj: ErrorEvent | None = None) -> bool:
         return False
-
-
-def _told(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _page_of(row: ErrorEvent) -> str:

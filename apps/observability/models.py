@@ -21,6 +21,7 @@ class ErrorEvent(models.Model):
 
     class Meta:
         ordering = ["-last_at"]
+        verbose_name = "error"
 
     def __str__(self) -> str:
         return f"{self.stage} {self.code} ({self.count})"

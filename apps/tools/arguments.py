@@ -118,9 +118,9 @@ def check(arguments: Mapping[str, Any], by: Validator) -> None:
         error = best_match(by.iter_errors(arguments))
     except Unresolvable as missing:
         raise CallFailed(f"its schema refers to what is not in it ({missing})", outcome="misconfigured") from missing
-    except (_TooManyReferences, RecursionError) as error:
+    except (_TooManyReferences, RecursionError) as endless:
         reason = "its schema, or what was written for it, leads from reference to reference without an end."
-        raise CallFailed(reason, outcome="misconfigured") from error
+        raise CallFailed(reason, outcome="misconfigured") from endless
     if error is not None:
         place = "" if error.json_path == "$" else f" at {error.json_path}"
         raise _wrong(f"its arguments do not fit{place}: {_short(error.message)}")

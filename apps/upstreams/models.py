@@ -234,7 +234,7 @@ class ModelRoute(ConfigModel):
 
     class Meta:
         ordering = ["pattern"]
-        verbose_name = "model route"
+        verbose_name = "route"
 
     def __str__(self) -> str:
         return self.pattern

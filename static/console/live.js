@@ -11,6 +11,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const MOST_ENDED = 6;
   const LINGER = 4000; // ms that an ended run stays among those that go on
   const SILENCE = 40000; // ms; the server says something every 15 s
+  const FIRST_SILENCE = 10000; // ms, of a connection that has said nothing yet: the first words come at once. Then twice as long
 
   const make = (tag, text = "", className = "") => {
     const element = document.createElement(tag);
@@ -215,6 +216,7 @@ document.addEventListener("DOMContentLoaded", () => {
   let lastHeard = 0;
   let retry = 0;
   let wasLive = false;
+  let hasSpoken = false; // this connection
 
   const showConnection = (state, text) => {
     by("connection").dataset.state = state;
@@ -247,6 +249,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const take = (message) => {
     const isFirst = !wasLive;
+    hasSpoken = true;
     clock = Date.now() - Date.parse(message.now);
     wasLive = true;
     failures = 0;
@@ -280,6 +283,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (since) address.searchParams.set("since", since);
     const mine = new WebSocket(address);
     socket = mine;
+    hasSpoken = false;
     lastHeard = Date.now();
     mine.addEventListener("message", (event) => {
       if (mine !== socket) return;
@@ -317,7 +321,8 @@ document.addEventListener("DOMContentLoaded", () => {
   addEventListener("online", connectNow);
   document.addEventListener("visibilitychange", () => document.hidden || connectNow());
   setInterval(() => {
-    if (!socket || Date.now() - lastHeard < SILENCE) return;
+    const patience = hasSpoken ? SILENCE : Math.min(SILENCE, FIRST_SILENCE * 2 ** failures);
+    if (!socket || Date.now() - lastHeard < patience) return;
     const dead = socket; // its close may take a minute to be noticed
     closed(1006);
     dead.close();

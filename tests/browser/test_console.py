@@ -111,6 +111,28 @@ def test_upstream_that_is_added_is_seen_to_answer(page: Page, server: GatewaySer
     expect(page.get_by_text(re.compile(r"demo answered in \d+"))).to_be_visible()
 
 
+def test_dialog_and_filters_need_no_mouse(page: Page) -> None:
+    page.goto("/admin/upstreams/upstream/")
+    filters = page.get_by_role("button", name="Filters")
+    filters.press("Enter")
+    expect(page.locator("#changelist-filter :focus")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(filters).to_be_focused()
+
+    page.get_by_role("link", name="llm", exact=True).click()
+    test = page.get_by_role("link", name="Test")
+    test.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(":focus")).to_be_visible()
+    close = dialog.get_by_role("button", name="Close")
+    for _ in range(4):  # round and round
+        page.keyboard.press("Tab")
+        expect(dialog.locator(":focus")).to_be_visible()
+    close.press("Enter")
+    expect(dialog).to_be_hidden()
+    expect(test).to_be_focused()
+
+
 def test_broken_drop_in_is_found_on_the_dashboard_and_mended_before_ones_eyes(
     page: Page, server: GatewayServer
 ) -> None:

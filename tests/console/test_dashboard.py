@@ -166,7 +166,7 @@ def test_tiles_tell_the_state_of_each_part(admin_client: Client) -> None:
     Tool(name="lost", kind="local", function="no_such.module").save()
     shown = {one.title: (one.level.name, one.number, one.word, one.text) for one in tiles(admin_client)}
     assert shown == {
-        "Agents": ("DOWN", "2", "Broken", "1 broken, 1 in the last good version"),
+        "Agents": ("DOWN", "2 of 4", "Broken", "1 broken, 1 in the last good version, 1 gone"),
         "Declared agents": ("WELL", "1", "Serving", "1 not published"),
         "Upstreams": ("WELL", "1 of 1", "Answering", "default: box"),
         "Tools": ("ATTENTION", "1", "Out of use", "1 cannot be imported"),

@@ -64,13 +64,21 @@ class AuditRunAdmin(HistoryAdmin):
         shown: HttpResponse = super().change_view(request, object_id, form_url, more | (extra_context or {}))
         return shown
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The rows know whether an audit is under way: asked once for all of them."""
+        shown = super().get_changelist_instance(request)
+        is_held = claims.is_held(CLAIM)
+        for run in shown.result_list:
+            run.is_held = is_held
+        return shown
+
     @admin.display(description="Begun")
     def began(self, run: AuditRun) -> str:
         return ago(run.started_at)
 
     @admin.display(description="Outcome")
     def outcome_shown(self, run: AuditRun) -> str:
-        return label(*outcome_label(run))
+        return label(*outcome_label(run, is_held=getattr(run, "is_held", None)))
 
     @admin.display(description="Rules")
     def checked_shown(self, run: AuditRun) -> str:
@@ -103,9 +111,9 @@ class AuditRunAdmin(HistoryAdmin):
         return bool(request.user.has_perm("audits.add_auditrun"))
 
 
-def outcome_label(run: AuditRun) -> tuple[str, str | None]:
-    """In words, with a colour."""
-    if run.outcome == Outcome.RUNNING and not claims.is_held(CLAIM):
+def outcome_label(run: AuditRun, *, is_held: bool | None = None) -> tuple[str, str | None]:
+    """In words, with a colour. `is_held`: whether an audit is under way, where it is known already."""
+    if run.outcome == Outcome.RUNNING and not (claims.is_held(CLAIM) if is_held is None else is_held):
         return "Cut off", "danger"
     if run.outcome == Outcome.COMPLETED and run.not_checked:
         return "Completed in part", "warning"

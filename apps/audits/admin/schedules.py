@@ -28,6 +28,9 @@ from apps.core.ages import ago
 
 admin.site.unregister([PeriodicTask, IntervalSchedule, CrontabSchedule, SolarSchedule, ClockedSchedule])
 
+# As the sidebar names it.
+PeriodicTask._meta.verbose_name, PeriodicTask._meta.verbose_name_plural = "scheduled work", "schedule"  # noqa: SLF001
+
 PREFIX = "gateway."
 
 

@@ -18,6 +18,7 @@ from apps.access.explain import in_words
 from apps.access.models import ApiKey, Denial, Grant, Override, ToolRule
 from apps.access.policy import Kind, Rule
 from apps.console.access import known
+from apps.console.facts import facts_shown
 from apps.core.ages import ago
 from apps.core.forms import link_to
 
@@ -38,7 +39,7 @@ class CodeFilter(admin.SimpleListFilter):
 
 @admin.register(Denial)
 class DenialAdmin(ModelAdmin):
-    list_display = ["last_shown", "count", "key_shown", "target", "message", "rule_shown", "request_id", "remedies"]
+    list_display = ["last_shown", "count", "key_shown", "target", "message", "rule_shown", "remedies"]
     list_filter = [CodeFilter]
     list_filter_sheet = False
     list_per_page = 50
@@ -48,9 +49,10 @@ class DenialAdmin(ModelAdmin):
     sortable_by = ["count"]
     actions = None
     fieldsets = [
-        ("What was denied", {"fields": ["message", ("code", "subject"), "facts"]}),
-        ("When", {"fields": [("count", "request_id"), ("first_at", "last_at")]}),
+        ("What was denied", {"fields": ["message", ("code", "subject"), "facts_shown"]}),
+        ("When", {"fields": ["count", ("first_at", "last_at"), "request_id"]}),
     ]
+    readonly_fields = ["facts_shown"]
     empty_title = "Nothing was denied"
     empty_text = (
         "Each request or tool call that was refused is listed here, equal ones counted, with the rule that spoke and "
@@ -85,6 +87,10 @@ class DenialAdmin(ModelAdmin):
         if row.rule:
             return link_to(known.rule_url(row.rule), in_words(row.rule))
         return f"{row.facts['rule']}, gone since" if row.facts.get("rule") else None
+
+    @admin.display(description="Facts", empty_value="none")
+    def facts_shown(self, row: Denial) -> str | None:
+        return facts_shown(row.facts)
 
     @admin.display(description="What to do")
     def remedies(self, row: Any) -> str:

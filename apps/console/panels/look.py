@@ -56,11 +56,16 @@ class Look:
         return [(row, found[row.pk]) for row in rows]
 
     @cached_property
-    def folders(self) -> Sequence[Folder]:
-        """Those whose folder is still there."""
-        rows = DropIn.objects.exclude(state=State.GONE).order_by("agent_id")
+    def agents(self) -> Sequence[Folder]:
+        """As the list of agents has them: those too whose folder is gone."""
+        rows = DropIn.objects.order_by("agent_id")
         columns = rows.values_list("pk", "agent_id", "folder_id", "state", "settings__enabled")
         return [Folder(pk, agent_id, folder_id, State(state), on) for pk, agent_id, folder_id, state, on in columns]
+
+    @property
+    def folders(self) -> Sequence[Folder]:
+        """Those whose folder is still there."""
+        return [one for one in self.agents if one.state is not State.GONE]
 
     @cached_property
     def declared(self) -> Mapping[str, Entry]:

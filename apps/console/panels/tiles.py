@@ -44,26 +44,30 @@ def tiles(look: Look) -> list[Tile]:
 
 
 def _folders(look: Look) -> Tile:
-    on = [one for one in look.folders if one.enabled is not False]
+    folders = look.folders
+    on = [one for one in folders if one.enabled is not False]
+    gone = len(look.agents) - len(folders)
     states = Counter(one.state for one in on)
     broken, stale = states[State.BROKEN], states[State.STALE]
     serving = states[State.LIVE] + stale
+    number = f"{serving} of {len(look.agents)}" if serving < len(look.agents) else f"{serving}"
     link = reverse("admin:catalog_dropin_changelist")
     text = listed(
         f"{broken} broken" if broken else "",
         f"{stale} in the last good version" if stale else "",
         f"{states[State.DENIED]} denied" if states[State.DENIED] else "",
-        f"{len(look.folders) - len(on)} disabled" if len(on) < len(look.folders) else "",
+        f"{len(folders) - len(on)} disabled" if len(on) < len(folders) else "",
+        f"{gone} gone" if gone else "",
     )
     if broken:
         problem = f"{counted(broken, 'agent')} {'is' if broken == 1 else 'are'} broken"
-        return Tile("Agents", Level.DOWN, "Broken", f"{serving}", text, link, problem)
+        return Tile("Agents", Level.DOWN, "Broken", number, text, link, problem)
     if stale:
         problem = f"{counted(stale, 'agent')} {'serves its' if stale == 1 else 'serve their'} last good version"
-        return Tile("Agents", Level.ATTENTION, "Not the newest", f"{serving}", text, link, problem)
+        return Tile("Agents", Level.ATTENTION, "Not the newest", number, text, link, problem)
     if not serving:
         return Tile("Agents", Level.IDLE, "None", "0", text or "no folder serves", link)
-    return Tile("Agents", Level.WELL, "Serving", f"{serving}", text or "of folders, all as they lie there", link)
+    return Tile("Agents", Level.WELL, "Serving", number, text or "of folders, all as they lie there", link)
 
 
 def _declared(look: Look) -> Tile:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.html import format_html
 from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
@@ -102,8 +103,9 @@ class RunAdmin(ModelAdmin):
 
     @admin.display(description="Outcome")
     def outcome_shown(self, run: Run) -> str:
-        error = f": {run.error_code}" if run.error_code and run.outcome != Outcome.COMPLETED else ""
-        return str(display_for_label((run.outcome, run.get_outcome_display() + error), "-", OUTCOME_COLOURS))
+        label = display_for_label((run.outcome, run.get_outcome_display()), "-", OUTCOME_COLOURS)
+        error = run.error_code if run.outcome != Outcome.COMPLETED else ""
+        return format_html('<div>{}<span class="block text-xs">{}</span></div>', label, error.replace("_", " "))
 
     @admin.display(description="Model", empty_value="-")
     def served_by(self, run: Run) -> str:

@@ -14,6 +14,7 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.text import Truncator
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
@@ -83,7 +84,7 @@ class AdaptersInline(_Listed):
 @admin.register(McpServer)
 class McpServerAdmin(ModelAdmin):
     form = McpServerForm
-    list_display = ["slug", "state_shown", "transport", "address", "tools_shown", "reason_shown"]
+    list_display = ["slug", "state_shown", "transport_shown", "address", "tools_listed", "reason_shown"]
     list_filter = ["transport", "enabled", "state"]
     list_filter_sheet = False
     list_select_related = ["parent"]
@@ -150,6 +151,18 @@ class McpServerAdmin(ModelAdmin):
     def tools_shown(self, server: McpServer) -> str:
         read = f", looked at {age(server.checked_at)} ago" if server.checked_at else ""
         return f"{server.tool_count}{read}"  # type: ignore[attr-defined]  # get_queryset puts it there
+
+    @admin.display(description="Transport", ordering="transport")
+    def transport_shown(self, server: McpServer) -> str:
+        """In a word: the others are on the form."""
+        return {Transport.STDIO: "stdio", Transport.SSE: "SSE", Transport.GATEWAY: "mcp-gateway"}.get(
+            Transport(server.transport), "HTTP"
+        )
+
+    @admin.display(description="Tools", ordering="tool_count")
+    def tools_listed(self, server: Any) -> str:
+        when = f"looked at {age(server.checked_at)} ago" if server.checked_at else "not looked at yet"
+        return format_html('<span title="{}">{}</span>', when, server.tool_count)
 
     @admin.display(description="Why")
     def reason_shown(self, server: McpServer) -> str:

@@ -20,7 +20,7 @@ class ModelPriceAdmin(ModelAdmin):
         (
             None,
             {
-                "fields": [("model", "upstream"), ("prompt_usd", "cached_usd", "completion_usd")],
+                "fields": [("model", "upstream"), ("prompt_usd", "completion_usd"), "cached_usd"],
                 "description": "One for an upstream stands before one for any; then the more exact name of the model.",
             },
         )

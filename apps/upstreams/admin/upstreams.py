@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.html import format_html, format_html_join
 from django.utils.text import Truncator
 from django.views.decorators.http import require_GET
 from unfold.admin import ModelAdmin, TabularInline
@@ -27,7 +28,7 @@ from apps.upstreams.admin.health_page import health_page, label
 from apps.upstreams.admin.upstream_form import UpstreamForm
 from apps.upstreams.asking import shown_url
 from apps.upstreams.health_rows import observed_health
-from apps.upstreams.models import Upstream, UpstreamModel
+from apps.upstreams.models import Kind, Upstream, UpstreamModel
 from apps.upstreams.refreshing import refresh
 
 _SWITCHES = [
@@ -55,7 +56,7 @@ class ModelsInline(TabularInline):
 @admin.register(Upstream)
 class UpstreamAdmin(ModelAdmin):
     form = UpstreamForm
-    list_display = ["slug", "state", "problem", "kind", "address", "default_model", "models_shown", "default_shown"]
+    list_display = ["slug", "state", "problem", "kind_shown", "address", "default_model", "models_listed"]
     list_filter = ["kind", "enabled"]
     list_filter_sheet = False
     search_fields = ["slug", "base_url", "default_model"]
@@ -160,8 +161,14 @@ class UpstreamAdmin(ModelAdmin):
 
     @admin.display(description="State")
     def state(self, upstream: Any) -> str:
-        words, colour = label(upstream, upstream.observed)
-        return str(display_for_label((words, words), "-", {words: colour}))
+        labels = [label(upstream, upstream.observed), *([("Default", "primary")] if upstream.is_default else [])]
+        shown = ((display_for_label((words, words), "-", {words: colour}),) for words, colour in labels)
+        return format_html('<div class="flex flex-wrap gap-1">{}</div>', format_html_join("", "{}", shown))
+
+    @admin.display(description="Kind", ordering="kind")
+    def kind_shown(self, upstream: Upstream) -> str:
+        """In a word: the others are on the form."""
+        return {Kind.OTHER: "Other", Kind.DEMO: "Demo"}.get(Kind(upstream.kind), upstream.get_kind_display())
 
     @admin.display(description="Problem", empty_value="-")
     def problem(self, upstream: Any) -> str | None:
@@ -180,9 +187,12 @@ class UpstreamAdmin(ModelAdmin):
             return "not read yet"
         return f"{upstream.model_count}, read {age(upstream.models_read_at)} ago"  # type: ignore[attr-defined]
 
-    @admin.display(description="Default", ordering="is_default")
-    def default_shown(self, upstream: Upstream) -> str:
-        return str(display_for_label("Default", "", {"Default": "primary"})) if upstream.is_default else ""
+    @admin.display(description="Models", ordering="model_count")
+    def models_listed(self, upstream: Upstream) -> str:
+        if not upstream.models_read_at:
+            return "not read yet"
+        when = f"read {age(upstream.models_read_at)} ago"
+        return format_html('<span title="{}">{}</span>', when, upstream.model_count)  # type: ignore[attr-defined]
 
     # --- saving ------------------------------------------------------------------------------------------------------
 
