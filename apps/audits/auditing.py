@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 from django.db import transaction
 
-from apps.audits import claims
+from apps.audits import claims, sizes
 from apps.audits.alerts.outbox import tell_failed, tell_findings
 from apps.audits.checking import RULE_SECONDS, Checked, check
 from apps.audits.findings import write_found, write_gone
@@ -64,7 +64,12 @@ def audit(
         raise AlreadyRunning(_who_runs())
     end_cut_off()
     run = AuditRun.objects.create(
-        by=by, is_whole=not only, is_repeat=is_repeat, started_at=clock.now(), rules=len(chosen)
+        by=by,
+        is_whole=not only,
+        is_repeat=is_repeat,
+        started_at=clock.now(),
+        rules=len(chosen),
+        sizes={} if only else sizes.measured(),
     )
     log.info("audit_started", audit=run.pk, by=by, rules=len(chosen))
     try:

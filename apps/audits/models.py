@@ -54,6 +54,7 @@ class AuditRun(models.Model):
     new = models.PositiveIntegerField(default=0)
     gone = models.PositiveIntegerField(default=0)
     current_rule = models.CharField(max_length=80, blank=True)
+    sizes = models.JSONField(default=dict, help_text="Of the database when a whole audit began: sizes.py says which.")
 
     class Meta:
         ordering = ["-started_at"]

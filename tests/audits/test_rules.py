@@ -14,6 +14,7 @@ from django.urls import resolve
 
 from apps.access.limit_models import Limit
 from apps.access.models import ApiKey, Effects, Grant, Override, Team
+from apps.audits import sizes
 from apps.audits.models import AuditRun
 from apps.audits.rule import Found, NotChecked, Severity
 from apps.audits.rules import all_rules, table_growth
@@ -286,6 +287,36 @@ def test_tables_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_growth, "_MANY_ROWS", 0)
     told = subjects("table-growth")
     assert {"runs are kept for ever", "steps are kept for ever"} <= set(told)
+
+
+def test_growth_since_an_audit_a_week_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    ApiKeyFactory.create_batch(5)
+    monkeypatch.setattr(table_growth, "_SOME_ROWS", 4)
+    rows = sizes.measured()["tables"]["access_apikey"]
+    week = AuditRun.objects.create(by="schedule", started_at=clock.now() - timedelta(days=8), outcome="completed")
+    assert "growth of table access_apikey" not in subjects("table-growth"), "nothing to compare with"
+
+    week.sizes = {"bytes": 0, "tables": {"access_apikey": rows // 2 - 1}}
+    week.save()
+    (told,) = [one for one in found("table-growth") if one.subject == "growth of table access_apikey"]
+    assert told.message == f"It grew from about {rows // 2 - 1:,} to {rows:,} rows in 8 days."
+
+    week.sizes["tables"]["access_apikey"] = rows
+    week.save()
+    assert "growth of table access_apikey" not in subjects("table-growth")
+
+
+def test_disk_that_is_full_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    AuditRun.objects.create(
+        by="schedule", started_at=clock.now() - timedelta(days=10), sizes={"bytes": 0, "tables": {}}
+    )
+    monkeypatch.setattr(sizes, "measured", lambda: {"bytes": 10 * 1024**3, "tables": {}})
+    monkeypatch.setattr(sizes, "room", lambda: 2 * 1024**3)
+    (told,) = found("table-growth")
+    assert told.message == "2.0 GB are free; at the pace of the last 10 days they last 2."
+
+    monkeypatch.setattr(sizes, "room", lambda: 200 * 1024**3)
+    assert found("table-growth") == []
 
 
 def test_guide_lists_every_rule() -> None:
