@@ -9,6 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from apps.access.decide import Decision, Target
 from apps.access.limit_models import Limit
 from apps.access.limiting import admit
 from apps.access.limits.keeper import PastUse, keeper
@@ -82,7 +83,8 @@ def test_list_shows_how_far_the_fullest_is(admin_client: Client) -> None:
     key = ApiKeyFactory()
     Limit.objects.create(requests_per_minute=4)
     live_config.refresh()
-    async_to_sync(admit)(Subject(Key(key.pk, "k")), "default/plain")
+    subject, target = Subject(Key(key.pk, "k")), Target("default/plain")
+    async_to_sync(admit)(subject, target, Decision(True, "granted", "Allowed."))
     keeper._history = lambda _before: [PastUse(key.pk, "", "default/plain", 1, 10, 0.0)]
     try:
         page = admin_client.get(LIST).content.decode()

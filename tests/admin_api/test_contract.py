@@ -23,6 +23,8 @@ from schemathesis.specs.openapi.checks import (
 from tests.conftest import write_source
 from tests.harness import GatewayServer, Template, eventually
 
+pytestmark = pytest.mark.timeout(300)  # a thousand requests and more
+
 EXAMPLES = 10  # of each operation, caller and kind
 PLAIN = 'from agents import Agent\n\nagent = Agent(name="Plain", instructions="Answer.")\n'
 OPEN_TO_ALL = {"/health", "/ready"}

@@ -20,6 +20,7 @@ from tests.fakes.faulty_upstream import FaultyUpstream
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER_WHOLE = ("hang", "hang-in-arguments", "hang-at-once", "cut", "cut-at-once", "drops", "drops-once")
+UNREADABLE = ("redirect", "header-bomb", "bad-chunk-length", "bad-gzip", "gzip-bomb")  # no client comes to their end
 MESSAGES: list[Any] = [{"role": "user", "content": "Hi"}]
 
 
@@ -67,7 +68,7 @@ async def test_ok_is_what_the_official_client_expects(url: str) -> None:
         assert {"ok", "cut", "slow-headers"} <= {model.id async for model in client.models.list()}
 
 
-@pytest.mark.parametrize("model", [name for name in faulty.FAULTS if name not in NEVER_WHOLE])
+@pytest.mark.parametrize("model", [name for name in faulty.FAULTS if name not in (*NEVER_WHOLE, *UNREADABLE)])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_every_fault_ends(url: str, server: FaultyUpstream, model: str, stream: bool) -> None:
     await raw(url, model, stream=stream)
