@@ -35,8 +35,9 @@ class Command(BaseCommand):
             serve(sock, workers=settings.GATEWAY_WORKERS, ready=lambda: self._print(*serving_lines(port, host, done)))
         except (BootstrapFailed, CannotServe) as error:
             raise CommandError(str(error)) from error
-        except KeyboardInterrupt:
-            self._print("Stopped.")
+        except KeyboardInterrupt:  # which the event loop may also have taken for itself: then serve() has returned
+            pass
+        self._print("Stopped.")
 
     def _prepare(self, *, set_up: bool) -> FirstStart | None:
         if set_up:
