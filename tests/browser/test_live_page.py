@@ -1,16 +1,16 @@
 """The live page in a real browser, while runs happen and the gateway goes away and comes back."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Complaints
+from tests.browser.conftest import AGENTS, Complaints
 from tests.conftest import write_source
-from tests.harness import GatewayServer, eventually
+from tests.harness import GatewayServer, Template, eventually
 
 GATED = """
 import asyncio
@@ -27,12 +27,31 @@ agent = Agent(name="Gated", instructions="Use your tools.", tools=[wait_for_gate
 """
 
 
+@pytest.fixture(scope="module")
+def server(
+    browser: Browser,  # no browser, no server
+    tmp_path_factory: pytest.TempPathFactory,
+    template: Template,
+    two_workers: Callable[[], dict[str, str]],
+) -> Iterator[GatewayServer]:
+    """Two workers: what one does is told on the page of the other."""
+    folder = tmp_path_factory.mktemp("live")
+    write_source(folder / "agents" / "Weather", AGENTS["Weather"])
+    with GatewayServer(folder / "data", agents=folder / "agents", template=template, **two_workers()) as started:
+        yield started
+
+
+def has_everywhere(server: GatewayServer, model: str) -> bool:
+    """Each client has a connection of its own, to either worker."""
+    return all(model in [one.id for one in server.openai().models.list()] for _ in range(8))
+
+
 @pytest.fixture
 def gate(server: GatewayServer, tmp_path: Path) -> Iterator[Path]:
     """The file that the agent's tool waits for."""
     path = tmp_path / "gate"
     write_source(server.agents / "Gated", GATED.format(gate=str(path)))
-    eventually(lambda: "default/gated" in [model.id for model in server.openai().models.list()], True)
+    eventually(lambda: has_everywhere(server, "default/gated"), True)
     yield path
     path.touch()
 
@@ -94,7 +113,7 @@ def test_page_connects_again_after_a_restart(page: Page, server: GatewayServer, 
     server.stop()
     expect(connection).to_have_text(re.compile("Connection lost"))
     server.start_again()
-    expect(connection).to_have_text("Live")
+    expect(connection).to_have_text("Live", timeout=40_000)  # the pauses between its attempts grow
 
     stream(server, "default/weather", "[[say=Here.]]", "browser-again")
     expect(page.locator("#live-rows tr").filter(has_text="browser-again").filter(has_text="completed")).to_have_count(1)
