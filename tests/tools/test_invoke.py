@@ -137,23 +137,21 @@ async def test_cancelled_call_leaves_no_task_slot_or_connection(api: ToolApi) ->
     await until(lambda: tasks() <= before)
 
 
-async def test_thread_that_cannot_be_stopped_keeps_its_slot_until_it_ends(module: Any) -> None:
-    tool = local_tool("lent_bounds.blocks", max_concurrency=1, timeout=1)
+@pytest.mark.parametrize(
+    ("function", "seconds"),
+    [
+        pytest.param("blocks", 1, id="a thread cannot be stopped"),
+        pytest.param("insists", 0.2, id="it goes on after its cancellation"),
+    ],
+)
+async def test_function_that_does_not_stop_holds_its_slot_and_no_run(
+    module: Any, function: str, seconds: float
+) -> None:
+    tool = local_tool(f"lent_bounds.{function}", max_concurrency=1, timeout=seconds)
 
     told = await invoke(tool, "{}")
 
-    assert told.text == "The tool 'called' failed: it did not answer within 1 s."
-    assert lanes.lane_of(tool).is_idle is False
-    module.release.set()
-    await until(lambda: lanes.lane_of(tool).is_idle)
-
-
-async def test_function_that_goes_on_after_its_cancellation_holds_its_slot_and_no_run(module: Any) -> None:
-    tool = local_tool("lent_bounds.insists", max_concurrency=1, timeout=0.2)
-
-    told = await invoke(tool, "{}")
-
-    assert told.text == "The tool 'called' failed: it did not answer within 0.2 s."
+    assert told.text == f"The tool 'called' failed: it did not answer within {seconds:g} s."
     assert lanes.lane_of(tool).is_idle is False
     module.release.set()
     await until(lambda: lanes.lane_of(tool).is_idle)
