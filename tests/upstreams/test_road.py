@@ -53,7 +53,7 @@ class Servers:
     async def add(self, slug: str, **fields: Any) -> Target:
         server = self.by_slug[slug] = FaultyUpstream(slow=30)
         url = await self._stack.enter_async_context(server.serving())
-        return target(slug, **{"base_url": url, "first_event_timeout": 5.0, "retries": 0, **fields})
+        return target(slug, **{"base_url": url, "retries": 0, **fields})
 
     def asked(self) -> dict[str, int]:
         """How many requests each one got."""

@@ -16,7 +16,7 @@ def target(slug: str, *models: str, **fields: Any) -> Target:
         ("takes_reasoning_effort", "takes_verbosity", "takes_strict", "takes_parallel_tool_calls",
          "takes_developer_role", "takes_several_system_messages"), True,
     )  # fmt: skip
-    values |= dict.fromkeys(("connect_timeout", "first_event_timeout", "silence_timeout"), 1.0)
+    values |= dict.fromkeys(("connect_timeout", "first_event_timeout", "silence_timeout"), 30.0)
     values |= {"kind": "other", "base_url": f"http://{slug}/v1", "secret": "", "default_model": ""}
     return Target(slug=slug, models=frozenset(models), **values | fields)
 
