@@ -58,7 +58,10 @@ async def restored(messages: Sequence[Message], asker: Asker) -> Sequence[Messag
 
 
 def _reference_in(message: Message) -> str:
-    found = (_CALL_ID.fullmatch(call["id"]) for call in message.get("tool_calls") or ())
+    calls = message.get("tool_calls")
+    if not calls:
+        return ""
+    found = (_CALL_ID.fullmatch(call["id"]) for call in calls)
     return next((one[1] for one in found if one), "")
 
 

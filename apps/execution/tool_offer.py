@@ -61,9 +61,15 @@ class ToolOffer:
         return f"There is no tool {name!r}.{hint}"
 
 
+_NOTHING: Final = ToolOffer({}, {})
+
+
 def offer_for(order: DeclaredOrder) -> ToolOffer:
     """Raises InvalidRequest for a client's tool or choice that makes no sense here."""
     declared = order.declared
+    if not (declared.tools or order.client_tools or order.tool_choice):  # as of most
+        _missing.pop(order.agent_id, None)
+        return _NOTHING
     own = _own(declared)
     client = _named(order.client_tools)
     if clash := next((name for name in client if name in own), None):

@@ -1,15 +1,17 @@
 """The clients' door: OpenAI's endpoints under /v1. Each route parses, calls one verb, and presents."""
 
-from typing import Any
+from collections.abc import Awaitable
+from functools import partial
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja import Router
-from ninja.security.base import AuthBase
+from ninja.security.base import SecuritySchema
 
 from apps.access.attempts import hold_back
 from apps.access.authenticate import authenticate
 from apps.access.authorise import authorise
 from apps.access.decide import Action, Target
+from apps.access.subject import Subject
 from apps.core.errors import NotFound, Unauthenticated
 from apps.core.json import encode
 from apps.core.loop_handler import LoopRequest
@@ -21,22 +23,23 @@ from apps.openai_api.schemas import ChatCompletion, ChatCompletionRequest, Error
 REFUSALS = dict.fromkeys((400, 401, 403, 404, 413, 429, 502, 503, 504), ErrorBody)
 
 
-class ApiKeyAuth(AuthBase):
+async def _subject(request: HttpRequest) -> Subject:
     """Both spellings of a key, `Authorization: Bearer KEY` and `x-api-key: KEY`, through one code path."""
-
-    openapi_type = "http"
-    openapi_scheme = "bearer"
-    is_async = True
-
-    async def __call__(self, request: HttpRequest) -> Any:
-        try:
-            return authenticate(request.META)
-        except Unauthenticated as error:
-            await hold_back(request.META, error)
-            raise
+    try:
+        return authenticate(request.META)
+    except Unauthenticated as error:
+        await hold_back(request.META, error)
+        raise
 
 
-router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth())
+class ApiKeyAuth(partial[Awaitable[Subject]]):
+    """As ninja's own, which of an object finds out anew at each request whether it is to be awaited. Of a partial that
+    is told at once."""
+
+    openapi_security_schema = SecuritySchema(type="http", scheme="bearer")
+
+
+router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth(_subject))
 
 
 @router.post("/chat/completions", response={200: ChatCompletion, **REFUSALS}, summary="Chat with an agent")

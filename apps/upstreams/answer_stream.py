@@ -178,8 +178,8 @@ async def all_of(target: Target, response: aiohttp.ClientResponse) -> bytes:
     """What is left of the answer. Raises UpstreamError when it is cut, or has over MAX_ANSWER bytes."""
     pieces: list[bytes] = []
     size = 0
-    while piece := await _piece(target, response):
-        pieces.append(piece)
+    while not response.content.at_eof():
+        pieces.append(piece := await _piece(target, response))
         size += len(piece)
         if size > MAX_ANSWER:
             raise UpstreamError(f"Upstream '{target.slug}' sent an answer of over {MAX_ANSWER} bytes.")

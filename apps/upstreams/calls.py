@@ -94,6 +94,8 @@ def number(counts: Any, name: str) -> int:
     """A count among those that a server reports; 0 where there is none. Never one that cannot be: limits and bills add
     them up, and a database has to hold the sum."""
     value = counts.get(name) if isinstance(counts, dict) else None
+    if value.__class__ is int and 0 <= value <= _MOST_TOKENS:
+        return value
     return int(min(max(value, 0), _MOST_TOKENS)) if isinstance(value, int | float) else 0
 
 

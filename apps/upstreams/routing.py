@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import structlog
 from django.conf import settings
@@ -14,6 +15,8 @@ from apps.upstreams import health
 from apps.upstreams.models import ModelRoute, RouteTarget, Upstream, UpstreamModel
 
 log = structlog.get_logger(__name__)
+
+_REMEMBERED: Final = 1000  # names that a table was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,8 @@ class Table:
     default: Target | None
     by_model: Mapping[str, tuple[Target, ...]]  # all that list it, the preferred one first
     rules: tuple[Rule, ...] = ()
+    default_model: str = ""  # GATEWAY_DEFAULT_MODEL
+    _found: dict[tuple[Any, ...], Route] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def route(self, model: str | None, *, responses: bool = False, prefer: Preference = NO_PREFERENCE) -> Route:
         """The upstream and model for a name that a module gave, or for None when it gave none.
@@ -137,6 +142,16 @@ class Table:
         several upstreams list is asked of one, because nobody said that the others may see what it is asked.
         Raises Unavailable when there is no upstream to ask, or no model to ask for.
         """
+        asked = (model, responses, prefer)
+        found = self._found.get(asked)
+        if found is None:
+            found = self._find(model, responses, prefer)
+            if len(self._found) > _REMEMBERED:  # modules may make names up
+                self._found.clear()
+            self._found[asked] = found
+        return found
+
+    def _find(self, model: str | None, responses: bool, prefer: Preference) -> Route:
         chosen = prefer.instead
         found = self._chosen(chosen, responses) if chosen else self._named(model, responses) if model else None
         if found is None:
@@ -183,7 +198,7 @@ class Table:
 
     def _default(self, of_namespace: ModelRef, responses: bool) -> Route:
         """For want of a name: a default that cannot do what is needed makes way for the next."""
-        chosen: str = settings.GATEWAY_DEFAULT_MODEL
+        chosen = self.default_model
         for ref in (of_namespace, ModelRef("", chosen)):
             found = self._chosen(ref, responses) if ref else None
             if found and (found.target.speaks_responses or not responses):
@@ -260,7 +275,7 @@ def _load() -> Table:
     for target in sorted(targets.values(), key=lambda target: target is not default):
         for name in target.models:
             by_model[name] = (*by_model.get(name, ()), target)
-    return Table(targets, default, by_model, tuple(_rules(targets)))
+    return Table(targets, default, by_model, tuple(_rules(targets)), settings.GATEWAY_DEFAULT_MODEL)
 
 
 def _rules(targets: Mapping[str, Target]) -> Iterable[Rule]:

@@ -1,9 +1,9 @@
 """Which upstream and model a name means, as a table over plain values."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from django.conf import LazySettings
 
 from apps.core import live_config
 from apps.core.errors import Unavailable
@@ -25,11 +25,11 @@ LOCAL = target("local", "llama", "both", default_model="llama")
 CLOUD = target("cloud", "gpt", "both", default_model="gpt", speaks_responses=True)
 
 
-def table(*targets: Target, rules: tuple[Rule, ...] = ()) -> Table:
+def table(*targets: Target, rules: tuple[Rule, ...] = (), default_model: str = "") -> Table:
     """The first is the default."""
     names = {name for one in targets for name in one.models}
     by_model = {name: tuple(one for one in targets if name in one.models) for name in names}
-    return Table({one.slug: one for one in targets}, targets[0] if targets else None, by_model, rules)
+    return Table({one.slug: one for one in targets}, targets[0] if targets else None, by_model, rules, default_model)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,8 @@ def test_name_means_an_upstream_and_a_model(model: str | None, responses: bool, 
         ("unlisted", True, Route(CLOUD, "gpt", is_substitute=True)),
     ],
 )
-def test_operators_default_model_substitutes(
-    settings: LazySettings, chosen: str, responses: bool, expected: Route
-) -> None:
-    settings.GATEWAY_DEFAULT_MODEL = chosen
-    assert table(LOCAL, CLOUD).route("unheard-of", responses=responses) == expected
+def test_operators_default_model_substitutes(chosen: str, responses: bool, expected: Route) -> None:
+    assert table(LOCAL, CLOUD, default_model=chosen).route("unheard-of", responses=responses) == expected
 
 
 @pytest.mark.parametrize(
@@ -135,13 +132,22 @@ def test_most_exact_of_routes_lists_and_names_decides_and_then_the_namespace(
 
 
 @pytest.mark.parametrize("model", ["unheard-of", "elsewhere/x"])
-def test_without_a_namespaces_default_the_global_one_answers(settings: LazySettings, model: str) -> None:
+def test_without_a_namespaces_default_the_global_one_answers(model: str) -> None:
     assert ROUTED.route(model) == Route(LOCAL, "llama", is_substitute=True)
-    settings.GATEWAY_DEFAULT_MODEL = "gpt"
-    assert ROUTED.route(model) == Route(CLOUD, "gpt", is_substitute=True)
-    settings.GATEWAY_DEFAULT_MODEL = "llama"  # a route's name
-    assert ROUTED.route(model).candidates == ROUTED.route("llama").candidates
-    assert ROUTED.route(model, prefer=NAMESPACE).target is SPARE
+    assert replace(ROUTED, default_model="gpt").route(model) == Route(CLOUD, "gpt", is_substitute=True)
+    with_a_route = replace(ROUTED, default_model="llama")
+    assert with_a_route.route(model).candidates == with_a_route.route("llama").candidates
+    assert with_a_route.route(model, prefer=NAMESPACE).target is SPARE
+
+
+def test_what_was_asked_before_is_found_again_and_names_without_end_are_not_all_kept() -> None:
+    one = table(LOCAL, CLOUD)
+    assert one.route("gpt") is one.route("gpt")
+    assert one.route("gpt", prefer=Preference(instead=ModelRef("local", "llama"))) == Route(LOCAL, "llama")
+    for number in range(5000):
+        one.route(f"made-up-{number}")
+    assert len(one._found) < 1100
+    assert one.route("gpt") == Route(CLOUD, "gpt")
 
 
 @pytest.mark.parametrize(
