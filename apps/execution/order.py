@@ -8,7 +8,7 @@ from apps.access.subject import Subject
 from apps.catalog.declared import Declared
 from apps.catalog.registry import Generation
 from apps.catalog.run_options import DEFAULT, RunOptions
-from apps.core.ids import new_id
+from apps.core.ids import new_ordered_id
 from apps.execution.approvals import Resumption
 from apps.execution.steps import StepLog
 from apps.upstreams.calls import CallLog
@@ -20,7 +20,7 @@ class Order:
     None for a run without a gateway."""
 
     agent_id: str
-    run_id: str = field(default_factory=lambda: new_id("chatcmpl-"))
+    run_id: str = field(default_factory=lambda: new_ordered_id("chatcmpl-"))
     digest: str = ""
     options: RunOptions = DEFAULT
     resumption: Resumption | None = None  # the stored run to go on with

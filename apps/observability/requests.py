@@ -11,7 +11,7 @@ import structlog
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
-from apps.core.ids import new_id
+from apps.core.ids import new_ordered_id
 from apps.core.tally import Tally, is_one_of_few, is_told
 from apps.observability import context, request_metrics, trace_context
 
@@ -30,7 +30,7 @@ def request_id_from(given: str | None) -> str:
     """The caller's id when it is one that may stand in a header and a log line, else a new one."""
     if given and REQUEST_ID.fullmatch(given):
         return given
-    return new_id("req_")
+    return new_ordered_id("req_")
 
 
 def leave_unlogged() -> None:

@@ -7,7 +7,7 @@ from apps.access.subject import Subject
 from apps.catalog.declared import Declared
 from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry, Generation
-from apps.core.ids import new_id
+from apps.core.ids import new_ordered_id
 from apps.execution.approvals import Resumption, asker, take
 from apps.execution.open_turns import restored
 from apps.execution.order import DeclaredOrder, ModuleOrder, Order, PassOrder
@@ -38,7 +38,7 @@ async def order_for(
 def pass_order(entry: Entry, model: PassThrough, subject: Subject, path: str, sent: Mapping[str, Any]) -> PassOrder:
     return PassOrder(
         agent_id=entry.agent_id,
-        run_id=new_id(_IDS[path]),
+        run_id=new_ordered_id(_IDS[path]),
         options=entry.options,
         upstream=model.upstream,
         model=model.model,
