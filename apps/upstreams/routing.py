@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from django.conf import settings
@@ -80,8 +80,7 @@ class Route:
         return (self.first or Candidate(self.target, self.model), *self.others)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRef:
+class ModelRef(NamedTuple):
     """A model as an operator chooses it: of one upstream (its default model when `model` is empty), or by name."""
 
     upstream: str
@@ -94,8 +93,7 @@ class ModelRef:
 _NO_MODEL = ModelRef("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
+class Preference(NamedTuple):
     """What operators chose for an agent: a model `instead` of whatever it names, and one where it names none that an
     upstream has (its namespace's)."""
 
