@@ -10,7 +10,10 @@ Resolver, ninja, pydantic and middleware stay Django's.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import lru_cache
 from io import BytesIO
+from itertools import chain
+from types import MappingProxyType
 from typing import Any, Self
 
 from django.conf import settings
@@ -28,6 +31,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _LISTEN_AFTER = 0.05  # seconds
 _KEEPALIVE_SECONDS = 10.0
 _KEEPALIVE = b": keepalive\n\n"
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class ClientLeft(Exception):
@@ -137,9 +141,7 @@ class LoopHandler(ASGIHandler):
         response: HttpResponseBase | None = None
         try:
             response = await self._middleware_chain(request)
-            for name, value in request.answer_headers.items():
-                response.headers[name] = value
-            await _send(response, send)
+            await _send(response, send, request.answer_headers)
         finally:
             request.stop_listening()
             if isinstance(response, EventStream):
@@ -168,8 +170,8 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _send(response: HttpResponseBase, send: Send) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+async def _send(response: HttpResponseBase, send: Send, more: Mapping[str, str] = _NO_HEADERS) -> None:
+    headers = [(_name(name), value.encode("latin-1")) for name, value in chain(response.items(), more.items())]
     start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
     if isinstance(response, EventStream):
         await send(start)
@@ -180,6 +182,12 @@ async def _send(response: HttpResponseBase, send: Send) -> None:
     headers.append((b"content-length", b"%d" % len(content)))
     await send(start)
     await send({"type": "http.response.body", "body": content})
+
+
+@lru_cache(maxsize=1000)
+def _name(name: str) -> bytes:
+    """Of a header, as ASGI has it."""
+    return name.lower().encode("latin-1")
 
 
 async def _send_frames(response: EventStream, send: Send) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -50,6 +50,25 @@ class PastUse(NamedTuple):
 History = Callable[[datetime], Iterable[PastUse]]
 
 
+class _Asking:
+    """Counts a store that does not answer, and does not ask again one that did not."""
+
+    __slots__ = ("_keeper",)
+
+    def __init__(self, keeper: "Keeper") -> None:
+        self._keeper = keeper
+
+    def __enter__(self) -> None:
+        if self._keeper.outage:
+            _FAILURES.inc()
+            raise StoreDown(self._keeper.outage)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, StoreDown):
+            _FAILURES.inc()
+            self._keeper.note_outage(error)
+
+
 class Keeper:
     """Of this process. `outage` says why limits are not enforced, and is empty while they are."""
 
@@ -60,6 +79,7 @@ class Keeper:
         self._held: dict[str, Sequence[Meter]] = {}  # by lease: the runs under way
         self._history: History = _no_history
         self._keeping: asyncio.Task[None] | None = None
+        self._asking = _Asking(self)
 
     async def start(self, history: History) -> None:
         """Returns when the past is counted, so that a restart gives nobody a second day."""
@@ -68,7 +88,7 @@ class Keeper:
         try:
             await self._learn()
         except StoreDown as error:
-            self._note_outage(error)
+            self.note_outage(error)
         self._keeping = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
@@ -83,7 +103,7 @@ class Keeper:
 
     async def take(self, meters: Sequence[Meter], at: float, lease: str) -> tuple[bool, Sequence[Use]]:
         """See Store.take. Raises StoreDown, at once while the store is known to be down."""
-        with self._asking():
+        with self._asking:
             taken, uses = await self.store.take(meters, at, lease)
         if taken:
             self._held[lease] = meters
@@ -91,27 +111,14 @@ class Keeper:
 
     async def look(self, meters: Sequence[Meter], at: float) -> Sequence[Use]:
         """See Store.look. Raises StoreDown."""
-        with self._asking():
+        with self._asking:
             return await self.store.look(meters, at)
 
     async def settle(self, meters: Sequence[Meter], at: float, lease: str, tokens: int, usd: float) -> None:
         """See Store.settle. Raises StoreDown; the lease ends then for want of renewal."""
         self._held.pop(lease, None)
-        with self._asking():
+        with self._asking:
             await self.store.settle(meters, at, lease, tokens, usd)
-
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Counts a store that does not answer, and does not ask again one that did not."""
-        if self.outage:
-            _FAILURES.inc()
-            raise StoreDown(self.outage)
-        try:
-            yield
-        except StoreDown as error:
-            _FAILURES.inc()
-            self._note_outage(error)
-            raise
 
     # --- beside the requests -----------------------------------------------------------------------------------------
 
@@ -123,7 +130,7 @@ class Keeper:
             try:
                 await self._look_after(with_care=beat % _BEATS_BETWEEN_CARE == 0)
             except StoreDown as error:
-                self._note_outage(error)
+                self.note_outage(error)
             except Exception as error:  # whatever it is, the next beat must still come
                 log.error("limits_not_kept", exc_info=error)
 
@@ -135,7 +142,7 @@ class Keeper:
             log.info("limit_store_back")
             self.outage = ""
 
-    def _note_outage(self, error: StoreDown) -> None:
+    def note_outage(self, error: StoreDown) -> None:
         if not self.outage:
             self.outage = str(error)
             log.error("limit_store_down", reason=self.outage)

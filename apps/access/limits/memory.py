@@ -41,11 +41,18 @@ class _Tally:
             count, first = count + 1, moment
         return count, first
 
-    def add(self, rule: LimitRule, at: float) -> None:
+    def add(self, rule: LimitRule, at: float, before: Use) -> Use:
+        """One request more; how far it is used then."""
+        second, minute, day, running, *ended = before.used
+        second_from, minute_from = before.second_from, before.minute_from
         if rule.counts_moments:
             self.moments.append(at)
+            minute, minute_from = minute + 1, minute_from or at
+        if rule.numbers[BURST] is not None:
+            second, second_from = second + 1, second_from or at
         self.running += 1
         self.requests_day += 1
+        return Use((second, minute, day + 1, running + 1, *ended), second_from, minute_from)
 
     def is_over(self, now: Windows) -> bool:
         """Whether nothing of it counts any more."""
@@ -79,9 +86,9 @@ class MemoryStore:
             uses = [tally.use(meter.rule, at) for tally, meter in zip(tallies, meters, strict=True)]
             if any(_is_used_up(meter.rule, use) for meter, use in zip(meters, uses, strict=True)):
                 return False, uses
-            for tally, meter in zip(tallies, meters, strict=True):
-                tally.add(meter.rule, at)
-            return True, [tally.use(meter.rule, at) for tally, meter in zip(tallies, meters, strict=True)]
+            return True, [
+                tally.add(meter.rule, at, use) for tally, meter, use in zip(tallies, meters, uses, strict=True)
+            ]
 
     async def look(self, meters: Sequence[Meter], at: float) -> Sequence[Use]:
         with self._lock:
@@ -132,4 +139,7 @@ class MemoryStore:
 
 
 def _is_used_up(rule: LimitRule, use: Use) -> bool:
-    return any(number is not None and used >= number for number, used in zip(rule.numbers, use.used, strict=True))
+    for number, used in zip(rule.numbers, use.used, strict=True):  # noqa: SIM110  # a generator costs thrice as much
+        if number is not None and used >= number:
+            return True
+    return False

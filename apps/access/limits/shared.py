@@ -5,7 +5,6 @@ what only one may have. Why it is ours and not a library's: docs/decisions/0014-
 """
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -19,6 +18,7 @@ from redis.exceptions import RedisError
 from apps.access.limits.rules import QUOTAS, LimitRule, Meter
 from apps.access.limits.store import Past, StoreDown
 from apps.access.limits.use import BURST_SECONDS, MINUTE_SECONDS, Use, Windows, windows
+from apps.core.ids import new_id
 
 LEASE_SECONDS: Final = 30  # after which the slot of a worker that is gone comes back
 _PATIENCE: Final = 1.0  # seconds for one answer
@@ -225,7 +225,7 @@ def _add(pipeline: Pipeline, key: str, amount: float, ends: int) -> None:
 
 def new_lease() -> str:
     """A name for a run under way that no other process gives."""
-    return secrets.token_hex(12)
+    return new_id("")
 
 
 async def _answer(asked: Awaitable[Any]) -> Any:

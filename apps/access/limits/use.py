@@ -89,7 +89,9 @@ def headers(told: Iterable[Gauge]) -> Mapping[str, str]:
     tightest: dict[str, LimitState] = {}
     for _, quota, state in told:
         if quota.unit in ("requests", "tokens") and quota.name != "burst":
-            tightest[quota.unit] = min(tightest.get(quota.unit, state), state, key=lambda one: one.remaining)
+            known = tightest.get(quota.unit)
+            if known is None or state.remaining < known.remaining:
+                tightest[quota.unit] = state
     return {
         f"x-ratelimit-{name}-{unit}": value
         for unit, state in tightest.items()
