@@ -52,6 +52,12 @@ def _tame_collector() -> None:
     gc.set_threshold(20_000, 10, 10)
 
 
+def _forget_generators() -> None:
+    """asyncio notes every async generator that begins, three a run, to close at the loop's end those that nobody did.
+    A worker drains its runs first. One that is dropped half-way is still closed by the loop."""
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=sys.get_asyncgen_hooks().finalizer)
+
+
 class Worker:
     """The background services of one server process."""
 
@@ -69,6 +75,7 @@ class Worker:
             loop = asyncio.get_running_loop()
             feed.start()
             sys.setswitchinterval(_SWITCH_SECONDS)
+            _forget_generators()
             loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
             containment.contain(loop)
             sdk_runner.install()

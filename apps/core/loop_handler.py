@@ -66,7 +66,8 @@ class LoopRequest(ASGIRequest):
         Listening begins a moment later: an answer that is there by then is spared the task.
         """
         if self._listener is None:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            loop = asyncio.get_running_loop()
+            task = asyncio.current_task(loop)
             assert task is not None
             self._listener = loop.call_later(_LISTEN_AFTER, self._begin_to_listen, task)
 

@@ -7,6 +7,7 @@ choice has its own patience (for a stream, `first_event_timeout`), which all att
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from random import random
+from time import monotonic
 from typing import Final, TypeVar
 
 from apps.core import clock
@@ -77,20 +78,20 @@ async def _at(
     try:
         if target.max_concurrency is not None:
             place = await capacity.enter(target)
-        now = asyncio.get_running_loop().time
-        ends_at = now() + patience(target)
+        ends_at = monotonic() + patience(target)
         attempt = int(is_again)
         while True:
             if attempt:
                 health.record(target.slug).counts.retried += 1
             try:
-                begun = await ask(candidate, ends_at - now())
+                begun = await ask(candidate, ends_at - monotonic())
                 health.note_success(target.slug)
                 return begun, place
             except UpstreamError as error:
                 health.note_failure(target.slug, error, cooldown=target.cooldown)
                 pause = (1 - random() / 2) * min(_BACKOFF * 2**attempt, _LONGEST_BACKOFF)  # noqa: S311  # no secret
-                if attempt >= target.retries or now() + pause >= ends_at or not _is_safe_to_retry(error, has_others):
+                is_late = monotonic() + pause >= ends_at
+                if attempt >= target.retries or is_late or not _is_safe_to_retry(error, has_others):
                     raise
             await asyncio.sleep(pause)
             attempt += 1

@@ -4,10 +4,10 @@ What is tried, in what order, how often, and what is left alone for a while, is 
 carries it. Until an answer has begun another candidate may take over; a stream that has begun is never started again.
 """
 
-from asyncio import CancelledError, get_running_loop
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from django.conf import settings
@@ -116,8 +116,7 @@ async def ask_whole(
     """
     call = _call(route)
     told = _headers(headers, call)
-    now = get_running_loop().time
-    ends_at = now() + (settings.GATEWAY_RUN_TIMEOUT if timeout is None else timeout)
+    ends_at = monotonic() + (settings.GATEWAY_RUN_TIMEOUT if timeout is None else timeout)
 
     async def ask(candidate: Candidate, patience: float) -> Answered:
         sent = _sent(candidate, path, body, adapt, call)
@@ -131,7 +130,7 @@ async def ask_whole(
         return Answered(candidate.target, call, data)
 
     try:
-        answered, place = await attempts.answer(route.candidates, ask, lambda _: ends_at - now())
+        answered, place = await attempts.answer(route.candidates, ask, lambda _: ends_at - monotonic())
     except BaseException as error:
         call.end(error if isinstance(error, GatewayError) else None)
         raise
