@@ -203,6 +203,17 @@ def test_a_key_without_its_digest_is_not_made_and_is_told(write: Writer, capsys:
     assert not ApiKey.objects.exists()
 
 
+def test_a_webhook_without_its_secret_is_told(write: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("import_config", write("alert_channels: {On call: {kind: webhook, url: 'https://x.org'}}\n"))
+
+    assert capsys.readouterr().err.splitlines() == [
+        (
+            "alert_channels: On call: nothing is sent to it until it has a signing_secret. Give it one in the file, or "
+            "save the channel in the admin, which makes one."
+        )
+    ]
+
+
 def test_equal_entries_of_a_list_are_as_many_rows(write: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     Grant.objects.create(agents="labs/*")
     file = write("grants:\n  - {agents: labs/*}\n  - {agents: labs/*, note: Twice.}\n")
