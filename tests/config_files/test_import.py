@@ -415,6 +415,18 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(write: Writer, tex
             "1: limits[0]: usd_per_month does not take 'NaN': “NaN” value must be a decimal number.",
         ),
         (
+            "limits: [{usd_per_month: .inf}]",
+            "1: limits[0]: usd_per_month does not take 'Infinity': “Infinity” value must be a decimal number.",
+        ),
+        ("limits: [{usd_per_month: '1e400'}]", "1: limits[0]: usd_per_month is a number, not '1e400'."),
+        (
+            "limits: [{usd_per_month: 0.001}]",
+            (
+                "1: limits[0]: usd_per_month: Ensure this value is greater than or equal to 0.01. Ensure that there "
+                "are no more than 2 decimal places."
+            ),
+        ),
+        (
             "alert_channels: {a: {kind: email}}",
             "1: alert_channels: a: recipients: Say who gets the mail: [ops@example.com].",
         ),
