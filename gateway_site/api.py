@@ -1,6 +1,7 @@
 """The one HTTP API: every router, its documentation and its error shape."""
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -38,7 +39,7 @@ class StrictParser(Parser):
 def _what_is_wrong(body: bytes) -> str:
     """The standard library explains better than the fast parser, and takes one thing that is not text."""
     try:
-        json.loads(body, parse_constant=_refuse)
+        json.loads(body, parse_constant=_refuse, parse_float=_refuse_infinite)
     except RecursionError:
         return "it is nested too deeply"
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
@@ -48,6 +49,11 @@ def _what_is_wrong(body: bytes) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number")
+
+
+def _refuse_infinite(digits: str) -> None:
+    if math.isinf(float(digits)):
+        raise ValueError(f"{digits[:20]} is too large a number")
 
 
 class GatewayAPI(NinjaAPI):

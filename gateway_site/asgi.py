@@ -14,8 +14,10 @@ import django  # noqa: E402
 django.setup(set_prefix=False)
 
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
+from django.db import DatabaseError  # noqa: E402
 
 from apps.console.live.routing import websockets  # noqa: E402
+from apps.core.database import explain_database  # noqa: E402
 from apps.core.loop_handler import LoopHandler, Receive, Scope, Send  # noqa: E402
 
 # Routes are loaded now, not at the first request: a section of the configuration that is declared only then would take
@@ -42,6 +44,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await handler(scope, receive, send)
 
 
+def _why(error: Exception) -> str:
+    return explain_database(error) if isinstance(error, DatabaseError) else f"{type(error).__name__}: {error}"
+
+
 async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
@@ -49,7 +55,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             try:
                 await worker.start()
             except Exception as error:  # noqa: BLE001  # the server reports it and exits
-                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                await send({"type": "lifespan.startup.failed", "message": _why(error)})
                 return
             await send({"type": "lifespan.startup.complete"})
         else:

@@ -58,6 +58,11 @@ def _forget_generators() -> None:
     sys.set_asyncgen_hooks(firstiter=None, finalizer=sys.get_asyncgen_hooks().finalizer)
 
 
+async def _close_sessions() -> None:
+    await transport.close_session()
+    await http_tools.close_sessions()
+
+
 class Worker:
     """The background services of one server process."""
 
@@ -72,40 +77,47 @@ class Worker:
         async with self._starting:
             if self.is_running:
                 return
-            loop = asyncio.get_running_loop()
-            feed.start()
-            sys.setswitchinterval(_SWITCH_SECONDS)
-            _forget_generators()
-            loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
-            containment.contain(loop)
-            sdk_runner.install()
-            governed_tools.install()
-            transport.open_session()
-            http_tools.open_sessions()
-            self._config = live_config.Poller()
-            self._discovery = Discovery()
-            this_worker.enter(discovery_mode)
-            await asyncio.to_thread(self._config.start)
-            await asyncio.to_thread(self._discovery.start)
-            await keeper.start(past_use)
-            keeping.start()
-            purger.start()
-            key_uses.start()
-            error_ring.start()
-            health_rows.start()
-            refresher.start()
-            audits_keeper.start()
-            read_functions_beside()
-            pool.current()
-            loop_lag.start()
-            await asyncio.to_thread(sharing.start)
-            await asyncio.to_thread(telemetry.start, run_metrics.CONVENTIONS)
-            await hub.start()
-            logs.settle()
-            self._until_stop.enter_context(logs.whole_lines())
-            _tame_collector()
+            try:
+                await self._start()
+            except BaseException:
+                await _close_sessions()
+                raise
             self.is_running = True
             log.info("worker_started")
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        feed.start()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        _forget_generators()
+        loop.set_default_executor(ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="tool"))
+        containment.contain(loop)
+        sdk_runner.install()
+        governed_tools.install()
+        transport.open_session()
+        http_tools.open_sessions()
+        self._config = live_config.Poller()
+        self._discovery = Discovery()
+        this_worker.enter(discovery_mode)
+        await asyncio.to_thread(self._config.start)
+        await asyncio.to_thread(self._discovery.start)
+        await keeper.start(past_use)
+        keeping.start()
+        purger.start()
+        key_uses.start()
+        error_ring.start()
+        health_rows.start()
+        refresher.start()
+        audits_keeper.start()
+        read_functions_beside()
+        pool.current()
+        loop_lag.start()
+        await asyncio.to_thread(sharing.start)
+        await asyncio.to_thread(telemetry.start, run_metrics.CONVENTIONS)
+        await hub.start()
+        logs.settle()
+        self._until_stop.enter_context(logs.whole_lines())
+        _tame_collector()
 
     async def stop(self) -> None:
         """Writes what is waiting to be written."""
@@ -130,8 +142,7 @@ class Worker:
         loop_lag.stop()
         await asyncio.to_thread(telemetry.stop)
         await asyncio.to_thread(sharing.stop)  # with what was written last, and what was lost
-        await transport.close_session()
-        await http_tools.close_sessions()
+        await _close_sessions()
         log.info("worker_stopped", runs_lost=lost)
         self._until_stop.close()
 

@@ -177,6 +177,24 @@ def find_by_id(key_id: int) -> Key | None:
     return next((known.key for known in keys.current().values() if known.key.id == key_id), None)
 
 
+class _Names:
+    """By id, made anew from each snapshot of the keys that is asked for names."""
+
+    def __init__(self) -> None:
+        self._of: object = None
+        self._names: dict[int, str] = {}
+
+    def find(self, key_id: int) -> str | None:
+        known = keys.current()
+        if known is not self._of:
+            self._names = {one.key.id: one.key.name for one in known.values()}
+            self._of = known
+        return self._names.get(key_id)
+
+
+key_names = _Names()
+
+
 # --- last use --------------------------------------------------------------------------------------------------------
 
 _NOTED_EVERY = timedelta(seconds=30)

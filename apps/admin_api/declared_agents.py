@@ -185,12 +185,13 @@ class DeclaredFilter(Schema):
     auth=OperatorAuth("catalog.view_declaredagent"),
     summary="The declared agents",
 )
-def list_declared(request: HttpRequest, wanted: Query[DeclaredFilter], paging: Query[Paging]) -> dict[str, Any]:  # noqa: ARG001
+def list_declared(request: HttpRequest, wanted: Query[DeclaredFilter], paging: Query[Paging]) -> Page[DeclaredShown]:  # noqa: ARG001
     """Drafts and disabled ones too, by their ids."""
     given = {name: value for name, value in wanted.dict().items() if value is not None}
     found, total = page(_agents().filter(**given), paging)
     judge = declared_checks.judge_in_force()
-    return {"data": [_shown(row, judge) for row in found], "total": total}
+    # Not judged by the bounds of what is taken here: forms and files of configuration take more.
+    return Page[DeclaredShown].model_construct(data=[_shown(row, judge) for row in found], total=total)
 
 
 @router.post(

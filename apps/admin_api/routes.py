@@ -18,6 +18,7 @@ from apps.admin_api import (
     tools,
     upstreams,
 )
+from apps.admin_api.parameters import refuse_unknown
 
 SUBJECTS = (
     agents,
@@ -54,5 +55,6 @@ _HEADINGS = {
 }
 
 router = Router()
+router.add_decorator(refuse_unknown)
 for subject in SUBJECTS:
     router.add_router("", subject.router, tags=[f"Operators' API: {_HEADINGS.get(subject, 'further')}"])

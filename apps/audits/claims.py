@@ -64,7 +64,8 @@ def held(name: str, *, at_least: float = 0) -> Iterator[list[str]]:
     try:
         yield said
     except BaseException as error:
-        give_back(name, holder=holder, said=str(error) or type(error).__name__, is_failed=True)
+        words = "Its process was told to end." if isinstance(error, SystemExit) else str(error) or type(error).__name__
+        give_back(name, holder=holder, said=words, is_failed=True)
         raise
     finally:
         sign.stop(patience=1.0)

@@ -33,7 +33,7 @@ from apps.catalog import (  # noqa: F401  # two of them register their pages
     versions,
 )
 from apps.catalog.approved_versions import CannotReview
-from apps.catalog.declared_checks import ALIAS, names_taken
+from apps.catalog.declared_checks import ALIAS, alias_mistakes, names_taken
 from apps.catalog.declared_form import ParametersField, model_names
 from apps.catalog.graph_picture import picture
 from apps.catalog.model_parameters import mistakes
@@ -70,9 +70,8 @@ class SettingsForm(forms.ModelForm):
 
     def clean_aliases(self) -> list[str]:
         aliases: list[str] = self.cleaned_data["aliases"]
-        taken = names_taken(without=self.instance)
-        wrong = [f"“{one}” is taken: it is {taken[one]}." for one in aliases if one in taken]
-        if wrong:
+        taken, own_id = names_taken(without=self.instance), self.instance.drop_in.agent_id
+        if wrong := [sentence for _, sentence in alias_mistakes(aliases, own_id, taken)]:
             raise ValidationError(wrong)
         return aliases
 

@@ -52,7 +52,7 @@ def check(agent: DeclaredAgent) -> None:
 def check_settings(settings: AgentSettings) -> None:
     """The same of what operators set for an agent in a folder. Raises ValidationError."""
     taken = names_taken(without=settings)
-    _raise([*_parameters(settings), *_aliases(settings.aliases, settings.drop_in.agent_id, taken)])
+    _raise([*_parameters(settings), *alias_mistakes(settings.aliases, settings.drop_in.agent_id, taken)])
 
 
 def _raise(mistakes: Iterable[tuple[str, str]]) -> None:
@@ -155,10 +155,11 @@ def _names(agent: DeclaredAgent) -> Mistakes:
     whose = taken.get(agent.agent_id.casefold())
     if whose and whose != _DECLARED_ID:  # of which a constraint of the table tells
         yield "name", f"{agent.agent_id} is taken: it is {whose}."
-    yield from _aliases(agent.aliases, agent.agent_id, taken)
+    yield from alias_mistakes(agent.aliases, agent.agent_id, taken)
 
 
-def _aliases(given: object, own_id: str, taken: Mapping[str, str]) -> Mistakes:
+def alias_mistakes(given: object, own_id: str, taken: Mapping[str, str]) -> Mistakes:
+    """Names differ by more than case: `taken` is names_taken()."""
     aliases = _texts(given)
     if aliases is None:
         yield "aliases", 'Aliases are a list of model names: ["helpdesk"].'
@@ -173,7 +174,7 @@ def _aliases(given: object, own_id: str, taken: Mapping[str, str]) -> Mistakes:
 
 
 def names_taken(*, without: DeclaredAgent | AgentSettings | None = None) -> dict[str, str]:
-    """Ids and aliases of agents, with whose they are in words. Three queries."""
+    """Ids and aliases of agents, case-folded, with whose they are in words. Three queries."""
     drop_ins = dict(DropIn.objects.exclude(state=State.GONE).values_list("pk", "agent_id"))
     taken = {id.casefold(): "the id of an agent in a folder" for id in drop_ins.values()}
     for row in DeclaredAgent.objects.only("namespace", "name", "aliases"):

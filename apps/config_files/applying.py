@@ -119,8 +119,8 @@ class _Import:
         for _, _, row in self._saved:
             if isinstance(row, AlertChannel) and row.kind == row.Kind.WEBHOOK and not row.encrypted_secret:
                 self.applied.remarks.append(
-                    f"alert_channels: {row}: it has no signing_secret, so that anybody can send what looks like its "
-                    "alerts. Give it one in the file, or have one made in the admin."
+                    f"alert_channels: {row}: nothing is sent to it until it has a signing_secret. Give it one in the "
+                    "file, or save the channel in the admin, which makes one."
                 )
 
     def _row(self, sheet: Sheet, content: Any) -> None:

@@ -54,7 +54,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _list(request, "Findings", "fact_check", "audits", "finding"),
                 _list(request, "Audits", "policy", "audits", "auditrun"),
-                _list(request, "Schedule", "schedule", "django_celery_beat", "periodictask"),
+                _list(request, "Schedules", "schedule", "django_celery_beat", "periodictask"),
                 _list(request, "Alert channels", "campaign", "audits", "alertchannel"),
                 _list(request, "Alerts", "notifications", "audits", "alertdelivery"),
             ],

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from time import sleep
@@ -10,6 +11,7 @@ from time import sleep
 import uvicorn
 from django.conf import settings
 from django.db import connections
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from apps.console.http_protocol import HttpProtocol
@@ -45,10 +47,13 @@ class _Workers(Multiprocess):
         self._metrics = Parent(settings.DATA_DIR / "metrics")
 
     def run(self) -> None:
+        """Raises SystemExit as a single server does, when one of them could not start."""
         try:
             super().run()
         finally:
             self._metrics.close()
+        if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
+            sys.exit(STARTUP_FAILURE)
 
     def keep_subprocess_alive(self) -> None:
         super().keep_subprocess_alive()
@@ -89,6 +94,10 @@ def serve(sock: socket.socket, *, workers: int, ready: Callable[[], None]) -> No
             _Workers(config, [sock], ready).run()
         else:
             _Server(config, ready).run([sock])
+    except SystemExit as end:
+        if end.code != STARTUP_FAILURE:
+            raise
+        raise CannotServe("The gateway could not start; the last lines of its log, above, say why.") from end
     except OSError as error:  # the port was taken between bind and listen
         raise CannotServe(_why(error, *sock.getsockname()[:2])) from error
 

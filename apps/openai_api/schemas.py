@@ -112,8 +112,26 @@ class StreamOptions(Loose):
 class ChatCompletionRequest(Loose):
     """A conversation and the agent that shall answer it."""
 
-    model: str = Field(min_length=1, max_length=300, examples=["default/sampleagent"])
-    messages: list[Message] = Field(min_length=1, max_length=10_000, examples=[[{"role": "user", "content": "Hello"}]])
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"model": "default/sampleagent", "messages": [{"role": "user", "content": "Hello"}]},
+                {
+                    "model": "default/sampleagent",
+                    "messages": [
+                        {"role": "system", "content": "Answer in one sentence."},
+                        {"role": "user", "content": "What is an agent?"},
+                    ],
+                    "stream": True,
+                    "stream_options": {"include_usage": True},
+                    "temperature": 0.2,
+                },
+            ]
+        }
+    )
+
+    model: str = Field(min_length=1, max_length=300)
+    messages: list[Message] = Field(min_length=1, max_length=10_000)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
 
@@ -176,6 +194,33 @@ class AnswerChoice(Schema):
 class ChatCompletion(Schema):
     """The whole answer. With `stream: true` it comes as server-sent `chat.completion.chunk` objects instead."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "chatcmpl-5c1f0b9a7e3d4f2a8b6c90d1e2f3a4b5",
+                    "object": "chat.completion",
+                    "created": 1795651200,
+                    "model": "default/sampleagent",
+                    "choices": [
+                        {
+                            "index": 0,
+                            "message": {"role": "assistant", "content": "Hello! What can I do?", "refusal": None},
+                            "finish_reason": "stop",
+                        }
+                    ],
+                    "usage": {
+                        "prompt_tokens": 21,
+                        "completion_tokens": 7,
+                        "total_tokens": 28,
+                        "prompt_tokens_details": {"cached_tokens": 0},
+                        "completion_tokens_details": {"reasoning_tokens": 0},
+                    },
+                }
+            ]
+        }
+    )
+
     id: str
     object: Literal["chat.completion"]
     created: int
@@ -186,6 +231,22 @@ class ChatCompletion(Schema):
 
 class Model(Schema):
     """An agent, as chat UIs show it: `name` instead of the id, `info.meta` for the description."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "default/sampleagent",
+                    "object": "model",
+                    "created": 1795651200,
+                    "owned_by": "agent-gateway",
+                    "name": "Sample agent",
+                    "description": "Answers, and tells the time.",
+                    "info": {"meta": {"description": "Answers, and tells the time."}},
+                }
+            ]
+        }
+    )
 
     id: str
     object: Literal["model"]

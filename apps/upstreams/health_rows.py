@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
+from django.conf import settings
 from django.db import Error, connection
 
 from apps.core import clock
+from apps.core.ages import age
 from apps.core.periodic import Periodic
 from apps.upstreams import capacity, health
 from apps.upstreams.health import Standing, State
@@ -144,9 +146,16 @@ _BADNESS = {State.UNKNOWN: 0, State.HEALTHY: 1, State.DEGRADED: 2, State.DOWN: 3
 
 
 def _unserved(upstream: Upstream) -> ObservedHealth:
-    """No worker has used it yet: what was last heard when it was asked for its models."""
+    """No worker has used it since it began: what was last heard when it was asked for its models.
+
+    That it was well then says nothing of now, once it should have been asked again: calls may have failed since.
+    """
     if upstream.last_error:
         return ObservedHealth(State.DOWN, upstream.last_error, upstream.answered_at)
-    if upstream.models_read_at:
+    if not upstream.models_read_at:
+        return ObservedHealth(State.UNKNOWN)
+    now = clock.now()
+    if upstream.models_read_at >= now - timedelta(seconds=settings.GATEWAY_UPSTREAM_REFRESH):
         return ObservedHealth(State.HEALTHY, "", upstream.models_read_at)
-    return ObservedHealth(State.UNKNOWN)
+    heard = age(upstream.models_read_at, now).replace("\xa0", " ")
+    return ObservedHealth(State.UNKNOWN, f"Its models were read {heard} ago; no worker that runs has asked it since.")

@@ -62,7 +62,11 @@ def test_limit_without_numbers_is_shown_as_free(admin_client: Client) -> None:
     [
         ({"burst": 0}, "burst"),
         ({"requests_per_day": -1}, "requests_per_day"),
-        ({"usd_per_month": "0"}, "usd_per_month"),
+        *[
+            ({"usd_per_month": odd}, "usd_per_month")
+            for odd in ("0", "-1", "0.001", "NaN", "sNaN", "Infinity", "1e400", "1e5000000", "9" * 50)
+        ],
+        ({"tokens_per_day": "9" * 50}, "tokens_per_day"),
         ({"agents": "a b"}, "agents"),
         ({"per": "day"}, "per"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from apps.catalog import declared_checks
 from apps.catalog.models import DeclaredAgent
 from apps.tools.models import Kind, Tool
 from tests.admin_api.conftest import Caller
@@ -91,6 +92,16 @@ def test_what_the_form_refuses_is_refused_in_its_words(
     status, answer = admin.ask("POST", ROOT, {"name": "desk", **fields})
     assert (status, answer["error"]["param"], answer["error"]["message"]) == (400, param, message)
     assert DeclaredAgent.objects.count() == 1
+
+
+def test_what_a_form_or_a_file_made_is_shown_even_where_it_is_beyond_what_is_taken_here(admin: Caller) -> None:
+    made = DeclaredAgentFactory.create(name="desk", run_timeout=1e5, instructions="x" * 100_001, aliases=["a" * 201])
+    made.full_clean()
+    declared_checks.check(made)
+
+    one = admin.ask("GET", DESK)
+    assert (one[0], one[1]["run_timeout"], len(one[1]["instructions"])) == (200, 1e5, 100_001)
+    assert admin.ask("GET", ROOT) == (200, {"data": [one[1]], "total": 1})
 
 
 def test_unknown_member_is_refused(admin: Caller) -> None:

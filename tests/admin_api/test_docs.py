@@ -91,12 +91,28 @@ def has_example(described: dict[str, Any], schema: dict[str, Any]) -> bool:
     return "examples" in schema or any(has_example(described, part) for part in parts if part)
 
 
-def test_answer_of_every_operation_has_an_example(described: dict[str, Any]) -> None:
-    answers = {
-        f"{method.upper()} {path}": next(answer for status, answer in one["responses"].items() if status < "300")
+def operations(described: dict[str, Any], tag: str) -> dict[str, Any]:
+    return {
+        f"{method.upper()} {path}": one
         for path, methods in described["paths"].items()
         for method, one in methods.items()
-        if one["tags"][0].startswith("Operators' API")
+        if one.get("tags", [""])[0].startswith(tag)
+    }
+
+
+def test_clients_operations_have_examples_of_what_they_take_and_give(described: dict[str, Any]) -> None:
+    found = operations(described, "OpenAI-compatible API")
+    bodies = [one["requestBody"] for one in found.values() if "requestBody" in one]
+    answers = [one["responses"]["200"] for one in found.values()]
+    schemas = [body["content"]["application/json"]["schema"] for body in [*bodies, *answers]]
+    assert (len(bodies), len(answers)) == (3, 5)
+    assert [schema for schema in schemas if not has_example(described, schema)] == []
+
+
+def test_answer_of_every_operation_has_an_example(described: dict[str, Any]) -> None:
+    answers = {
+        operation: next(answer for status, answer in one["responses"].items() if status < "300")
+        for operation, one in operations(described, "Operators' API").items()
     }
     without = [
         operation

@@ -93,16 +93,22 @@ def test_state_is_that_of_all_workers_together(admin: Caller, states: list[str],
     assert [(one["state"], one["reason"]) for one in answer["data"]] == [(together, reason)]
 
 
-def test_state_without_workers_is_what_was_read_last(admin: Caller) -> None:
+def test_state_without_workers_is_what_was_read_lately(admin: Caller, settings: Any) -> None:
     put("failed", last_error="It is off.", answered_at=clock.now())
-    put("read", models_read_at=clock.now())
+    put("long ago", models_read_at=clock.now() - timedelta(seconds=310))
+    put("read", models_read_at=clock.now() - timedelta(seconds=290))
+    settings.GATEWAY_UPSTREAM_REFRESH = 300
 
     _, answer = admin.ask("GET", "/upstreams")
 
     assert [(one["name"], one["state"], one["reason"]) for one in answer["data"]] == [
         ("failed", "down", "It is off."),
+        ("long ago", "unknown", "Its models were read 5 minutes ago; no worker that runs has asked it since."),
         ("read", "healthy", ""),
     ]
+    settings.GATEWAY_UPSTREAM_REFRESH = 0  # what calls found out since then, a restart has forgotten
+    _, answer = admin.ask("GET", "/upstreams")
+    assert [one["state"] for one in answer["data"]] == ["down", "unknown", "unknown"]
 
 
 def test_nothing_secret_is_told(admin: Caller) -> None:

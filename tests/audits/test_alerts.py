@@ -152,6 +152,23 @@ def test_private_hosts_are_refused_unless_the_channel_allows_them(receiver: Rece
     )
 
 
+def test_nothing_is_sent_without_a_secret_to_sign_with(receiver: Receiver) -> None:
+    row = channel(receiver)
+    row.secret = ""
+    row.save()
+    outbox.test_alert(row)
+    (waiting,) = deliver.deliver_due()
+    assert (waiting.state, waiting.error, receiver.got) == (
+        "waiting",
+        "The channel has no signing secret. Enter one on its page; or save it, and one is made.",
+        [],
+    )
+    row.secret = webhook.new_secret()
+    row.save()
+    later(minutes=1)
+    assert [one.state for one in deliver.deliver_due()] == ["delivered"]
+
+
 def test_redirect_is_not_followed(receiver: Receiver) -> None:
     receiver.answers = [307]
     (tried,) = deliver.deliver([outbox.test_alert(channel(receiver))])

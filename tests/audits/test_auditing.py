@@ -193,6 +193,14 @@ def test_claim_is_one_process_s_until_it_is_given_back_or_lapses() -> None:
     assert Claim.objects.get().said == "done"
 
 
+def test_claim_whose_process_is_told_to_end_says_so() -> None:
+    """Celery ends a process at its last time limit so, with a status that says nothing to people."""
+    with pytest.raises(SystemExit), claims.held("work x"):
+        sys.exit(-241)
+    kept = Claim.objects.get()
+    assert (kept.said, kept.is_failed, claims.is_held("work x")) == ("Its process was told to end.", True, False)
+
+
 def test_of_many_at_once_one_gets_the_claim() -> None:
     got: list[bool] = []
     at_once = threading.Barrier(6)

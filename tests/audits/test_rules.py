@@ -96,6 +96,26 @@ def test_keys_over_broad() -> None:
     assert not any(str(narrow) in one for one in subjects("keys-over-broad"))
 
 
+def test_keys_over_broad_by_the_grants_of_their_team() -> None:
+    broad, empty, narrow, suspended = (Team.objects.create(name=name) for name in ("Broad", "Empty", "Narrow", "Off"))
+    Team.objects.filter(pk=suspended.pk).update(suspended=True)
+    for team, agents in ((broad, "*"), (empty, "*"), (narrow, "default/*"), (suspended, "*")):
+        GrantFactory.create(key=None, team=team, agents=agents)
+        if team != empty:
+            ApiKeyFactory.create(team=team, agents=[])
+    ApiKeyFactory.create(team=empty, agents=[], revoked_at=clock.now())
+    ApiKeyFactory.create(team=broad, agents=["default/*"])
+    denied = ApiKeyFactory.create(team=broad, agents=[])
+    GrantFactory.create(key=denied, agents="*", effect=Effects.DENY)
+
+    assert [(one.subject, one.message) for one in found("keys-over-broad")] == [
+        (
+            "grants of team Broad",
+            "Keys may use every agent by it, those that are still to come included: 2 of the team.",
+        )
+    ]
+
+
 def test_rules_of_access_that_do_nothing() -> None:
     DropInFactory.create(agent_id="default/weather")
     ended = ApiKeyFactory.create(agents=["default/*"], revoked_at=clock.now())

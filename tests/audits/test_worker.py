@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +19,7 @@ from kombu import Connection, Queue
 from tests.harness import RedisServer, eventually
 from tests.harness.celery_worker import CeleryWorker, sql_of
 from tests.harness.gateway import gateway_environment, run_manage
+from tests.harness.process_table import is_alive
 
 RABBITMQ = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 PATIENCE = 40.0  # seconds: a task goes through beat, broker and a process of its own
@@ -81,7 +84,7 @@ def test_two_workers_with_beats_do_each_work_once_and_stop_cleanly(
 
         audits = "SELECT by FROM audits_auditrun WHERE outcome != 'running' ORDER BY by"
         eventually(lambda: rows(folder, audits), [("schedule",)], within=PATIENCE)
-        _send(broker, queue, folder)  # what somebody asks for
+        _send("gateway.audit_now", broker, queue, folder, args=["ann"])  # what somebody asks for
         eventually(lambda: rows(folder, audits), [("ann",), ("schedule",)], within=PATIENCE)
 
         # The beats fire every second, and what they ask for has been done.
@@ -110,7 +113,7 @@ def _lines(workers: list[CeleryWorker]) -> list[dict[str, Any]]:
     return [json.loads(line) for worker in workers for line in list(worker.errors) if line.startswith("{")]
 
 
-def _send(broker: str, queue: str, folder: Path) -> None:
+def _send(task: str, broker: str, queue: str, folder: Path, **options: Any) -> None:
     """As another program would."""
     client = Celery(broker=broker, set_as_current=False)
     if broker == "folder://":
@@ -121,8 +124,94 @@ def _send(broker: str, queue: str, folder: Path) -> None:
             "processed_folder": str(of / "taken"),
             "control_folder": str(of / "control"),
         }
-    client.send_task("gateway.audit_now", args=["ann"], queue=queue)
+    client.send_task(task, queue=queue, **options)
     client.close()
+
+
+# --- a task that does not come to its end ----------------------------------------------------------------------------
+
+
+class Hung:
+    """A worker whose task asks a server that takes connections and says nothing, until `end`."""
+
+    def __init__(self, stack: ExitStack, folder: Path, queue: str) -> None:
+        self._server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._queue, self._folder = queue, folder
+        file = folder / "hung.yaml"
+        file.write_text(f"upstreams: {{hung: {{base_url: 'http://127.0.0.1:{self._server.getsockname()[1]}/v1'}}}}")
+        self._settings = {"GATEWAY_QUEUE": queue, "GATEWAY_UPSTREAM_REFRESH": "300"}
+        run_manage(gateway_environment(folder, **self._settings), "import_config", str(file))
+        self._stack = stack
+        self.worker = self.start_worker()
+
+    def start_worker(self) -> CeleryWorker:
+        worker = CeleryWorker(self._folder, "--concurrency", "1", "--no-beat", **self._settings)
+        return self._stack.enter_context(worker)
+
+    def ask(self, **options: Any) -> int:
+        """Returns the process that does it, once it has begun."""
+        _send("gateway.models", "folder://", self._queue, self._folder, **options)
+        eventually(lambda: len(self.claim("ended_at IS NULL")), 1, within=PATIENCE)
+        ((holder,),) = self.claim("ended_at IS NULL", "holder")
+        return int(holder.split(":")[1])
+
+    def claim(self, condition: str, columns: str = "is_failed, said") -> list[tuple[Any, ...]]:
+        return rows(self._folder, f"SELECT {columns} FROM audits_claim WHERE name = 'work models' AND {condition}")
+
+    def lapse(self) -> None:
+        """The claim, as it does a minute after its holder's end, and ten minutes after a beginning."""
+        rows(self._folder, "UPDATE audits_claim SET until = '2026-01-01', taken_at = '2026-01-01'")
+
+    def end(self) -> None:
+        """Whoever asks the server is refused at once."""
+        self._server.close()
+        self.lapse()
+
+    def ask_again(self) -> None:
+        _send("gateway.models", "folder://", self._queue, self._folder)
+        eventually(
+            lambda: len(self.claim("ended_at IS NOT NULL AND said LIKE '1 upstream asked.%'")), 1, within=PATIENCE
+        )
+
+
+@pytest.fixture
+def hung(migrated: Path, tmp_path: Path, queue: str) -> Iterator[Hung]:
+    folder = tmp_path / "data"
+    shutil.copytree(migrated, folder)
+    with ExitStack() as stack:
+        yield Hung(stack, folder, queue)
+
+
+def test_work_of_a_worker_that_was_killed_in_the_middle_of_it_is_done_by_the_next(hung: Hung) -> None:
+    doing = hung.ask()
+    assert doing != hung.worker.pid
+    for one in (hung.worker.pid, doing):  # as when the machine is switched off
+        os.kill(one, signal.SIGKILL)
+    hung.worker.stop()
+    assert hung.claim("ended_at IS NULL") == [(False, "")]
+    hung.end()
+
+    hung.start_worker()
+    hung.ask_again()
+
+
+def test_work_that_takes_too_long_is_told_to_end_or_else_ended_and_the_worker_goes_on(hung: Hung) -> None:
+    told = hung.ask(soft_time_limit=1, time_limit=60)
+    eventually(lambda: hung.claim("ended_at IS NOT NULL"), [(True, "SoftTimeLimitExceeded()")], within=PATIENCE)
+    eventually(lambda: _too_long(hung.worker), ["models"])
+    assert is_alive(told)
+
+    hung.lapse()
+    ended = hung.ask(time_limit=1)  # and the work's own, of five minutes, to be told
+    eventually(lambda: is_alive(ended), False, within=PATIENCE)
+
+    hung.end()
+    hung.ask_again()
+    assert hung.worker.stop() == 0
+
+
+def _too_long(worker: CeleryWorker) -> list[str]:
+    return [line["work"] for line in _lines([worker]) if line["event"] == "work_took_too_long"]
 
 
 def test_broker_that_is_away_is_one_sentence(migrated: Path) -> None:

@@ -203,6 +203,17 @@ def test_a_key_without_its_digest_is_not_made_and_is_told(write: Writer, capsys:
     assert not ApiKey.objects.exists()
 
 
+def test_a_webhook_without_its_secret_is_told(write: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("import_config", write("alert_channels: {On call: {kind: webhook, url: 'https://x.org'}}\n"))
+
+    assert capsys.readouterr().err.splitlines() == [
+        (
+            "alert_channels: On call: nothing is sent to it until it has a signing_secret. Give it one in the file, or "
+            "save the channel in the admin, which makes one."
+        )
+    ]
+
+
 def test_equal_entries_of_a_list_are_as_many_rows(write: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     Grant.objects.create(agents="labs/*")
     file = write("grants:\n  - {agents: labs/*}\n  - {agents: labs/*, note: Twice.}\n")
@@ -402,6 +413,18 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(write: Writer, tex
         (
             "limits: [{usd_per_month: .nan}]",
             "1: limits[0]: usd_per_month does not take 'NaN': “NaN” value must be a decimal number.",
+        ),
+        (
+            "limits: [{usd_per_month: .inf}]",
+            "1: limits[0]: usd_per_month does not take 'Infinity': “Infinity” value must be a decimal number.",
+        ),
+        ("limits: [{usd_per_month: '1e400'}]", "1: limits[0]: usd_per_month is a number, not '1e400'."),
+        (
+            "limits: [{usd_per_month: 0.001}]",
+            (
+                "1: limits[0]: usd_per_month: Ensure this value is greater than or equal to 0.01. Ensure that there "
+                "are no more than 2 decimal places."
+            ),
         ),
         (
             "alert_channels: {a: {kind: email}}",

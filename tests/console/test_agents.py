@@ -3,8 +3,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.test import Client
 
+from apps.catalog.declared_checks import check_settings
 from apps.catalog.models import (
     AgentSettings,
     AgentVersion,
@@ -168,6 +170,16 @@ class TestDetail:
         assert response.status_code == 200
         assert list(response.context["errors"])
         assert not AgentSettings.objects.exists()
+
+    @pytest.mark.parametrize("alias", ["DESK", "desk"])
+    def test_alias_that_differs_only_in_case_is_refused(self, admin_client: Client, alias: str) -> None:
+        other = agent("other")
+        AgentSettings(drop_in=other, aliases=["Desk"]).save()  # as only a program can
+        row = agent("a")
+        admin_client.post(f"{LIST}{row.pk}/change/", settings_form(row, alias))
+        assert not AgentSettings.objects.filter(drop_in=row).exists()
+        with pytest.raises(ValidationError):
+            check_settings(AgentSettings(drop_in=row, aliases=[alias]))
 
     def test_only_what_is_gone_can_be_deleted(self, admin_client: Client) -> None:
         live, gone = agent("live"), agent("gone", State.GONE)

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -145,6 +146,12 @@ def test_test_alert_is_sent_from_the_channel_s_page(admin_client: Client) -> Non
     channel = AlertChannel.objects.create(name="Log", kind="log")
     admin_client.post(f"{CHANNELS}{channel.pk}/send_test/", CONFIRM)
     assert AlertDelivery.objects.values_list("event", "state").get() == ("test", "delivered")
+
+
+def test_list_of_no_alerts_leads_to_what_makes_them(admin_client: Client) -> None:
+    page = admin_client.get("/admin/audits/alertdelivery/").content.decode()
+    (words,) = re.findall(r"No alerts yet</h2>\s*<p[^>]*>(.*?)</p>", page, re.DOTALL)
+    assert re.findall(r'href="([^"]+)"', words) == [CHANNELS, AUDITS]
 
 
 def test_schedule_is_edited_with_one_kind_of_time(admin_client: Client) -> None:

@@ -149,6 +149,16 @@ def test_list_is_called_as_the_sidebar_calls_it(
     assert (" ".join(re.sub(r"<[^>]+>", " ", heading).split()), tab.strip()) == (title, f"{title} | Agent Gateway")
 
 
+def test_foot_of_a_list_counts_in_the_plural(admin_client: Client, titles: dict[str, str]) -> None:
+    """It is the sidebar's name of the list: "6 schedules"."""
+    assert [title for title in titles.values() if not title.endswith("s")] == []
+    for number in range(2):
+        scheduled(number)
+    page = admin_client.get(address(PeriodicTask))
+    foot = f"{page.context['cl'].result_count} schedules"
+    assert foot in " ".join(page.content.decode().split())
+
+
 @pytest.mark.parametrize("model", MAKE, ids=lambda model: model.__name__)
 def test_three_rows_cost_as_many_queries_as_one(
     model: type[Model], admin_client: Client, count_queries: Callable[[Callable[[], Any]], int]

@@ -16,9 +16,11 @@ from django.test import Client
 
 from apps.console.live.consumer import LiveConsumer
 from apps.console.live.routing import websockets
-from apps.console.live.words import line
+from apps.console.live.words import SENTENCES, line
+from apps.core import live_config
 from apps.observability import feed as feeds
 from apps.observability.feed import KEPT, Kind, Ring, feed, kind_of
+from tests.factories import ApiKeyFactory
 
 log = structlog.get_logger("tests")
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +117,15 @@ def test_copy_of_a_ring_takes_each_event_once() -> None:
         ("request_finished", {"method": "POST", "path": "/v1/chat/completions", "status": 404},
          "POST /v1/chat/completions → 404", True),
         ("upstream_state_changed", {"upstream": "llm", "state": "healthy"},
-         "upstream state changed, upstream llm, state healthy", False),
+         "llm is healthy", False),
+        ("upstream_state_changed", {"upstream": "llm", "state": "down", "reason": "Nothing listens."},
+         "llm is down: Nothing listens.", False),
+        ("mcp_tools_read", {"server": "files", "added": "a, b", "gone": "", "changed": "c"},
+         "tools of MCP server files read, added a, b, changed c", False),
+        ("configuration_written", {"table": "access.grant", "row": "3", "action": "update"},
+         "configuration: update access.grant 3", False),
+        ("mcp_server_nodded", {"server": "files"}, "MCP server nodded, server files", False),
+        ("upstream_state_changed", {}, "upstream state changed", False),
         ("sdk_agent.failure", {"error": "No."}, "agent failed: No.", False),
         ("agent.security.decision", {"outcome": "denied", "action": "chat", "target": "a/b", "code": "no_grant"},
          "denied: chat a/b (no_grant)", True),
@@ -125,6 +135,24 @@ def test_event_in_words(name: str, facts: dict[str, Any], what: str, is_bad: boo
     event = {"number": 1, "at": "2026-11-25T12:00:00Z", "kind": "run", "level": "info", "name": name, **facts}
     shown = line("w1", event)
     assert (shown.what, shown.is_bad) == (what, is_bad)
+
+
+def test_every_sentence_is_of_an_event_that_there_is() -> None:
+    listed = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/systems/observability.md").read_text(), re.MULTILINE))
+    assert set(SENTENCES) - listed == set()
+
+
+@pytest.mark.django_db
+def test_key_is_told_by_its_name_whatever_an_event_knows_of_it() -> None:
+    key = ApiKeyFactory.create(name="Open WebUI")
+    event = {"number": 1, "at": "2026-11-25T12:00:00Z", "kind": "step", "level": "info", "name": "tool_call_finished"}
+    live_config.refresh()
+    try:
+        asked = [{"key_id": key.pk}, {"key_id": key.pk, "user": "ann"}, {"key_id": key.pk + 1}, {"key": "Told"}, {}]
+        told = [line("w1", {**event, **facts}).key for facts in asked]
+    finally:
+        live_config.forget()
+    assert told == ["Open WebUI", "Open WebUI (ann)", f"key {key.pk + 1}", "Told", ""]
 
 
 # --- a page that is served -------------------------------------------------------------------------------------------

@@ -4,10 +4,15 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from subprocess import Popen
+
+import pytest
 
 Manage = Callable[..., "Popen[str]"]
 
@@ -93,3 +98,23 @@ def test_missing_migrations_are_refused(manage: Manage) -> None:
     out, error = server.communicate(timeout=30)
     assert (server.returncode, out) == (1, "")
     assert re.fullmatch(r"CommandError: The database lacks \d+ migrations\. Run `manage\.py bootstrap`.*\n", error)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_application_that_cannot_start_is_told_in_sentences_and_by_the_exit_status(
+    manage: Manage, environ: dict[str, str], two_workers: Callable[[], dict[str, str]], workers: int
+) -> None:
+    variables = two_workers() if workers == 2 else {}
+    manage("bootstrap", **variables).communicate(timeout=60)
+    with closing(sqlite3.connect(Path(environ["GATEWAY_DATA_DIR"]) / "gateway.sqlite3")) as database:
+        database.execute("DROP TABLE access_grant")  # as a disk that lost some of it
+
+    server = manage("serve", "--port", "0", **variables)
+    out, error = server.communicate(timeout=60)
+
+    assert (server.returncode, out) == (1, "")
+    assert "gateway.sqlite3 cannot be used (no such table: access_grant). Is its folder writable" in error
+    assert [word for word in ("Traceback", "Unclosed") if word in error] == []
+    assert error.splitlines()[-1] == (
+        "CommandError: The gateway could not start; the last lines of its log, above, say why."
+    )

@@ -294,6 +294,11 @@ class TestHealth:
             ({"last_error": "401.", "last_error_code": "upstream_unauthorised"}, "Down", "Enter its API key again"),
             ({"enabled": False, "last_error": "Off."}, "Disabled", ""),
             ({"models_read_at": clock.now()}, "Healthy", ""),
+            (
+                {"models_read_at": clock.now() - timedelta(days=3)},
+                "Unknown",
+                "Press Test: it reads the models and asks one of them for a word.",
+            ),
         ],
     )
     def test_remedy_stands_beside_the_problem(

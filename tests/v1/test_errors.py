@@ -244,6 +244,11 @@ TOOL_CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "argu
             id="infinity",
         ),
         pytest.param(
+            b'{"model": "default/plain", "messages": [{"role": "user", "content": "Hi"}], "temperature": -1e400}',
+            bad(None, "The request body is not valid JSON: -1e400 is too large a number.", "invalid_json"),
+            id="too-large",
+        ),
+        pytest.param(
             b'{"a":' + b"[" * 100_000,
             bad(None, "The request body is not valid JSON: it is nested too deeply.", "invalid_json"),
             id="nested-too-deeply",

@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import action
 
@@ -15,6 +16,7 @@ from apps.audits.admin.looks import HistoryAdmin, back_to, label, severity_label
 from apps.audits.alerts.deliver import redeliver
 from apps.audits.models import AlertDelivery
 from apps.core.ages import ago
+from apps.core.forms import link_to
 
 _COLOURS = {"waiting": "warning", "delivered": "success", "failed": "danger"}
 
@@ -42,8 +44,17 @@ class AlertDeliveryAdmin(HistoryAdmin):
         ),
     ]  # fmt: skip
     readonly_fields = ["severity_shown", "state_shown", "text_shown", "next_shown"]
-    empty_title = "No alert yet"
-    empty_text = "What the alert channels were told, and whether it arrived, is listed here for 90 days."
+    empty_title = "No alerts yet"
+
+    @property
+    def empty_text(self) -> str:
+        channels = link_to(reverse("admin:audits_alertchannel_changelist"), "alert channels")
+        audits = link_to(reverse("admin:audits_auditrun_changelist"), "audits")
+        words = (
+            "The {} are told of new findings of the {}, of failed ones, and of agents that break. What they were told, "
+            "and whether it arrived, is listed here for 90 days."
+        )
+        return format_html(words, channels, audits)
 
     @admin.display(description="When")
     def made(self, delivery: AlertDelivery) -> str:

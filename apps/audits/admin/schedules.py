@@ -29,7 +29,7 @@ from apps.core.ages import ago
 admin.site.unregister([PeriodicTask, IntervalSchedule, CrontabSchedule, SolarSchedule, ClockedSchedule])
 
 # As the sidebar names it.
-PeriodicTask._meta.verbose_name, PeriodicTask._meta.verbose_name_plural = "scheduled work", "schedule"  # noqa: SLF001
+PeriodicTask._meta.verbose_name, PeriodicTask._meta.verbose_name_plural = "schedule", "schedules"  # noqa: SLF001
 
 PREFIX = "gateway."
 
@@ -82,7 +82,7 @@ class ScheduleAdmin(ModelAdmin):
         ("Last time", {"fields": [("begun", "result")]}),
     ]
     readonly_fields = ["begun", "result"]
-    empty_title = "No schedule"
+    empty_title = "No schedules"
     empty_text = "A Celery worker (make worker) does what is listed here, such as the nightly audit."
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:

@@ -50,6 +50,8 @@ def _key(secret: str) -> bytes:
 
 def post(channel: AlertChannel, delivery: AlertDelivery) -> int:
     """The status of the answer, which is one of success. Raises NotDelivered."""
+    if not channel.encrypted_secret:  # an empty key signs too, and anybody has that one
+        raise NotDelivered("The channel has no signing secret. Enter one on its page; or save it, and one is made.")
     try:
         return asyncio.run(_post(channel, delivery))
     except SecretUnreadable as error:

@@ -1,10 +1,13 @@
 """An event of the feed in an operator's words: one line of the live page."""
 
 from collections.abc import Callable
+from string import Formatter
 from typing import Final
 
 import msgspec
 
+from apps.access.keys import key_names
+from apps.core import live_config
 from apps.observability.feed import Event
 
 _FAILED: Final = frozenset({"failed", "error", "timeout", "invalid", "denied", "limit", "missing", "down"})
@@ -61,9 +64,16 @@ def is_bad(event: Event) -> bool:
 
 
 def _who(event: Event) -> str:
-    key = _text(event, "key") or (f"key {event['key_id']}" if event.get("key_id") else "")
+    key = _text(event, "key") or _named(event.get("key_id"))
     user = _text(event, "user")
     return f"{key} ({user})" if user and user != key else key
+
+
+def _named(key_id: int | None) -> str:
+    """Never asks the database: a page is told while requests are served."""
+    if not key_id:
+        return ""
+    return (key_names.find(key_id) if live_config.is_loaded() else None) or f"key {key_id}"
 
 
 def _run_started(_event: Event) -> str:
@@ -105,15 +115,28 @@ def _request(event: Event) -> str:
 
 
 def _in_general(event: Event) -> str:
-    """The event's name, and the facts that have no column."""
-    name = event["name"].replace("_", " ").replace(".", " ")
-    outcome = _text(event, "outcome")
-    facts = [
-        f"{fact.replace('_', ' ')} {value}"
+    """What its name says, and the facts that have no column."""
+    said, told = _said(event)
+    rest = {
+        fact: value
         for fact, value in event.items()
-        if fact not in _SHOWN_ELSEWHERE and value not in (None, "", 0)
-    ]
-    return ", ".join([f"{name}: {outcome}" if outcome else name, *facts])
+        if fact not in _SHOWN_ELSEWHERE and fact not in told and value not in (None, "", 0)
+    }
+    why = [str(rest.pop(fact)) for fact in _WHY if fact in rest]
+    facts = [f"{fact.replace('_', ' ')} {value}" for fact, value in rest.items()]
+    return ": ".join([", ".join([said, *facts]), *why])
+
+
+def _said(event: Event) -> tuple[str, set[str]]:
+    """A sentence, and the facts that are in it."""
+    sentence = SENTENCES.get(event["name"])
+    if sentence is not None:
+        told = {field for _, field, _, _ in Formatter().parse(sentence) if field}
+        if all(_text(event, fact) for fact in told):
+            return sentence.format_map(event), told
+    name = event["name"].replace("_", " ").replace(".", " ").replace("mcp ", "MCP ")
+    outcome = _text(event, "outcome")
+    return f"{name}: {outcome}" if outcome else name, set()
 
 
 def _text(event: Event, fact: str) -> str:
@@ -121,6 +144,47 @@ def _text(event: Event, fact: str) -> str:
     return "" if value is None else str(value)
 
 
+_WHY: Final = ("reason", "error")  # sentences already: they stand last
+SENTENCES: Final = {
+    "agent_loaded": "version {version} serves",
+    "agent_not_approved": "version {version} is not approved",
+    "agent_not_loaded": "does not load",
+    "agent_tools_missing": "names tools that there are not",
+    "agents_refreshed": "discovery found something new",
+    "approval_wanted": "waits for a person's approval",
+    "authentication_failed": "key or password refused",
+    "configuration_changed": "configuration {version} is in force",
+    "configuration_written": "configuration: {action} {table} {row}",
+    "database_away": "the database does not answer",
+    "handoff_made": "{source} hands over to {target}",
+    "identity_refused": "signed person refused",
+    "limit_store_back": "limits are enforced again",
+    "limit_store_down": "limits are not enforced",
+    "live_feed_back": "workers tell each other again",
+    "live_feed_down": "workers do not tell each other",
+    "mcp_gateway_unread": "adapters of {server} could not be read",
+    "mcp_server_closed": "MCP server {server} closed",
+    "mcp_server_connected": "MCP server {server} connected",
+    "mcp_server_lost": "MCP server {server} lost",
+    "mcp_server_silent": "MCP server {server} does not answer",
+    "mcp_server_unavailable": "MCP server {server} cannot be connected",
+    "mcp_tool_unusable": "tool {tool} of MCP server {server} cannot be used",
+    "mcp_tools_read": "tools of MCP server {server} read",
+    "mcp_tools_unread": "tools of MCP server {server} could not be read",
+    "override_ended": "override ended: {rule}",
+    "override_made": "override made: {rule}",
+    "request_crashed": "the gateway itself failed",
+    "rows_dropped": "{count} rows of {writer} dropped",
+    "rows_lost": "{count} rows of {writer} lost",
+    "rows_not_written": "{count} rows of {writer} wait for the database",
+    "run_raised": "its code or its upstream raised",
+    "stream_crashed": "the gateway itself failed in a stream",
+    "upstream_not_read": "models of {upstream} could not be read",
+    "upstream_state_changed": "{upstream} is {state}",
+    "version_put_back": "version {version} of {folder_id} put back",
+    "worker_started": "a worker serves",
+    "worker_stopped": "a worker has stopped",
+}
 _WORDS: Final[dict[str, Callable[[Event], str]]] = {
     "run_started": _run_started,
     "run_finished": _run_finished,

@@ -42,6 +42,8 @@ def label(upstream: Upstream, observed: ObservedHealth) -> Label:
         return "Disabled", None
     if upstream.kind == Kind.DEMO and observed.state is not State.DOWN:
         return "Demo, no LLM", "info"
+    if observed.state is State.UNKNOWN and observed.reason:
+        return "Unknown", None
     return _LABELS[observed.state]
 
 

@@ -52,6 +52,6 @@ class Command(BaseCommand):
         self.stdout.write(f"Agent Gateway's worker runs, with {celery_worker.broker_shown()} as broker.")
         if has_beat:
             where = settings.GATEWAY_PUBLIC_URL or f"http://127.0.0.1:{settings.GATEWAY_PORT}"
-            self.stdout.write(f"  Schedule  {where}/admin/django_celery_beat/periodictask/")
-        self.stdout.write("  Stop      Ctrl-C")
+            self.stdout.write(f"  Schedules  {where}/admin/django_celery_beat/periodictask/")
+        self.stdout.write("  Stop       Ctrl-C")
         self.stdout.flush()
