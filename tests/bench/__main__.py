@@ -73,7 +73,11 @@ async def _all_up(
         gateway=await up(processes.gateway(upstream.port, folder)),
         floor=await up(processes.floor(folder)),
         proxy=await up(processes.proxy(upstream.port, folder)),
-        litellm=await up(processes.litellm(upstream.port, folder)) if processes.LITELLM else None,
+        litellm={
+            "-".join(["litellm", *how]): await up(processes.litellm(upstream.port, folder, *how))
+            for how in ([], ["equipped"])
+            if processes.LITELLM
+        },
         offered=offered,
         bare={client: await up(processes.bare(client, upstream.port, folder)) for client in BARE},
         crowded=partial(processes.crowded, upstream.port, folder),

@@ -48,7 +48,7 @@ class Bench:
     gateway: Child
     floor: Child
     proxy: Child
-    litellm: Child | None
+    litellm: Mapping[str, Child]  # as it is, and equipped; empty where it is not there
     offered: str  # the id of the upstream's own model
     bare: Mapping[str, Child]
     crowded: Callable[[int, int], AbstractAsyncContextManager[Child]]
@@ -126,15 +126,14 @@ class Bench:
                 for name, pace in paces.items()
                 for words in (FEW, MANY)
                 for side, ask in self._passing(model, words, count, streamed=True, pace=pace).items()
-                if side != "litellm"
+                if side not in self.litellm
             }
         )
 
     def _passing(self, model: str, words: int, count: int, *, streamed: bool, pace: float = 0.0) -> dict[str, Ask]:
         """The same request to the gateway, to what does nothing but pass it on, and to LiteLLM where it is there."""
         servers = {"gateway": (self.gateway, model, KEY), "proxy": (self.proxy, "demo", KEY)}
-        if self.litellm:
-            servers["litellm"] = (self.litellm, LITELLM_MODEL, LITELLM_KEY)
+        servers |= {name: (server, LITELLM_MODEL, LITELLM_KEY) for name, server in self.litellm.items()}
         return {
             side: partial(
                 self._load,

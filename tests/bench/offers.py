@@ -1,13 +1,17 @@
-"""Sets up what the bench asks besides its modules: the upstream's own model, and a declared agent without tools."""
+"""Sets up what the bench asks besides its modules: the upstream's own model, and a declared agent without tools. And a
+limit that is never reached, so that there is something to count."""
 
 import os
 
 import django
 
+NEVER_REACHED = 10_000_000  # requests a minute
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_site.settings")
     django.setup()
+    from apps.access.limit_models import Limit
     from apps.catalog.models import DeclaredAgent
     from apps.console.bootstrap import bootstrap
     from apps.upstreams.models import Upstream
@@ -21,6 +25,8 @@ def main() -> None:
         DeclaredAgent.objects.create(
             namespace=namespace, name=name, instructions="Answer.", stage=DeclaredAgent.Stage.LIVE
         )
+    if not Limit.objects.exists():
+        Limit.objects.create(requests_per_minute=NEVER_REACHED)
     print(f"offers {upstream.slug}/demo", flush=True)
 
 

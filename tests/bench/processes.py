@@ -141,10 +141,10 @@ def proxy(upstream_port: int, folder: Path) -> Child:
     return Child("proxy", arguments, ready=_URL, folder=folder)
 
 
-def litellm(upstream_port: int, folder: Path) -> Child:
+def litellm(upstream_port: int, folder: Path, *equipped: str) -> Child:
     script = str(ROOT / "tests" / "bench" / "litellm_proxy.py")
-    arguments = [script, f"http://127.0.0.1:{upstream_port}/v1", LITELLM_KEY, LITELLM_MODEL]
-    return Child("litellm", arguments, ready=_URL, folder=folder, python=LITELLM)
+    arguments = [script, f"http://127.0.0.1:{upstream_port}/v1", LITELLM_KEY, LITELLM_MODEL, *equipped]
+    return Child("-".join(["litellm", *equipped]), arguments, ready=_URL, folder=folder, python=LITELLM)
 
 
 def load(folder: Path) -> Child:

@@ -90,7 +90,9 @@ def _declared(rounds: Rounds) -> Iterator[Row]:
 def _beside(what: str, rounds: Rounds) -> Iterator[Row]:
     yield Row(f"{what}: gateway / bare proxy", "x", _ratio(rounds, "gateway", "proxy"), 3.5)
     if "litellm" in rounds[0]:
-        yield Row(f"{what}: gateway / LiteLLM", "x", _ratio(rounds, "gateway", "litellm"), 1 / 25)
+        with_limit = _ratio(rounds, "gateway", "litellm-equipped")
+        yield Row(f"{what}: gateway / LiteLLM with a limit and metrics", "x", with_limit, 1 / 25)
+        yield Row(f"{what}: gateway / LiteLLM as it comes", "x", _ratio(rounds, "gateway", "litellm"))
 
 
 def _forwarded(rounds: Rounds) -> Iterator[Row]:
