@@ -3,7 +3,7 @@
 Of a key that is denied the same again and again, the log tells some: the metric and the error ring count them all.
 """
 
-from functools import lru_cache
+from functools import partial
 from typing import Final
 
 import structlog
@@ -17,6 +17,7 @@ from apps.core import clock
 from apps.core.errors import AccessDenied
 from apps.core.tally import Tally, is_one_of_few
 from apps.observability import context, error_ring
+from apps.observability.labels import Series, adder
 from apps.observability.metrics import REGISTRY
 
 log = structlog.get_logger("agent.security")
@@ -28,7 +29,7 @@ _DECISIONS = Counter(
     registry=REGISTRY,
 )
 
-_counter = lru_cache(maxsize=1000)(_DECISIONS.labels)  # the look-up by labels takes a lock and more than the counting
+_counters: Final = Series(partial(adder, _DECISIONS), open=[])
 _denials: Final = Tally()
 
 
@@ -59,7 +60,7 @@ def ask(subject: Subject, action: Action, target: Target) -> Decision:
 def tell(subject: Subject, action: Action, target: Target, decision: Decision) -> None:
     """Log and count a decision; a denial is also kept under Errors."""
     outcome = "allowed" if decision.allowed else "denied"
-    _counter(action.value, outcome, decision.code).inc()
+    _counters.of(action.value, outcome, decision.code)(1)
     facts = {
         "action": action.value,
         "target": str(target),

@@ -6,13 +6,14 @@ of each call to a model. A provider is one of the gateway's upstreams, by its na
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from apps.execution.models import Outcome, Run
 from apps.execution.order import ModuleOrder, Order, PassOrder
-from apps.observability.labels import Series
+from apps.observability.labels import Add, Series, adder, observer
 from apps.observability.metrics import REGISTRY
 from apps.upstreams.calls import ModelCall
 from apps.upstreams.prices import cost
@@ -82,8 +83,8 @@ class _Times:
 
     def __init__(self, operation: str, upstream: str, agent: str, model: str, error: str) -> None:
         of_run = operation, upstream, agent, model
-        self.whole = _SECONDS.labels(*of_run, error).observe
-        self.first = _FIRST.labels(*of_run).observe
+        self.whole = observer(_SECONDS, *of_run, error)
+        self.first = observer(_FIRST, *of_run)
 
 
 class _Use:
@@ -92,31 +93,31 @@ class _Use:
     __slots__ = ("completion", "prompt")
 
     def __init__(self, *of_call: str) -> None:
-        self.prompt = _TOKENS.labels(*of_call, "input").observe
-        self.completion = _TOKENS.labels(*of_call, "output").observe
+        self.prompt = observer(_TOKENS, *of_call, "input")
+        self.completion = observer(_TOKENS, *of_call, "output")
 
 
 # A histogram is some twenty series, so fewer of the many have one of their own.
 _times: Final = Series(_Times, open=[1, 2, 3, 4], most=500)
 _use: Final = Series(_Use, open=[1, 2, 3], most=500)
-_runs: Final = Series(_RUNS.labels, open=[0, 1, 2], most=2000)
-_usd: Final = Series(_USD.labels, open=[0, 1, 2], most=2000)
-_in_flight: Final = Series(_IN_FLIGHT.labels, open=[0], most=2000)
-_estimated: Final = Series(_ESTIMATED.labels, open=[0])
+_runs: Final = Series(partial(adder, _RUNS), open=[0, 1, 2], most=2000)
+_usd: Final = Series(partial(adder, _USD), open=[0, 1, 2], most=2000)
+_in_flight: Final = Series(partial(adder, _IN_FLIGHT), open=[0], most=2000)
+_estimated: Final = Series(partial(adder, _ESTIMATED), open=[0])
 
 
-def begun(order: Order) -> Gauge:
+def begun(order: Order) -> Add:
     """A run is under way; what comes back is given to `counted` when it has ended."""
     under_way = _in_flight.of(order.agent_id)
-    under_way.inc()
+    under_way(1)
     return under_way
 
 
-def counted(run: Run, order: Order, under_way: Gauge) -> None:
+def counted(run: Run, order: Order, under_way: Add) -> None:
     """The run has ended, and its row says how."""
-    under_way.dec()
+    under_way(-1)
     agent, outcome = run.agent_id, run.outcome
-    _runs.of(agent, run.upstream, run.model, outcome).inc()
+    _runs.of(agent, run.upstream, run.model, outcome)(1)
     times = _times.of(operation_of(order), run.upstream, agent, run.model, _error(run))
     times.whole(run.duration_ms / 1000)
     if run.streamed and run.first_event_ms is not None and outcome not in _ENDED_BADLY:
@@ -132,9 +133,9 @@ def _count(call: ModelCall, order: Order, usd: float | None) -> None:
     use.prompt(call.prompt_tokens)
     use.completion(call.completion_tokens)
     if call.estimated:
-        _estimated.of(call.upstream).inc()
+        _estimated.of(call.upstream)(1)
     if usd:
-        _usd.of(order.agent_id, call.upstream, call.model).inc(usd)
+        _usd.of(order.agent_id, call.upstream, call.model)(usd)
 
 
 _ENDED_BADLY: Final = frozenset({Outcome.FAILED, Outcome.CANCELLED})

@@ -1,14 +1,18 @@
 """Labels of metrics are bounded: every value is a series for Prometheus to keep, and modules make up names."""
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
+
+from prometheus_client import Counter, Gauge, Histogram
 
 OTHERS: Final = "(others)"
 
 _LONGEST: Final = 200  # characters
 
 V = TypeVar("V")
+Add = Callable[[float], None]
 
 
 def told(value: str) -> str:
@@ -32,6 +36,26 @@ class Values:
             if len(self._known) >= self._most:
                 return OTHERS
             return self._known.setdefault(value, told(value))
+
+
+def adder(metric: Counter | Gauge, *labels: str) -> Add:
+    """What adds to it. Its own `inc` asks each time whether it was given labels, at as much again as the adding."""
+    child = metric.labels(*labels)
+    add: Add = child._value.inc  # noqa: SLF001  # all that `inc` calls; the lock pins the library
+    return add
+
+
+def observer(metric: Histogram, *labels: str) -> Add:
+    """The same for `observe`, which moreover tries one bucket after the other."""
+    child = metric.labels(*labels)
+    add: Add = child._sum.inc  # noqa: SLF001
+    bounds, buckets = child._upper_bounds, [bucket.inc for bucket in child._buckets]  # noqa: SLF001
+
+    def observe(value: float) -> None:
+        add(value)
+        buckets[bisect_left(bounds, value)](1)
+
+    return observe
 
 
 class Series(Generic[V]):
