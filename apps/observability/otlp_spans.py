@@ -99,7 +99,9 @@ class SpanExport:
 
 def state_of(parent: "Parent") -> str:
     """The `tracestate` of the client, as far as it is one."""
-    return _state(parent).to_header()
+    with suppress(ValueError):
+        return TraceState.from_header([parent.state]).to_header() if parent.state else ""
+    return ""
 
 
 def _without_spans(about: Mapping[str, Any]) -> ExportTraceServiceRequest:
@@ -114,16 +116,8 @@ def _without_spans(about: Mapping[str, Any]) -> ExportTraceServiceRequest:
 def _within(parent: "Parent") -> Context:
     """The context of what happens inside a client's span."""
     flags = TraceFlags(TraceFlags.SAMPLED if parent.is_sampled else TraceFlags.DEFAULT)
-    span = SpanContext(
-        int(parent.trace_id, 16), int(parent.span_id, 16), is_remote=True, trace_flags=flags, trace_state=_state(parent)
-    )
+    span = SpanContext(int(parent.trace_id, 16), int(parent.span_id, 16), is_remote=True, trace_flags=flags)
     return trace.set_span_in_context(NonRecordingSpan(span), Context())
-
-
-def _state(parent: "Parent") -> TraceState:
-    with suppress(ValueError):
-        return TraceState.from_header([parent.state]) if parent.state else TraceState()
-    return TraceState()
 
 
 def _number(name: str, default: int) -> int:
