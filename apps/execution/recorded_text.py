@@ -16,6 +16,7 @@ from apps.tools.in_force import TOOLS
 from apps.tools.mcp.server import SERVERS
 from apps.tools.redaction import looks_secret, redacted, secret_parts
 from apps.tools.tool import HttpCall
+from apps.upstreams.calls import Heard
 from apps.upstreams.routing import upstreams
 
 # Characters beyond a cut that are looked at and thrown away, so that no credential is cut in two and so not recognised.
@@ -52,6 +53,13 @@ class Keeper:
 
     def _safe(self, text: str) -> str:
         return redaction.redacted(redacted(text, self._secrets))
+
+
+def answer_of(heard: Heard, keeper: Keeper) -> str:
+    """What the model said, fit to be kept. Made once: to look for credentials costs more than all else about it."""
+    if heard.kept is None:
+        heard.kept = keeper.beginning(heard.answer.strip(), heard.characters)
+    return heard.kept
 
 
 def _left_out(characters: int) -> str:

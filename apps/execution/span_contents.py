@@ -4,7 +4,7 @@ recording of contents says."""
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from apps.execution.recorded_text import Keeper, text_of
+from apps.execution.recorded_text import Keeper, answer_of, text_of
 from apps.upstreams.calls import ModelCall
 
 Message = dict[str, Any]
@@ -26,10 +26,9 @@ def messages_sent(sent: Any, keeper: Keeper) -> Iterator[Message]:
 def said(call: ModelCall, keeper: Keeper) -> Iterator[Message]:
     """One message, if the model said anything."""
     assert call.heard is not None
-    if answer := call.heard.answer.strip():
-        text = keeper.beginning(answer, call.heard.characters)
+    if answer := answer_of(call.heard, keeper):
         reason = call.finish_reason or "error"
-        yield {**_message("assistant", _text(text)), "finish_reason": _REASONS.get(reason, reason)}
+        yield {**_message("assistant", _text(answer)), "finish_reason": _REASONS.get(reason, reason)}
 
 
 def _sent(message: Mapping[str, Any], keeper: Keeper) -> Message:

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from apps.core.json import encode
 from apps.core.redaction import redacted
 from apps.execution.models import Outcome, Run, RunStep, StepKind
-from apps.execution.recorded_text import Keeper, text_of
+from apps.execution.recorded_text import Keeper, answer_of, text_of
 from apps.execution.recording import fitting
 from apps.execution.steps import ERROR, OK, Step, StepLog
 from apps.observability.trace_context import Parent
@@ -222,8 +222,7 @@ def _contents(one: Step | ModelCall, keeper: Keeper) -> tuple[str, str]:
         return _kept(keeper.both_ends(text_of(one.input))), _kept(keeper.beginning(text_of(one.output)))
     if one.heard is None:
         return "", ""
-    answer = keeper.beginning(one.heard.answer.strip(), one.heard.characters)
-    return _kept(keeper.both_ends(text_of(one.heard.sent))), _kept(answer)
+    return _kept(keeper.both_ends(text_of(one.heard.sent))), _kept(answer_of(one.heard, keeper))
 
 
 def _kept(text: str) -> str:

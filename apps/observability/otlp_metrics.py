@@ -5,20 +5,18 @@ makes Prometheus's names of it again has those of `/metrics/prometheus`. Where O
 `conventions` says so.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isinf
 from time import time_ns
 from typing import Any, Final
 
-from opentelemetry.exporter.otlp.proto.http import metric_exporter
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
     Histogram,
     HistogramDataPoint,
     Metric,
-    MetricExportResult,
     MetricsData,
     NumberDataPoint,
     ResourceMetrics,
@@ -32,8 +30,9 @@ from apps.core.periodic import Periodic
 from apps.core.version import VERSION
 from apps.observability.family import Family, Labels
 from apps.observability.metrics import families, sharing
-from apps.observability.otlp_watch import Watch, send_in_time
-from apps.observability.telemetry import METRICS, endpoint
+from apps.observability.otlp_sender import Sender
+from apps.observability.otlp_watch import send_in_time
+from apps.observability.telemetry import METRICS, variable
 
 _UNITS: Final = {"_seconds": "s", "_bytes": "By"}
 _EVERY: Final = 60_000  # milliseconds, as OpenTelemetry has it
@@ -44,9 +43,8 @@ class MetricExport:
     def __init__(self, about: Mapping[str, Any], conventions: Mapping[str, str]) -> None:
         self._resource = Resource.create(dict(about))
         self._conventions = conventions
-        self._exporter = metric_exporter.OTLPMetricExporter()
-        self._watch = Watch("metrics", endpoint(METRICS), metric_exporter.__name__)
-        every = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or _EVERY) / 1000
+        self._sender = Sender(METRICS)
+        every = float(variable("METRIC_EXPORT_INTERVAL") or _EVERY) / 1000
         self._periodic = Periodic("send-metrics", self._send_in_turn, seconds=every)
 
     def start(self) -> None:
@@ -54,8 +52,7 @@ class MetricExport:
 
     def stop(self, patience: float) -> None:
         """Sends what was counted last. Every worker does: each knows more than the one before it."""
-        send_in_time(self._send_last, self._exporter.shutdown, patience)
-        self._watch.close()
+        send_in_time(self._send_last, self._sender.abort, patience)
 
     def _send_in_turn(self) -> None:
         if sharing.is_first():
@@ -69,10 +66,7 @@ class MetricExport:
         metrics = list(converted(families(), self._conventions, sharing.origin.began_ns, time_ns()))
         scope = ScopeMetrics(InstrumentationScope("agent-gateway", VERSION), metrics, "")
         data = MetricsData([ResourceMetrics(self._resource, [scope], "")])
-        if self._exporter.export(data) is MetricExportResult.SUCCESS:
-            self._watch.sent()
-        else:
-            self._watch.failed(len(metrics))
+        self._sender.send(encode_metrics(data).SerializeToString(), len(metrics))
 
 
 def converted(

@@ -1,6 +1,5 @@
 """Whether a collector takes what it is sent: one line when it stops to, and one when it takes it again."""
 
-import logging
 import re
 import threading
 from collections.abc import Callable
@@ -28,29 +27,21 @@ def send_in_time(send: Callable[[], None], abort: Callable[[], None], patience: 
         sending.join(max(0.0, ends_at - monotonic()))
 
 
-class Watch(logging.Filter):
-    """Of one signal. Keeps what OpenTelemetry's own logger would say at each attempt, as the reason."""
+class Watch:
+    """Of one signal."""
 
-    def __init__(self, signal: str, endpoint: str, logger: str) -> None:
-        super().__init__()
+    def __init__(self, signal: str, endpoint: str) -> None:
         self._signal = signal
         self._endpoint = _USER.sub("//", endpoint)
-        self._said = ""
         self._is_failing = False
         self._lost = 0
-        self._logger = logging.getLogger(logger)
-        self._logger.addFilter(self)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        self._said = self._said or record.getMessage()
-        return False
 
     def sent(self) -> None:
         if self._is_failing:
             log.info("telemetry_sent_again", signal=self._signal, lost=self._lost)
-        self._is_failing, self._lost, self._said = False, 0, ""
+        self._is_failing, self._lost = False, 0
 
-    def failed(self, lost: int) -> None:
+    def failed(self, lost: int, reason: str) -> None:
         """So many spans or metrics were not taken, and are gone."""
         self._lost += lost
         if not self._is_failing:
@@ -58,10 +49,7 @@ class Watch(logging.Filter):
                 "telemetry_not_sent",
                 signal=self._signal,
                 endpoint=self._endpoint,
-                reason=self._said[:_LONGEST],
+                reason=_USER.sub("//", reason)[:_LONGEST],
                 remedy=_REMEDY,
             )
-        self._is_failing, self._said = True, ""
-
-    def close(self) -> None:
-        self._logger.removeFilter(self)
+        self._is_failing = True

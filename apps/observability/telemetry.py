@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TRACES: Final = "TRACES"
 METRICS: Final = "METRICS"
-_PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+_PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.common", "requests")
 _PATIENCE: Final = 3.0  # seconds that a stop waits for what is sent last
 
 log = structlog.get_logger(__name__)
@@ -33,15 +33,15 @@ def wanted() -> list[str]:
     """The signals that the environment asks for: TRACES, METRICS, both or none."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
-    return [one for one in (TRACES, METRICS) if endpoint(one) and _variable(f"{one}_EXPORTER") != "none"]
+    return [one for one in (TRACES, METRICS) if setting(one, "ENDPOINT") and variable(f"{one}_EXPORTER") != "none"]
 
 
-def endpoint(signal: str) -> str:
+def setting(signal: str, name: str) -> str:
     """What is set, for this signal or for all; empty where nothing is."""
-    return _variable(f"EXPORTER_OTLP_{signal}_ENDPOINT") or _variable("EXPORTER_OTLP_ENDPOINT")
+    return variable(f"EXPORTER_OTLP_{signal}_{name}") or variable(f"EXPORTER_OTLP_{name}")
 
 
-def _variable(name: str) -> str:
+def variable(name: str) -> str:
     return os.environ.get(f"OTEL_{name}", "").strip()
 
 
@@ -54,7 +54,7 @@ def trouble() -> tuple[str, str] | None:
             "Run `make otel`, or install agent-gateway[otel], and start the gateway again.",
         )
     for signal in signals:
-        protocol = _variable(f"EXPORTER_OTLP_{signal}_PROTOCOL") or _variable("EXPORTER_OTLP_PROTOCOL")
+        protocol = setting(signal, "PROTOCOL")
         if protocol not in ("", "http/protobuf"):
             return (
                 f"Export by OTLP is asked for over {protocol}, which is not to be had here.",

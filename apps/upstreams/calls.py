@@ -22,11 +22,12 @@ _LOOK_AGAIN = 0.05  # seconds
 class Heard:
     """What a call was sent and what came of it, where that is recorded: of the answer the first `most` characters."""
 
-    __slots__ = ("_pieces", "_room", "characters", "sent")
+    __slots__ = ("_pieces", "_room", "characters", "kept", "sent")
 
     def __init__(self, most: int) -> None:
         self.sent: Any = None  # the messages, the prompt or the items, as they went out
         self.characters = 0
+        self.kept: str | None = None  # of the answer, once it was made fit to be kept
         self._pieces: list[str] = []
         self._room = most
 

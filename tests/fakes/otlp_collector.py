@@ -1,10 +1,13 @@
 """A collector that takes OTLP over HTTP and remembers what it was sent. It runs in the tests' own process.
 
-`status` is what it answers; it can be stopped, and comes back at the same port.
+`answers` are the statuses of its next answers, with `retry_after` where it is set; after them it is 200. It can be
+stopped, and comes back at the same port.
 """
 
 import gzip
+import ssl
 import threading
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
+UNPACKED = {"gzip": gzip.decompress, "deflate": zlib.decompress}
 KINDS = {1: "internal", 2: "server", 3: "client"}
 
 
@@ -27,6 +31,7 @@ class Span:
     trace_id: str
     id: str
     parent: str
+    state: str
     began: int
     ended: int
     status: str
@@ -44,11 +49,13 @@ class Export:
 
 
 class Collector:
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.spans: list[Span] = []
         self.exports: list[Export] = []
-        self.requests = 0
-        self.status = 200
+        self.requests: list[dict[str, str]] = []  # their headers, with small names
+        self.answers: list[int] = []
+        self.retry_after = ""
+        self._tls = tls
         self._port = 0
         self._server: ThreadingHTTPServer | None = None
 
@@ -61,7 +68,7 @@ class Collector:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         collector = self
@@ -69,12 +76,14 @@ class Collector:
         class Handler(BaseHTTPRequestHandler):  # a connection for each request: a stop ends them all
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                collector.requests += 1
-                if collector.status == 200:
+                body = UNPACKED.get(self.headers.get("Content-Encoding", ""), bytes)(body)
+                collector.requests.append({name.lower(): value for name, value in self.headers.items()})
+                status = collector.answers.pop(0) if collector.answers else 200
+                if status == 200:
                     collector.take(self.path, body)
-                self.send_response(collector.status)
+                self.send_response(status)
+                if status != 200 and collector.retry_after:
+                    self.send_header("Retry-After", collector.retry_after)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -83,6 +92,8 @@ class Collector:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._server.daemon_threads = True
+        if self._tls:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -113,6 +124,7 @@ class Collector:
                             trace_id=one.trace_id.hex(),
                             id=one.span_id.hex(),
                             parent=one.parent_span_id.hex(),
+                            state=one.trace_state,
                             began=one.start_time_unix_nano,
                             ended=one.end_time_unix_nano,
                             status="error" if one.status.code == 2 else "",

@@ -4,7 +4,9 @@ from time import monotonic
 
 import pytest
 import structlog
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
 from apps.execution.run_metrics import CONVENTIONS
 from apps.observability import checks, telemetry_lost
@@ -13,6 +15,8 @@ from apps.observability.metrics import families
 from apps.observability.otlp_metrics import converted
 from apps.observability.otlp_spans import SpanExport
 from apps.observability.telemetry import Telemetry, trouble, wanted
+from tests.fakes.otlp_collector import Collector
+from tests.harness import eventually
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 NOBODY = "http://127.0.0.1:9"
@@ -56,6 +60,9 @@ def test_protocol_that_is_not_to_be_had_is_a_failed_check(monkeypatch: pytest.Mo
     [
         ("OTEL_METRIC_EXPORT_INTERVAL", "often", "'often'"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer hunter2", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "OTEL_EXPORTER_OTLP_COMPRESSION"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "long", "'long'"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0", "OTEL_BSP_SCHEDULE_DELAY"),
     ],
 )
 def test_variable_with_nonsense_keeps_nothing_from_serving_and_stands_in_no_log(
@@ -85,9 +92,8 @@ def test_spans_that_find_no_room_are_dropped_and_counted(monkeypatch: pytest.Mon
     dropped, failed = telemetry_lost._DROPPED._value.get, telemetry_lost._FAILED._value.get
     before = dropped(), failed()
     spans = SpanExport({})
-    for number in range(1, 11):
-        spans.ids.trace_id, spans.ids.span_id = f"{number:032x}", f"{number:016x}"
-        spans.tracer.start_span("x").end()
+    for name in ("first", "second"):
+        spans.add([Span(name=name)] * 5)
 
     assert dropped() - before[0] == 6
     began = monotonic()
@@ -99,6 +105,22 @@ def test_spans_that_find_no_room_are_dropped_and_counted(monkeypatch: pytest.Mon
     assert "hunter2" not in str(lines)
 
 
+def test_batch_that_is_full_is_sent_at_once_and_what_is_left_at_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Collector() as collector:
+        for name, value in (("MAX_EXPORT_BATCH_SIZE", "2"), ("SCHEDULE_DELAY", "60000")):
+            monkeypatch.setenv(f"OTEL_BSP_{name}", value)
+        monkeypatch.setenv(ENDPOINT, collector.url)
+        spans = SpanExport({"service.name": "told"})
+        for number in range(5):
+            spans.add([Span(name=str(number), kind=Span.SPAN_KIND_SERVER)])
+
+        eventually(lambda: len(collector.spans), 4)
+        spans.stop(3.0)
+        assert [one.name for one in collector.spans] == ["0", "1", "2", "3", "4"]
+        assert len(collector.requests) == 3
+        assert {one.resource["service.name"] for one in collector.spans} == {"told"}
+
+
 @pytest.mark.parametrize(("sampler", "sampled"), [("always_on", True), ("always_off", False), ("traceidratio", False)])
 def test_sampler_is_the_environments(monkeypatch: pytest.MonkeyPatch, sampler: str, sampled: bool) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
@@ -106,6 +128,15 @@ def test_sampler_is_the_environments(monkeypatch: pytest.MonkeyPatch, sampler: s
     spans = SpanExport({})
 
     assert spans.samples("f" * 32, None) is sampled
+    spans.stop(1.0)
+
+
+def test_span_of_a_module_does_not_decide_what_is_sampled() -> None:
+    spans = SpanExport({})
+    unsampled = NonRecordingSpan(SpanContext(1, 1, is_remote=False))
+
+    with use_span(unsampled):
+        assert spans.samples("f" * 32, None)
     spans.stop(1.0)
 
 

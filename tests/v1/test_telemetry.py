@@ -212,6 +212,7 @@ def test_clients_trace_goes_on_through_the_run_to_the_upstream(
 
     spans = tree(collector, run)
     assert (run["trace_id"], spans[0].parent) == (TRACE, SPAN)
+    assert {one.state for one in spans} == {"vendor=1"}
     call = next(one for one in spans if one.kind == "client")
     sent = faulty.last()["headers"]
     assert (sent["traceparent"], sent["tracestate"]) == (f"00-{TRACE}-{call.id}-01", "vendor=1")
