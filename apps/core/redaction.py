@@ -30,6 +30,21 @@ _NAMED: Final = re.compile(
 )
 
 
+# What the patterns cannot do without, in lower case or as it is: most texts have none of it, and to look for it takes a
+# sixth of the time that the patterns take.
+_NAMES: Final = (
+    "passw", "secret", "apikey", "api_key", "api-key", "accesstoken", "access_token", "access-token", "authtoken",
+    "auth_token", "auth-token", "credential", "authorization", "cookie", "bearer ",
+)  # fmt: skip
+_MARKS: Final = (
+    "agw_", "sk-", "sk_", "rk_", "pk_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "hf_",
+    "AKIA", "ASIA", "AIza", "eyJ", "-----BEGIN ", "://",
+    "\u017f", "\u212a", "\u0130", "\u0131",  # letters that patterns take for an s, a k and an i, and lower() does not
+)  # fmt: skip
+
+
 def redacted(text: str) -> str:
     """The text with a mask in the place of each credential that is to be seen in it."""
+    if not any(map(text.lower().__contains__, _NAMES)) and not any(map(text.__contains__, _MARKS)):
+        return text
     return _SHAPED.sub(MASK, _NAMED.sub(rf"\1{MASK}", text))

@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from apps.core.redaction import redacted
+from apps.core.redaction import _NAMED, _SHAPED, MASK, redacted
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,19 @@ def test_credential_is_masked(text: str, expected: str) -> None:
 )
 def test_ordinary_text_stays(text: str) -> None:
     assert redacted(text) == text
+
+
+_PIECES = (
+    "password", "PassWd", "\u017fecret", "to\u212aen", "api", "_", "-", "key", "KEY", "access", "auth", "token",
+    "credent\u0130al", "authorization", "Cookie", "agw_", "sk-", "rk_", "gho_", "ghx_", "github_pat_", "glpat-",
+    "xoxb-", "hf_", "AKIA", "AIza", "eyJ", ".", "-----BEGIN ", "RSA PRIVATE KEY-----", "://", "a:b@", "BEARER ",
+    "bearer", " ", ": ", "=", '"', "0123456789ABCDEF", "abcdefgh", "Stra\u00dfe", "\n",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES) | st.text(max_size=4), max_size=12).map("".join))
+def test_text_that_is_not_looked_at_closely_holds_nothing(text: str) -> None:
+    assert redacted(text) == _SHAPED.sub(MASK, _NAMED.sub(rf"\1{MASK}", text))
 
 
 def test_long_text_takes_no_time() -> None:
