@@ -7,15 +7,15 @@ from typing import Any, Final
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
+from apps.core.rows import insert
 from apps.execution.buckets import BUCKET, SUMS, TOOK_COLUMNS, floor
 from apps.execution.models import TOOK_MS, Outcome, Run, RunBucket
 
 _TABLE: Final = RunBucket._meta.db_table  # noqa: SLF001  # Django documents it
 _COUNTED: Final = (*SUMS, *TOOK_COLUMNS)
 _COLUMNS: Final = ("began_at", "agent_id", *_COUNTED)
-_ROW: Final = f"({', '.join(['%s'] * len(_COLUMNS))})"
-_ROWS_AT_ONCE: Final = 999 // len(_COLUMNS)  # SQLite's limit of parameters
 _ADDED: Final = ", ".join(f"{name} = {_TABLE}.{name} + excluded.{name}" for name in _COUNTED)
+_ADD: Final = f"ON CONFLICT (began_at, agent_id) DO UPDATE SET {_ADDED}"
 _BY_OUTCOME: Final = {Outcome.FAILED: "failed", Outcome.REFUSED: "refused", Outcome.CANCELLED: "cancelled"}
 
 
@@ -30,16 +30,7 @@ def add(cursor: CursorWrapper, runs: Iterable[Run]) -> None:
         [connection.ops.adapt_datetimefield_value(began_at), agent_id, *counted.values()]
         for (began_at, agent_id), counted in sorted(sums.items(), key=lambda one: one[0])
     ]
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        _upsert(cursor, rows[start : start + _ROWS_AT_ONCE])
-
-
-def _upsert(cursor: CursorWrapper, rows: list[list[Any]]) -> None:
-    cursor.execute(
-        f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * len(rows))} "  # noqa: S608
-        f"ON CONFLICT (began_at, agent_id) DO UPDATE SET {_ADDED}",
-        [value for row in rows for value in row],
-    )
+    insert(cursor, _TABLE, _COLUMNS, rows, ending=_ADD)
 
 
 def _count(run: Run, counted: dict[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """Runs as rows."""
 
 from collections.abc import Collection
-from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import CharField, DateTimeField, TextField
 
+from apps.core.rows import insert
 from apps.execution import bucket_rows
 from apps.execution.models import Run
 
@@ -15,10 +15,8 @@ _FIELDS = Run._meta.concrete_fields  # noqa: SLF001  # Django documents it
 _VALUES = attrgetter(*(field.attname for field in _FIELDS))
 _TEXTS = [(at, field.max_length) for at, field in enumerate(_FIELDS) if isinstance(field, CharField | TextField)]
 _MOMENTS = [at for at, field in enumerate(_FIELDS) if isinstance(field, DateTimeField)]
-_COLUMNS = ", ".join(str(field.column) for field in _FIELDS)
-_INSERT = f"INSERT INTO {Run._meta.db_table} ({_COLUMNS}) VALUES "  # noqa: S608, SLF001
-_ROW = f"({', '.join(['%s'] * len(_FIELDS))})"
-_ROWS_AT_ONCE = 999 // len(_FIELDS)  # SQLite's limit of parameters
+_TABLE = Run._meta.db_table  # noqa: SLF001
+_COLUMNS = [str(field.column) for field in _FIELDS]
 
 
 def write_runs(runs: Collection[Run]) -> None:
@@ -37,10 +35,7 @@ def write_runs(runs: Collection[Run]) -> None:
 def _write(runs: Collection[Run]) -> None:
     """As `bulk_create` does, without its preparing every value at thrice the cost."""
     with transaction.atomic(), connection.cursor() as cursor:
-        rows = [_row(run) for run in runs]
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
-            cursor.execute(_INSERT + ", ".join([_ROW] * len(some)), list(chain.from_iterable(some)))
+        insert(cursor, _TABLE, _COLUMNS, [_row(run) for run in runs])
         bucket_rows.add(cursor, runs)
 
 

@@ -8,6 +8,7 @@ from django.db import connection, transaction
 
 from apps.core.json import encode
 from apps.core.redaction import redacted
+from apps.core.rows import insert
 from apps.execution.models import Outcome, Run, RunStep, StepKind
 from apps.execution.recorded_text import Keeper, answer_of, text_of
 from apps.execution.recording import fitting
@@ -19,10 +20,7 @@ _COLUMNS: Final = (
     "run_id", "number", "parent", "kind", "name", "outcome", "began_ms", "duration_ms", "error", "detail", "input",
     "output", "run_started_at",
 )  # fmt: skip
-_INSERT: Final = (
-    f"INSERT INTO {RunStep._meta.db_table} ({', '.join(_COLUMNS)}) "  # noqa: S608, SLF001  # Django documents it
-    f"VALUES ({', '.join(['%s'] * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
-)
+_TABLE: Final = RunStep._meta.db_table  # noqa: SLF001  # Django documents it
 _IN_A_TRANSACTION: Final = 2_000  # rows: other writers wait meanwhile on SQLite
 _LONGEST_ERROR: Final = 1_000  # characters
 _CUT_SHORT: Final = (Outcome.CANCELLED, Outcome.FAILED)
@@ -64,7 +62,7 @@ def write_steps(recorded: Sequence[Recorded]) -> None:
     rows = (row for one in recorded for row in rows_of(one, keeper))
     while batch := list(islice(rows, _IN_A_TRANSACTION)):
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.executemany(_INSERT, batch)
+            insert(cursor, _TABLE, _COLUMNS, batch, ending="ON CONFLICT DO NOTHING")
 
 
 # --- runs that need no step ------------------------------------------------------------------------------------------
