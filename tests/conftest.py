@@ -1,5 +1,7 @@
 """The processes that the tests share: one demo upstream, one faulty upstream, one gateway over the fixture agents."""
 
+import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +16,11 @@ from django.test import override_settings
 from tests.fakes.faulty_upstream import FAULTS
 from tests.harness import DemoServer, FaultyServer, GatewayServer, RedisServer, Template, eventually
 from tests.harness.asking import Ask, ask_streamed, ask_whole
+
+# Where bytecode is not kept (images of Python for containers say so), each of the hundreds of processes that the tests
+# start would compile the gateway anew, a third of what its start costs.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
 
