@@ -127,6 +127,10 @@ def run(arguments: "list[str]") -> None:
         sys.argv = arguments[1:]
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif arguments[0] == "-c":
+        sys.argv = ["-c", *arguments[2:]]
+        sys.path.insert(0, "")
+        exec(arguments[1], {"__name__": "__main__"})
     else:
         sys.argv = arguments
         sys.path.insert(0, os.path.dirname(os.path.abspath(arguments[0])))  # noqa: PTH100, PTH120
