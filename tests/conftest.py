@@ -13,9 +13,10 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from tests.fakes.faulty_upstream import FAULTS
+from tests.fakes.faulty_upstream import ENDLESS, FAULTS
 from tests.harness import DemoServer, FaultyServer, GatewayServer, RedisServer, Template, eventually
 from tests.harness.asking import Ask, ask_streamed, ask_whole
+from tests.harness.gateway import upstream_of
 
 # Where bytecode is not kept (images of Python for containers say so), each of the hundreds of processes that the tests
 # start would compile the gateway anew, a third of what its start costs.
@@ -89,7 +90,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Ite
     agents = folder / "agents"
     copy_fixture_agents(agents)
     for fault in [*FAULTS, "slow-headers"]:
-        write_agent(agents / "faulty" / fault, model=f"faulty/{fault}", tools=fault.startswith(("tool-", "stop-with")))
+        model = f"{upstream_of(fault)}/{fault}"
+        write_agent(agents / "faulty" / fault, model=model, tools=fault.startswith(("tool-", "stop-with")))
+    for fault in ENDLESS:
+        write_agent(agents / "patient" / fault, model=f"faulty/{fault}")
     origins = "https://chat.example.com,http://localhost:3000"
     with GatewayServer(folder / "data", agents=agents, template=template, GATEWAY_CORS_ORIGINS=origins) as server:
         server.operator.set_agent("default/disabled", enabled=False)
