@@ -26,6 +26,39 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
 
 
+# Of few tests that each take long: 30 to 90 seconds a file. With several processes they come first, or the last of them
+# would go on alone when all others have ended.
+LONG = (
+    "browser/test_every_page.py",
+    "v1/test_mcp.py",
+    "v1/test_rate_limits.py",
+    "browser/test_console.py",
+    "v1/test_fault_table.py",
+    "audits/test_worker.py",
+    "v1/test_workers.py",
+    "v1/test_modules.py",
+    "v1/test_gateway_tools.py",
+    "v1/test_tool_access.py",
+    "v1/test_access.py",
+    "v1/test_run_steps.py",
+    "admin_api/test_contract.py",
+    "console/test_serve.py",
+    "console/test_agent_versions.py",
+    "console/test_access_pages.py",
+    "tools/test_mcp_connection.py",
+    "v1/test_model_defaults.py",
+    "v1/test_telemetry.py",
+    "v1/test_watch.py",
+    "v1/test_reload_under_load.py",
+    "admin_api/test_agent_errors.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quick_passwords() -> Iterator[None]:
     """A million rounds of hashing for every user that a test makes cost more than the tests of the console."""
