@@ -26,7 +26,7 @@ worker: $(RUNTIME)  ## do the scheduled work beside `make run`: nightly audit, a
 otel: $(OTEL)  ## install what the export of traces and metrics by OTLP needs (docs/telemetry.md)
 
 test: $(DEVELOPMENT)  ## install what tests need, run the whole suite (ARGS="-k name")
-	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 llm: $(LLM)  ## install llama.cpp's server, a real LLM server that `make test` then tests with too
 	@$(PYTHON) -c 'import gguf, xllamacpp' && echo "llama.cpp's server is installed."

@@ -150,7 +150,7 @@ os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 # --- Django ----------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "daphne",  # first: its runserver speaks ASGI
+    *(["daphne"] if "runserver" in sys.argv[1:2] else []),  # first: its runserver speaks ASGI
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",

@@ -1,5 +1,7 @@
 """The processes that the tests share: one demo upstream, one faulty upstream, one gateway over the fixture agents."""
 
+import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,11 +13,50 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from tests.fakes.faulty_upstream import FAULTS
+from tests.fakes.faulty_upstream import ENDLESS, FAULTS
 from tests.harness import DemoServer, FaultyServer, GatewayServer, RedisServer, Template, eventually
 from tests.harness.asking import Ask, ask_streamed, ask_whole
+from tests.harness.gateway import upstream_of
+
+# Where bytecode is not kept (images of Python for containers say so), each of the hundreds of processes that the tests
+# start would compile the gateway anew, a third of what its start costs.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 FIXTURE_AGENTS = Path(__file__).parent / "fixtures" / "gateway_agents"
+
+
+# Of few tests that each take long: 30 to 90 seconds a file. With several processes they come first, or the last of them
+# would go on alone when all others have ended.
+LONG = (
+    "browser/test_every_page.py",
+    "v1/test_mcp.py",
+    "v1/test_rate_limits.py",
+    "browser/test_console.py",
+    "v1/test_fault_table.py",
+    "audits/test_worker.py",
+    "v1/test_workers.py",
+    "v1/test_modules.py",
+    "v1/test_gateway_tools.py",
+    "v1/test_tool_access.py",
+    "v1/test_access.py",
+    "v1/test_run_steps.py",
+    "admin_api/test_contract.py",
+    "console/test_serve.py",
+    "console/test_agent_versions.py",
+    "console/test_access_pages.py",
+    "tools/test_mcp_connection.py",
+    "v1/test_model_defaults.py",
+    "v1/test_telemetry.py",
+    "v1/test_watch.py",
+    "v1/test_reload_under_load.py",
+    "admin_api/test_agent_errors.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,7 +123,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Ite
     agents = folder / "agents"
     copy_fixture_agents(agents)
     for fault in [*FAULTS, "slow-headers"]:
-        write_agent(agents / "faulty" / fault, model=f"faulty/{fault}", tools=fault.startswith(("tool-", "stop-with")))
+        model = f"{upstream_of(fault)}/{fault}"
+        write_agent(agents / "faulty" / fault, model=model, tools=fault.startswith(("tool-", "stop-with")))
+    for fault in ENDLESS:
+        write_agent(agents / "patient" / fault, model=f"faulty/{fault}")
     origins = "https://chat.example.com,http://localhost:3000"
     with GatewayServer(folder / "data", agents=agents, template=template, GATEWAY_CORS_ORIGINS=origins) as server:
         server.operator.set_agent("default/disabled", enabled=False)

@@ -1,6 +1,7 @@
 """Where lines go: to standard error as it was when the process began, each in one write, whatever becomes of it."""
 
 import errno
+import fcntl
 import io
 import os
 import sys
@@ -18,6 +19,7 @@ _LOST = Counter(
     registry=REGISTRY,
 )
 _AGAIN: Final = 100  # writes of a line that is taken in pieces
+_HIGH: Final = 200  # below 256, which is all that some systems give a process
 
 
 class LineWriter:
@@ -51,17 +53,22 @@ class LineWriter:
             self._tell(lost)
 
     def _put(self, line: bytes) -> None:
-        descriptor = self._descriptor
-        if descriptor is None:
-            descriptor = self._descriptor = _standard_error()
-        written = os.write(descriptor, line)
+        if self._descriptor is None:
+            self._descriptor = _standard_error()
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            self._descriptor = _standard_error()  # it was closed with all others, as Celery's beat does
+            written = os.write(self._descriptor, line)
         if written == len(line):
             self._is_cut = False
             return
         self._is_cut = True
         for _ in range(_AGAIN):
             line = line[written:]
-            written = os.write(descriptor, line)
+            written = os.write(self._descriptor, line)
             if written == len(line):
                 self._is_cut = False
                 return
@@ -113,8 +120,11 @@ class WholeLines(io.TextIOBase):
 
 
 def _standard_error() -> int:
-    """A second descriptor of it. Raises OSError where the process has none."""
+    """A second descriptor of it. Raises OSError where the process has none.
+
+    Its number is high: when somebody closes it, what is opened next, perhaps the database, must not be written to.
+    """
     stream = sys.__stderr__ or sys.stderr
     if stream is None:
         raise OSError(errno.EBADF, "no standard error")
-    return os.dup(stream.fileno())
+    return fcntl.fcntl(stream.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)

@@ -3,7 +3,7 @@
 schemathesis makes requests that fit the description, and such as do not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.harness import GatewayServer, Template, eventually
 pytestmark = pytest.mark.timeout(300)  # a thousand requests and more
 
 EXAMPLES = 10  # of each operation, caller and kind
+REFUSED = 3  # the same, where what is asked does not matter because of who asks
 PLAIN = 'from agents import Agent\n\nagent = Agent(name="Plain", instructions="Answer.")\n'
 OPEN_TO_ALL = {"/health", "/ready"}
 # Left out: negative_data_rejection, because a case that is wrong by its key alone gets a right one here; and
@@ -69,13 +70,15 @@ def ask(case: Case, key: str | None) -> Any:
         return case.call(session=session, headers={"x-api-key": key} if key else {}, timeout=30)
 
 
-def for_each_case(server: GatewayServer, check: Any) -> int:
-    """Calls `check(case)` with cases of every operation; returns how many operations there were."""
+def for_each_case(server: GatewayServer, check: Any, is_refused: Callable[[str], bool] = lambda _: False) -> int:
+    """Calls `check(case)` with cases of every operation, fewer where the path is refused to who asks; returns how many
+    operations there were."""
     operations = [one.ok() for one in schemathesis.openapi.from_url(f"{server.url}/openapi.json").get_all_operations()]
     for operation in operations:
-        _try(operation, GenerationMode.POSITIVE, check)
+        examples = REFUSED if is_refused(operation.path) else EXAMPLES
+        _try(operation, GenerationMode.POSITIVE, check, examples)
         if operation.body or operation.query or operation.path_parameters:  # the others cannot be asked wrongly
-            _try(operation, GenerationMode.NEGATIVE, check)
+            _try(operation, GenerationMode.NEGATIVE, check, examples)
     return len(operations)
 
 
@@ -88,9 +91,9 @@ def for_known_rows(server: GatewayServer, ids: dict[str, Any], check: Any) -> No
             check(operation.Case(path_parameters={names[0]: ids[names[0]]}))
 
 
-def _try(operation: Any, mode: GenerationMode, check: Any) -> None:
+def _try(operation: Any, mode: GenerationMode, check: Any, examples: int) -> None:
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
@@ -159,22 +162,28 @@ def test_admin_key_meets_no_failure_and_only_what_is_described(server: GatewaySe
 def test_chat_key_meets_no_failure_and_sees_nothing_of_the_operators(server: GatewayServer) -> None:
     _, key = issued(server, "/v1/models")
 
+    def is_refused(path: str) -> bool:
+        return not path.startswith("/v1/") and path not in OPEN_TO_ALL
+
     def check(case: Case) -> None:
         answer = ask(case, key)
         case.validate_response(answer, checks=CONFORMANCE)
-        if not case.operation.path.startswith("/v1/") and case.operation.path not in OPEN_TO_ALL:
+        if is_refused(case.operation.path):
             assert answer.status_code in (403, 404), answer.text
             assert list(answer.json()) == ["error"]
 
-    for_each_case(server, check)
+    for_each_case(server, check, is_refused)
 
 
 def test_nobody_gets_any_data(server: GatewayServer) -> None:
+    def is_refused(path: str) -> bool:
+        return path not in OPEN_TO_ALL
+
     def check(case: Case) -> None:
         answer = ask(case, None)
         case.validate_response(answer, checks=CONFORMANCE)
-        if case.operation.path not in OPEN_TO_ALL:
+        if is_refused(case.operation.path):
             assert answer.status_code in (401, 404), answer.text
             assert list(answer.json()) == ["error"]
 
-    for_each_case(server, check)
+    for_each_case(server, check, is_refused)

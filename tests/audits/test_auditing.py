@@ -1,4 +1,3 @@
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from apps.audits.rule import Found, NotChecked, Rule, Severity
 from apps.core import clock
 from apps.observability import context
 from tests.audits.conftest import FINDS, Subjects
+from tests.harness import forked
 from tests.harness.processes import ROOT, clean_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)  # rules have a connection of their own
@@ -151,9 +151,7 @@ def test_audit_whose_process_was_killed_is_said_to_have_failed_and_made_again_on
     AlertChannel.objects.create(name="Log", kind="log")
     url = f"sqlite:///{connection.settings_dict['NAME']}" if connection.vendor == "sqlite" else _postgres_url()
     environment = clean_environment(DATABASE_URL=url, GATEWAY_LOG_FORMAT="json")
-    ended = subprocess.run(
-        [sys.executable, "manage.py", "shell", "-c", KILLED], cwd=ROOT, env=environment, timeout=60, check=False
-    )
+    ended = forked.run(["manage.py", "shell", "-c", KILLED], folder=ROOT, environment=environment, timeout=60)
     assert ended.returncode == -9
     assert repeat_cut_off() is None  # its claim holds for a minute: it could be another machine's
     Claim.objects.filter(pk=CLAIM).update(until=clock.now())

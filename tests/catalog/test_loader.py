@@ -139,7 +139,8 @@ def test_tracing_never_gets_the_sdks_exporter(load: Load) -> None:
 
     provider = get_trace_provider()
     assert provider is tracing.install()
-    assert provider._multi_processor._processors == ()  # type: ignore[attr-defined]
+    processors = provider._multi_processor._processors  # type: ignore[attr-defined]
+    assert [one for one in processors if type(one).__module__.startswith("agents.")] == []  # ours may be there already
     assert type(trace("still on")).__name__ == "TraceImpl"
 
 

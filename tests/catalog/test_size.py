@@ -1,4 +1,4 @@
-"""A thousand folders, and five hundred reloads. Costs are compared with each other inside one run: machines differ."""
+"""Hundreds of folders, and of reloads. Costs are compared with each other inside one run: machines differ."""
 
 import gc
 import logging
@@ -19,9 +19,9 @@ from apps.catalog import generations, registry, scan
 from tests.catalog.conftest import DiscoveryFolder
 from tests.harness.processes import ROOT
 
-FOLDERS = 1000
-RELOADS = 500
-MOST_GROWTH = 8 * 1024 * 1024  # bytes of resident memory between the 250th and the 500th reload
+FOLDERS = 400
+RELOADS = 200
+MOST_GROWTH = 4 * 1024 * 1024  # bytes of resident memory between the 100th and the 200th reload
 
 TINY = '"""Agent {number}."""\n\nfrom agents import Agent\n\nagent = Agent(name="Agent {number}")\n'
 RICH = '''
@@ -75,14 +75,14 @@ agent = Agent[Context](
 
 
 @pytest.fixture(scope="module")
-def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = DiscoveryFolder(tmp_path_factory.mktemp("thousand"))
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = DiscoveryFolder(tmp_path_factory.mktemp("many"))
     for number in range(FOLDERS):
         folder.write(f"Agent{number:04}", TINY.format(number=number))
     return folder.path
 
 
-def cost(work: Callable[[], object], times: int = 20) -> float:
+def cost(work: Callable[[], object], times: int = 9) -> float:
     """CPU seconds of this thread, the median of some tries."""
     spent = []
     for _ in range(times):
@@ -92,19 +92,19 @@ def cost(work: Callable[[], object], times: int = 20) -> float:
     return median(spent)
 
 
-def test_look_at_one_folder_costs_a_small_part_of_a_look_at_all(thousand: Path) -> None:
-    scanner = scan.Scanner([thousand])
+def test_look_at_one_folder_costs_a_small_part_of_a_look_at_all(many: Path) -> None:
+    scanner = scan.Scanner([many])
     scanner.look()
-    edited = thousand / "Agent0500" / "agent.py"
+    edited = many / "Agent0200" / "agent.py"
 
     assert cost(lambda: scanner.look([edited])) * 10 < cost(scanner.look)
     assert cost(lambda: scanner.look([])) * 1000 < cost(scanner.look)
 
 
-def test_following_one_edit_of_a_thousand_costs_less_than_a_look_at_all(thousand: Path) -> None:
+def test_following_one_edit_of_many_costs_less_than_a_look_at_all(many: Path) -> None:
     """Beside the import of the one: comparing, joining and indexing the others."""
     followed = generations.Generations()
-    scanner = scan.Scanner([thousand])
+    scanner = scan.Scanner([many])
     followed.follow(scanner.look())
     seen = scanner.look([])
 
@@ -143,7 +143,7 @@ def rich(catalog: DiscoveryFolder) -> Callable[[int], weakref.ref[ModuleType]]:
     return reload
 
 
-def test_five_hundred_reloads_leave_nothing_behind(rich: Callable[[int], weakref.ref[ModuleType]]) -> None:
+def test_reloads_leave_nothing_behind(rich: Callable[[int], weakref.ref[ModuleType]]) -> None:
     first = [rich(number) for number in range(RELOADS // 2)]
     gc.collect()
     left = kept_by_the_process()
@@ -203,18 +203,22 @@ def ratio():
     return first_look / cost
 
 ratio()  # the first imports of all are dearer: the SDK fills its caches
-print(min(ratio() for _ in range(4)))  # other work on the machine only adds
+for _ in range(4):  # other work on the machine only adds
+    told = ratio()
+    if told < 3:
+        break
+print(told)
 """
 
 
 def test_first_look_costs_at_most_three_times_the_bare_import(tmp_path: Path) -> None:
     """Of agents with one tool each: what a load costs beside the import is the same for larger ones."""
     folder = DiscoveryFolder(tmp_path)
-    for number in range(FOLDERS // 4):
+    for number in range(FOLDERS // 2):
         folder.write(f"Agent{number:04}", ONE_TOOL.format(number=number))
 
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "gateway_site.settings", "PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-c", FIRST_LOOK, str(tmp_path), str(FOLDERS // 4)]
+    arguments = [sys.executable, "-c", FIRST_LOOK, str(tmp_path), str(FOLDERS // 2)]
     told = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
 
     assert float(told.splitlines()[-1]) < 3.0

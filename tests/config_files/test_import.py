@@ -1,8 +1,6 @@
 """What an import does with files that people write: right ones, and wrong ones."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from apps.core.models import ConfigVersion
 from apps.tools.models import McpServer, Tool
 from apps.upstreams.models import ModelRoute, RouteTarget, Upstream
 from tests.factories import ApiKeyFactory, UpstreamFactory
+from tests.harness import forked
 
 pytestmark = pytest.mark.django_db
 
@@ -578,14 +577,14 @@ def test_members_of_other_systems_are_told_by_their_names_here(write: Writer) ->
 
 
 def test_database_without_tables_is_told(write: Writer, tmp_path: Path) -> None:
-    asked = [sys.executable, "manage.py", "import_config", write(LOCAL)]
+    asked = ["manage.py", "import_config", str(write(LOCAL))]
     environment = {
         **os.environ,
         "GATEWAY_DATA_DIR": str(tmp_path),
         "DATABASE_URL": f"sqlite:///{tmp_path}/none.sqlite3",
     }
 
-    done = subprocess.run(asked, cwd=settings.ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = forked.run(asked, folder=settings.ROOT, environment=environment, timeout=60)
 
     assert done.returncode == 1
     assert done.stderr.startswith("CommandError: The database cannot be used: no such table: ")

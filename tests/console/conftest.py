@@ -1,7 +1,6 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apps.core import live_config
+from tests.harness.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,24 +49,22 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def manage(environ: dict[str, str]) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Starts a command of manage.py; its output is piped. What still runs at the end is stopped."""
-    started = []
+def manage(environ: dict[str, str]) -> Iterator[Callable[..., "Forked | subprocess.Popen[str]"]]:
+    """Starts a command of manage.py, with `by=fresh` in a new interpreter; its output is piped. What still runs at the
+    end is stopped."""
+    started: list[Forked | subprocess.Popen[str]] = []
 
-    def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=environ | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def start(*arguments: str, by: Any = Forked, **variables: str) -> "Forked | subprocess.Popen[str]":
+        process: Forked | subprocess.Popen[str] = by(
+            ["manage.py", *arguments], folder=ROOT, environment=environ | variables
         )
         started.append(process)
         return process
 
     yield start
     for process in started:
-        if process.poll() is None:
-            process.terminate()
+        process.terminate()
         process.communicate(timeout=30)
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()

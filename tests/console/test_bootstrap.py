@@ -6,16 +6,17 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
-Manage = Callable[..., "Popen[str]"]
+from tests.harness.forked import Forked
+
+Manage = Callable[..., Forked]
 CREDENTIAL = re.compile(r"agw_[0-9a-f]{8}_[\w-]{43}")
 PASSWORD = re.compile(r"password\s+(\S{16})$", re.MULTILINE)
 
 
-def finish(process: "Popen[str]") -> tuple[int, str, str]:
+def finish(process: Forked) -> tuple[int, str, str]:
     out, error = process.communicate(timeout=60)
     return process.returncode, out, error
 

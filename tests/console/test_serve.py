@@ -10,21 +10,20 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
-Manage = Callable[..., "Popen[str]"]
+from tests.harness.forked import Forked, fresh
+
+Manage = Callable[..., Forked]
 
 
-def read_until(process: "Popen[str]", pattern: str) -> str:
-    assert process.stdout is not None
+def read_until(process: Forked, pattern: str) -> str:
     text = ""
     for line in process.stdout:
         text += line
         if re.search(pattern, line):
             return text
-    assert process.stderr is not None
     raise AssertionError(f"{pattern} never came:\n{text}\n{process.stderr.read()}")
 
 
@@ -42,7 +41,7 @@ def run_printed_curl(text: str) -> str:
 
 
 def test_first_start_prints_what_works_as_pasted(manage: Manage) -> None:
-    server = manage("serve", "--bootstrap", "--port", "0")
+    server = manage("serve", "--bootstrap", "--port", "0", by=fresh)
     text = read_until(server, "Ctrl-C")
     assert '"object":"list"' in run_printed_curl(text).replace(" ", "")
     for path in ("/admin/login/", "/docs", "/health", "/static/console/icon.svg", "/static/unfold/css/styles.css"):
@@ -67,7 +66,7 @@ def test_given_key_is_named_by_its_variable(manage: Manage) -> None:
 
 
 def test_several_workers_serve_one_port(manage: Manage, two_workers: Callable[[], dict[str, str]]) -> None:
-    server = manage("serve", "--bootstrap", "--port", "0", **two_workers())
+    server = manage("serve", "--bootstrap", "--port", "0", by=fresh, **two_workers())
     text = read_until(server, "Ctrl-C")
     assert '"object":"list"' in run_printed_curl(text).replace(" ", "")
     server.send_signal(signal.SIGTERM)

@@ -1,8 +1,6 @@
 """Every section of the configuration is declared when the server's application is imported, none by a request."""
 
-import subprocess
-import sys
-
+from tests.harness import forked
 from tests.harness.processes import ROOT, clean_environment
 
 PROGRAM = """
@@ -18,8 +16,8 @@ sys.exit(bool(set(live_config._state.loaders) - before))
 
 
 def test_no_section_is_declared_by_the_first_request(tmp_path: object) -> None:
-    environment = clean_environment(GATEWAY_DATA_DIR=str(tmp_path), PYTHONPATH=str(ROOT))
+    environment = clean_environment(GATEWAY_DATA_DIR=str(tmp_path))
 
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, cwd=ROOT, capture_output=True, check=False)
+    done = forked.run(["-c", PROGRAM], folder=ROOT, environment=environment, timeout=60)
 
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, "")

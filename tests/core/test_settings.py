@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness import forked
 from tests.harness.processes import ROOT, clean_environment
 
 
@@ -157,13 +158,7 @@ def test_discovery_path_names_several_folders(tmp_path: Path) -> None:
 def test_djangos_deployment_check_has_no_complaint(tmp_path: Path, url: str) -> None:
     environment = clean_environment(GATEWAY_DATA_DIR=str(tmp_path), GATEWAY_PUBLIC_URL=url)
     deploy = ["--deploy"] if url else []
-    done = subprocess.run(
-        [sys.executable, "manage.py", "check", "--fail-level", "WARNING", *deploy],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    check = ["manage.py", "check", "--fail-level", "WARNING", *deploy]
+    done = forked.run(check, folder=ROOT, environment=environment, timeout=60)
 
     assert (done.returncode, done.stdout.strip()) == (0, "System check identified no issues (0 silenced).")

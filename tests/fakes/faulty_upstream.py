@@ -726,6 +726,7 @@ FAULTS: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "again-never": says_again("1" + "0" * 30),  # 429 with a Retry-After beyond all calendars
     "again-odd": says_again("Thu, 99 Foo 99999999999999 99:99:99 GMT"),  # with one that is no date
 }
+ENDLESS = ("hang", "hang-in-arguments", "hang-at-once", "slow-headers")  # until the client has no more patience
 SLOW = re.compile(r"slow-headers(?:-(\d+(?:\.\d+)?))?")  # silence before the first byte; slow-headers-0.5 for 0.5 s
 
 

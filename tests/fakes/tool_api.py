@@ -11,7 +11,6 @@ from typing import Any
 
 from aiohttp import web
 
-BOMB = gzip.compress(b"0" * 200_000_000)  # 200 kB
 BIG = 50_000_000
 DOCUMENT = {"openapi": "3.1.0", "paths": {"/x": {"get": {"operationId": "getX"}}}}
 
@@ -34,7 +33,6 @@ SAID: dict[str, dict[str, Any]] = {
     "no-json": {"text": "{no", "content_type": "application/json"},
     "gzip": {"body": gzip.compress(b'"packed"'), "headers": _packed("gzip")},
     "deflate": {"body": zlib.compress(b'"packed"'), "headers": _packed("deflate")},
-    "bomb": {"body": BOMB, "headers": _packed("gzip")},
     "brotli": {"body": b"\x0b\x02\x80", "headers": _packed("br")},
     "no-gzip": {"body": b"plain", "headers": _packed("gzip")},
     "document": {"text": json.dumps(DOCUMENT), "content_type": "application/json"},
@@ -77,7 +75,7 @@ class ToolApi:
             return web.Response(**SAID[what])
         answer = {
             "echo": self._echo, "status": self._status, "flaky": self._flaky, "big": self._big, "slow": self._slow,
-            "cut": self._cut,
+            "cut": self._cut, "bomb": self._bomb,
         }.get(what, self._held)  # fmt: skip
         return await answer(request)
 
@@ -110,6 +108,10 @@ class ToolApi:
             self.left += 1
             raise
         return response
+
+    async def _bomb(self, _: web.Request) -> web.Response:
+        packed = await asyncio.to_thread(gzip.compress, b"0" * 200_000_000)  # 200 kB
+        return web.Response(body=packed, headers=_packed("gzip"))
 
     async def _slow(self, request: web.Request) -> web.StreamResponse:
         response = await _begun(request, web.StreamResponse(headers={"Content-Type": "text/plain"}))

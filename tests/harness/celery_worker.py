@@ -1,6 +1,7 @@
 """`manage.py worker` in a process of its own, and its database to look into."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,5 +24,6 @@ class CeleryWorker(ServerProcess):
 
 
 def sql_of(folder: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(folder / "gateway.sqlite3", timeout=20) as database:
+    # Closed, not left to the collector: its journal would go away while the folder is copied.
+    with closing(sqlite3.connect(folder / "gateway.sqlite3", timeout=20)) as database, database:
         return database.execute(sql, values).fetchall()

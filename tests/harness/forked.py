@@ -67,8 +67,22 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """All of its output and of its errors, once it has ended."""
+        with ThreadPoolExecutor(2) as pool:
+            output, errors = pool.submit(self.stdout.read), pool.submit(self.stderr.read)
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+        return output.result(), errors.result()
 
     def close(self) -> None:
         for stream in (self.stdin, self.stdout, self.stderr):
@@ -94,15 +108,11 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """As subprocess.run with the output captured. `timeout` is in seconds; raises subprocess.TimeoutExpired."""
     process = Forked(arguments, folder=folder, environment=environment)
-    with ThreadPoolExecutor(2) as pool:
-        output, errors = pool.submit(process.stdout.read), pool.submit(process.stderr.read)
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    process.close()
-    return subprocess.CompletedProcess(list(arguments), code, output.result(), errors.result())
+    try:
+        output, errors = process.communicate(timeout)
+    finally:
+        process.close()
+    return subprocess.CompletedProcess(list(arguments), process.wait(), output, errors)
 
 
 class _Ended(threading.Event):

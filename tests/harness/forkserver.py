@@ -6,6 +6,8 @@ three descriptors for stdin, stdout and stderr. Answers lines of JSON: `{"pid": 
 when one has ended.
 """
 
+import ctypes
+import fcntl
 import gc
 import importlib
 import json
@@ -16,17 +18,44 @@ import signal
 import socket
 import sys
 import threading
+from multiprocessing import util
 
 PRELOADED = (
     "agents",
     "agents.mcp",
-    "aiohttp",
-    "django.core.management",
+    "aiohttp.web",
+    "celery.app.amqp",
+    "celery.app.task",
+    "channels.auth",
+    "channels.generic.websocket",
+    "channels_redis.core",
+    "channels_redis.pubsub",
+    "cron_descriptor",
+    "cryptography.fernet",
+    "dateutil.rrule",
+    "django.contrib.admin",
+    "django.contrib.postgres.fields",
+    "django.contrib.sessions.backends.db",
+    "django.contrib.staticfiles.storage",
+    "django.core.management.commands.migrate",
+    "django.db.backends.postgresql.base",
+    "django.db.backends.sqlite3.base",
+    "environ",
     "httptools",
+    "jmespath",
+    "jsonschema",
+    "jwt",
     "mcp",
     "openai",
-    "uvicorn",
+    "packaging.requirements",
+    "prometheus_client",
+    "redis.asyncio",
+    "structlog",
+    "uvicorn.protocols.http.httptools_impl",
     "uvloop",
+    "websockets",
+    "whitenoise.middleware",
+    "yaml",
 )
 DESCRIPTORS = 3
 LARGEST = 1024 * 1024  # bytes of a request
@@ -98,11 +127,84 @@ def run(arguments: "list[str]") -> None:
         sys.argv = arguments[1:]
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif arguments[0] == "-c":
+        sys.argv = ["-c", *arguments[2:]]
+        sys.path.insert(0, "")
+        exec(arguments[1], {"__name__": "__main__"})
     else:
         sys.argv = arguments
         sys.path.insert(0, os.path.dirname(os.path.abspath(arguments[0])))  # noqa: PTH100, PTH120
         sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         runpy.run_path(arguments[0], run_name="__main__")
+
+
+def spawn_from_twin() -> "str | None":
+    """From now on, processes that this one spawns by multiprocessing, which the workers of a gateway are, are forked
+    too: from a twin of this process, which has run nothing yet, so that they begin as in a new interpreter. Returns
+    None, and in such a process the code that it is to run."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        return _be_twin(theirs)
+    theirs.close()
+    spawn = util.spawnv_passfds  # type: ignore[attr-defined]
+
+    def spawn_or_fork(path: bytes, arguments: "list[str]", descriptors: "list[int]") -> int:
+        code = arguments[-2]
+        if "spawn_main" not in code:
+            return int(spawn(path, arguments, descriptors))
+        asked = {"code": code, "numbers": descriptors, "environment": dict(os.environ), "folder": os.getcwd()}  # noqa: PTH109
+        _adopt(orphans=True)
+        socket.send_fds(ours, [json.dumps(asked).encode()], descriptors)
+        pid = int(ours.recv(32))
+        _adopt(orphans=False)
+        return pid
+
+    util.spawnv_passfds = spawn_or_fork  # type: ignore[attr-defined]
+    return None
+
+
+def _be_twin(channel: socket.socket) -> "str | None":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process itself, with whose end the channel ends
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, LARGEST, 64)
+        if not message:
+            os._exit(0)
+        reading, writing = os.pipe()
+        between = os.fork()
+        if between == 0:
+            if pid := os.fork():
+                os.write(writing, str(pid).encode())
+                os._exit(0)  # which makes an orphan of the process, and so a child of the one that asked
+            os.close(reading)
+            os.close(writing)
+            channel.close()
+            asked = json.loads(message)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.environ.clear()
+            os.environ.update(asked["environment"])
+            os.chdir(asked["folder"])
+            # Out of the way first: a number that is to be taken may be that of another.
+            apart = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 500) for descriptor in descriptors]
+            for descriptor in descriptors:
+                os.close(descriptor)
+            for descriptor, number in zip(apart, asked["numbers"], strict=True):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            with open("/proc/self/comm", "w") as name:  # noqa: PTH123
+                name.write("spawn_main")  # as it is found among the gateway's children
+            return str(asked["code"])
+        os.waitpid(between, 0)
+        channel.sendall(os.read(reading, 32))
+        for descriptor in (reading, writing, *descriptors):
+            os.close(descriptor)
+
+
+def _adopt(*, orphans: bool) -> None:
+    """Whether processes below this one become its children when their parents end (Linux)."""
+    set_child_subreaper = 36
+    if ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, int(orphans), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 if __name__ == "__main__":
@@ -113,4 +215,9 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page
     if child := serve(socket.socket(fileno=int(sys.argv[1]))):
-        run(child)
+        has_workers = "serve" in child and os.environ.get("GATEWAY_WORKERS", "1") != "1"
+        if code := has_workers and sys.platform == "linux" and spawn_from_twin():
+            sys.argv = ["-c", "--multiprocessing-fork"]
+            exec(code)
+        else:
+            run(child)

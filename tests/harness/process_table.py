@@ -4,9 +4,9 @@ import subprocess
 
 
 def children(parent: int, part: str) -> set[int]:
-    """The process's children whose command line has this part."""
+    """The process's children whose name or command line has this part."""
     # Without -ww, ps cuts lines at $COLUMNS, which pytest-xdist sets.
-    rows = subprocess.run(["ps", "-axwwo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = subprocess.run(["ps", "-axwwo", "pid=,ppid=,comm=,args="], capture_output=True, text=True, check=True).stdout
     found = (line.split(maxsplit=2) for line in rows.splitlines())
     return {int(pid) for pid, its, *command in found if int(its) == parent and part in "".join(command)}
 

@@ -120,6 +120,20 @@ def test_lines_that_cannot_be_written_are_told_of_once_it_works_again(pipe: tupl
     assert (told, os.read(reading, 100)) == ([3], b"kept\nkept\n")
 
 
+def test_line_after_all_descriptors_were_closed_goes_to_standard_error_and_to_no_other_file(tmp_path: Path) -> None:
+    """Celery's beat closes what it did not open; the next file that it opens is the database."""
+    script = (
+        "import os, sys; sys.path.insert(0, '.'); from apps.observability.writer import LineWriter\n"
+        "writer = LineWriter(print); writer.write(b'before\\n'); os.closerange(3, 1024)\n"
+        "file = open(sys.argv[1], 'w'); writer.write(b'after\\n'); writer.write(b'later\\n')\n"
+    )
+    done = forked.run(
+        ["-c", script, str(tmp_path / "file")], folder=ROOT, environment=environment(tmp_path), timeout=60
+    )
+
+    assert (done.stderr, (tmp_path / "file").read_text()) == ("before\nafter\nlater\n", "")
+
+
 def test_line_that_was_cut_does_not_spoil_the_next_one(tmp_path: Path) -> None:
     """A file that may grow to so many bytes stands for a disk with so much room."""
     script = (

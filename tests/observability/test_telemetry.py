@@ -99,7 +99,7 @@ def test_spans_that_find_no_room_are_dropped_and_counted(monkeypatch: pytest.Mon
     began = monotonic()
     with structlog.testing.capture_logs() as lines:
         spans.stop(1.0)
-    assert monotonic() - began < 5
+    assert monotonic() - began < 8
     assert failed() - before[1] == 4
     assert [(line["event"], line["endpoint"]) for line in lines] == [("telemetry_not_sent", NOBODY)]
     assert "hunter2" not in str(lines)

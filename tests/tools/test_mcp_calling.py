@@ -136,7 +136,7 @@ async def test_server_that_is_down_fails_calls_at_once(change: Change) -> None:
     assert await failure("pid", {}) == said
     began = time.monotonic()
     assert await failure("pid", {}) == said
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("is_idempotent", [True, False])

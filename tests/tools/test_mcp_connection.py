@@ -372,7 +372,7 @@ async def test_server_that_hangs_is_given_up_in_time(settings: Any, kind: str) -
 
     assert await reason(value) == "It did not answer within 0.5 s. Is it overloaded, or no MCP server?"
 
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     listening.close()
 
 

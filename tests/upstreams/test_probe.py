@@ -4,8 +4,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +24,7 @@ from apps.core.models import ConfigVersion
 from apps.upstreams import detect, probe
 from apps.upstreams.detect import PRESETS, Candidate, candidates_of, detect_upstreams
 from apps.upstreams.models import Kind, Upstream, UpstreamModel
+from tests.harness.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 Answers = dict[str, tuple[int, str, bytes]]  # by path: status, content type, body
@@ -102,13 +101,12 @@ def closed_port() -> int:
 @pytest.fixture
 def demo_server() -> Iterator[Callable[..., str]]:
     """Starts `manage.py demo_upstream` as a process; returns its base URL."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Forked] = []
 
     def start(*options: str) -> str:
-        command = [sys.executable, "manage.py", "demo_upstream", "--port", "0", "--delay", "0", *options]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ)
+        command = ["manage.py", "demo_upstream", "--port", "0", "--delay", "0", *options]
+        process = Forked(command, folder=ROOT, environment=os.environ)
         started.append(process)
-        assert process.stdout is not None
         found = re.search(r"http://\S+", process.stdout.readline())
         assert found is not None
         return found[0]
@@ -116,9 +114,8 @@ def demo_server() -> Iterator[Callable[..., str]]:
     yield start
     for process in started:
         process.terminate()
-        process.wait(10)
-        if process.stdout:
-            process.stdout.close()
+        process.communicate(timeout=30)
+        process.close()
 
 
 def upstream(base_url: str = "", kind: Kind = Kind.OTHER, secret: str = "", **fields: Any) -> Upstream:

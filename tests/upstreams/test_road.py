@@ -203,7 +203,8 @@ async def test_what_the_caller_did_wrong_is_not_asked_elsewhere(servers: Servers
 async def test_stream_that_has_begun_is_never_begun_again(
     servers: Servers, log: CallLog, fault: str, said: str, code: str
 ) -> None:
-    first = await servers.add("first", retries=3, silence_timeout=0.2, max_concurrency=1)
+    patience = 0.5 if fault == "hang" else 30.0
+    first = await servers.add("first", retries=3, silence_timeout=patience, max_concurrency=1)
     second = await servers.add("second")
 
     with pytest.raises(UpstreamError) as caught:
@@ -256,13 +257,13 @@ async def test_bad_moment_is_not_told(servers: Servers, log: CallLog, fault: str
 
 
 async def test_retries_end_with_the_patience_for_a_first_event(servers: Servers) -> None:
-    one = await servers.add("one", retries=1_000_000, first_event_timeout=1.0)
+    one = await servers.add("one", retries=1_000_000, first_event_timeout=3.0)
 
     with pytest.raises(UpstreamError) as caught:
         await say(route((one, "status-500")))
 
     assert caught.value.answered == 500
-    assert 2 <= servers.asked()["one"] <= 5  # after pauses of 0.1, 0.2, 0.4 ... s
+    assert 2 <= servers.asked()["one"] <= 7  # after pauses of 0.1, 0.2, 0.4 ... s
 
 
 @pytest.mark.parametrize(
@@ -415,14 +416,14 @@ async def test_place_is_free_again_when_the_call_is_cancelled(servers: Servers, 
 
 
 async def test_reader_that_takes_its_time_makes_no_silence(servers: Servers) -> None:
-    one = await servers.add("one", silence_timeout=0.1)
+    one = await servers.add("one", silence_timeout=0.5)
 
     opened = await road.open_chat(route((one, "flood")), STREAMED)  # more than is read ahead
     reads = 0
     async for _ in opened.source:
         reads += 1
         if reads <= 2:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(1)
     await opened.source.aclose()
 
     assert opened.source.is_complete

@@ -21,7 +21,7 @@ def passing(tmp_path_factory: pytest.TempPathFactory, template: Template, raw: R
     folder = tmp_path_factory.mktemp("passing")
     write_agent(folder / "agents" / "raw" / "length", model="llm/demo")
     with GatewayServer(folder / "data", agents=folder / "agents", template=template) as server:
-        patience = {"first_event_timeout": 1.5, "silence_timeout": 1.0, "retries": 0}
+        patience = {"first_event_timeout": 4, "silence_timeout": 3, "retries": 0}
         server.operator.put_upstream("raw", kind="other", base_url=raw.base_url, exposes_models=True, **patience)
         server.operator.put_upstream(
             "off", kind="other", base_url="http://127.0.0.1:9/v1", models=["any"], exposes_models=True

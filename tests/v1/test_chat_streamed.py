@@ -185,7 +185,7 @@ def test_stream_does_not_hold_text_back_while_a_tool_call_is_under_way(
 ) -> None:
     asked: Any = [{"role": "user", "content": "Hi"}]
 
-    with client.chat.completions.create(model="faulty/hang-in-arguments", messages=asked, stream=True) as stream:
+    with client.chat.completions.create(model="patient/hang-in-arguments", messages=asked, stream=True) as stream:
         first = next(piece for chunk in stream if (piece := chunk.choices[0].delta.content))
         active = faulty.stats()["active"]
 

@@ -9,6 +9,7 @@ import pytest
 from tests.fakes import faulty_upstream as fake
 from tests.harness import FaultyServer, GatewayServer, eventually
 from tests.harness.asking import Ask, Told, ask_streamed, ask_whole
+from tests.harness.gateway import upstream_of
 from tests.v1.test_upstream_faults import BROKEN_OFF, REFUSED, stream_until_error
 
 USAGE = (7, 5)
@@ -51,7 +52,7 @@ def _agents(gateway: GatewayServer, faulty: FaultyServer) -> Iterator[None]:
             namespace="declared",
             name=fault,
             stage="live",
-            model=f"faulty/{fault}",
+            model=f"{upstream_of(fault)}/{fault}",
             tools=["look"],
         )
         for fault in _FAULTS

@@ -15,6 +15,7 @@ import pytest
 from tests.fakes import faulty_upstream as fake
 from tests.harness import FaultyServer, GatewayServer, RawServer, eventually
 from tests.harness.asking import deltas, messages_of
+from tests.harness.gateway import upstream_of
 from tests.harness.upstreams import LLMServer
 
 WORDS = {
@@ -92,8 +93,6 @@ TOOLS = (
     "tool-repeated-ids",
     "stop-with-tools",
 )  # passed through, calls are all there is
-# A whole answer has the time of the run: test_pass_through.py and test_declared_in_time.py.
-ENDLESS = ("hang", "hang-in-arguments", "hang-at-once", "slow-headers")
 # Whoever is not asked again (this upstream has no retries) is told of it every second time: test_road.py.
 NOW_AND_THEN = ("fails-once", "drops-once", "rate-limited-once")
 # One takes the next one's connection; a bomb may take longer than this upstream's patience: test_road.py.
@@ -116,7 +115,13 @@ def _agents(gateway: GatewayServer) -> Iterator[None]:
     """A declared agent for each fault; gone afterwards."""
     put = gateway.operator
     made = [
-        put.make("catalog.DeclaredAgent", namespace="declared", name=fault, stage="live", model=f"faulty/{fault}")
+        put.make(
+            "catalog.DeclaredAgent",
+            namespace="declared",
+            name=fault,
+            stage="live",
+            model=f"{upstream_of(fault)}/{fault}",
+        )
         for fault in FAULTS
     ]
     listed = gateway.openai().models.list
@@ -160,7 +165,8 @@ def test_fault_is_answered_or_told_and_stands_in_its_run(
     server: GatewayServer = passing if way == "raw" else gateway
     upstream: LLMServer = raw if way == "raw" else faulty
     is_whole = ask is whole and way != "faulty"  # a module's model is asked for streams alone
-    left_out = (ENDLESS if is_whole else ()) + (
+    # A whole answer has the time of the run: test_pass_through.py and test_declared_in_time.py.
+    left_out = (fake.ENDLESS if is_whole else ()) + (
         (*NOW_AND_THEN, "length") if way == "raw" else ()
     )  # raw/length is an agent
     faults = [one for one in FAULTS if one not in left_out]

@@ -31,7 +31,7 @@ def limited(
     for model in ("ok", "rate-limited", "status-401", "status-500", "cut"):
         write_source(agents / "own" / model, OWN_CLIENT.format(base_url=faulty.base_url, model=model))
     write_source(agents / "own" / "down", OWN_CLIENT.format(base_url="http://127.0.0.1:9/v1", model="x"))
-    limits = {"GATEWAY_MAX_TURNS": "2", "GATEWAY_RUN_TIMEOUT": "1.5", "GATEWAY_MAX_BODY_BYTES": "2000"}
+    limits = {"GATEWAY_MAX_TURNS": "2", "GATEWAY_RUN_TIMEOUT": "4", "GATEWAY_MAX_BODY_BYTES": "2000"}
     with GatewayServer(folder / "data", agents=agents, template=template, **limits) as server:
         yield server
 
@@ -58,7 +58,7 @@ def test_run_that_needs_more_turns_than_allowed_is_told(limited: GatewayServer, 
 
 
 TIMED_OUT = {
-    "message": "The run took longer than 1.5 s and was stopped.",
+    "message": "The run took longer than 4 s and was stopped.",
     "type": "upstream_error",
     "param": None,
     "code": "run_timeout",

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import write_agent, write_source
 from tests.harness import DemoServer, GatewayServer, RedisServer, Template, eventually
 from tests.harness.gateway import run_manage
+from tests.harness.process_table import children
 from tests.v1.test_cancel import leave
 
 HI: Any = [{"role": "user", "content": "[[say=Hello.]]"}]
@@ -337,8 +338,7 @@ def attempt(gateway: GatewayServer, key: dict[str, Any]) -> int | None:
 
 
 def worker_pids(parent: int) -> list[int]:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return sorted(children(parent, "spawn_main"))
 
 
 def test_store_that_is_down_limits_nobody_and_is_shown(tmp_path: Path, template: Template) -> None:

@@ -59,7 +59,7 @@ def gateway(
     server = GatewayServer(folder / "data", agents=folder / "agents", template=template)
     server.operator.put_upstream(
         "openai", kind="openai", base_url=upstream.base_url, default_model="r-search", secret="sk-responses",
-        speaks_responses=True, first_event_timeout=5, silence_timeout=1.0,
+        speaks_responses=True, first_event_timeout=5, silence_timeout=3,
     )  # fmt: skip
     with server:
         yield server
