@@ -4,7 +4,6 @@ Where no limit counts, nothing is asked and nothing is kept. While the store of 
 unlimited: it is counted, logged once, and shown on the dashboard and at /ready.
 """
 
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -60,9 +59,12 @@ class Admission:
     async def settle(self, *, tokens: int = 0, usd: float = 0.0) -> None:
         """Count what the run used, and give its slot back. Once; what follows is ignored."""
         meters, self._meters = self._meters, ()
-        if meters:
-            with contextlib.suppress(StoreDown):  # the keeper has counted and logged it
-                await keeper.settle(meters, clock.now().timestamp(), self._lease, tokens, usd)
+        if not meters:
+            return
+        try:  # noqa: SIM105  # a suppress() is as dear as what is inside
+            await keeper.settle(meters, clock.now().timestamp(), self._lease, tokens, usd)
+        except StoreDown:  # the keeper has counted and logged it
+            pass
 
 
 _UNLIMITED = Admission()
@@ -74,8 +76,11 @@ async def admit(subject: Subject, target: Target, decision: Decision) -> Admissi
     admission = _UNLIMITED
     if meters := _meters(subject, target.agent):
         at, lease = clock.now().timestamp(), new_lease()
-        with contextlib.suppress(StoreDown):  # the keeper has counted and logged it
+        try:
             taken, uses = await keeper.take(meters, at, lease)
+        except StoreDown:  # the keeper has counted and logged it
+            pass
+        else:
             told = gauges(meters, uses, at)
             if not taken:
                 raise _refusal(subject, target, decision, told)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apps.access.limits import shared
 from apps.access.limits.memory import MemoryStore
 from apps.access.limits.rules import LimitRule, Meter, Per
 from apps.access.limits.shared import LEASE_SECONDS, RedisStore
@@ -22,11 +23,18 @@ from tests.harness import RedisServer
 NOON = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a Redis that is to answer, on a machine that may stand still."""
+    monkeypatch.setattr(shared, "_PATIENCE", 30.0)
+
+
 @pytest.fixture(params=["memory", "redis"])
 def store_of(request: pytest.FixtureRequest) -> Any:
     """Makes a fresh store, inside the loop that uses it."""
     if request.param == "memory":
         return MemoryStore
+    request.getfixturevalue("patience")
     server: RedisServer = request.getfixturevalue("redis_server")
     return lambda: RedisStore(server.url, uuid.uuid4().hex)
 
@@ -180,7 +188,7 @@ async def test_what_is_over_is_dropped_from_memory() -> None:
     assert store._tallies == {}
 
 
-async def test_lease_that_nobody_renews_ends(redis_server: RedisServer) -> None:
+async def test_lease_that_nobody_renews_ends(redis_server: RedisServer, patience: None) -> None:
     prefix, one = uuid.uuid4().hex, meter("1", None, None, None, 1)
     living, dead = RedisStore(redis_server.url, prefix), RedisStore(redis_server.url, prefix)
 
@@ -208,7 +216,7 @@ async def test_long_past_is_recalled_in_time(store_of: Any) -> None:
     await store.close()
 
 
-async def test_empty_store_says_so(redis_server: RedisServer) -> None:
+async def test_empty_store_says_so(redis_server: RedisServer, patience: None) -> None:
     store = RedisStore(redis_server.url, uuid.uuid4().hex)
 
     assert not await store.look_after({}, NOON)
@@ -217,7 +225,7 @@ async def test_empty_store_says_so(redis_server: RedisServer) -> None:
     await store.close()
 
 
-async def test_many_at_once_are_no_more_than_allowed(redis_server: RedisServer) -> None:
+async def test_many_at_once_are_no_more_than_allowed(redis_server: RedisServer, patience: None) -> None:
     prefix, one, two = uuid.uuid4().hex, meter("1", None, 40), meter("2", None, None, 25)
     stores = [RedisStore(redis_server.url, prefix) for _ in range(4)]
 

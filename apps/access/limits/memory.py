@@ -84,8 +84,10 @@ class MemoryStore:
         with self._lock:
             tallies = [self._tally(meter, at) for meter in meters]
             uses = [tally.use(meter.rule, at) for tally, meter in zip(tallies, meters, strict=True)]
-            if any(_is_used_up(meter.rule, use) for meter, use in zip(meters, uses, strict=True)):
-                return False, uses
+            for meter, use in zip(meters, uses, strict=True):
+                for place, number in meter.numbers:
+                    if use.used[place] >= number:
+                        return False, uses
             return True, [
                 tally.add(meter.rule, at, use) for tally, meter, use in zip(tallies, meters, uses, strict=True)
             ]
@@ -136,10 +138,3 @@ class MemoryStore:
         if tally is None:
             tally = self._tallies[meter.id] = _Tally(windows(at))
         return tally
-
-
-def _is_used_up(rule: LimitRule, use: Use) -> bool:
-    for number, used in zip(rule.numbers, use.used, strict=True):  # noqa: SIM110  # a generator costs thrice as much
-        if number is not None and used >= number:
-            return True
-    return False

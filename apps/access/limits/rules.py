@@ -73,10 +73,16 @@ class LimitRule(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """One thing that a limit counts: the use of a key, of a person, or of an agent. `id` names it in the store."""
+    """One thing that a limit counts: the use of a key, of a person, or of an agent. `id` names it in the store.
+    `numbers` are those of its rule that limit something, each with its place in QUOTAS."""
 
     id: str
     rule: LimitRule
+    numbers: tuple[tuple[int, float], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        limiting = tuple((place, number) for place, number in enumerate(self.rule.numbers) if number is not None)
+        object.__setattr__(self, "numbers", limiting)
 
 
 Q = TypeVar("Q")

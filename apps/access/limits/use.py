@@ -60,16 +60,14 @@ class Gauge(NamedTuple):
 
 def gauges(meters: Sequence[Meter], uses: Iterable[Use], at: float) -> list[Gauge]:
     """Every number that limits something, with how far it is used up at the instant `at`."""
-    return [
-        Gauge(meter, quota, LimitState(_name(meter, quota), quota.unit, number, used, rest))
-        for meter, use in zip(meters, uses, strict=True)
-        for quota, number, used, rest in zip(QUOTAS, meter.rule.numbers, use.used, _resets_in(use, at), strict=True)
-        if number is not None
-    ]
-
-
-def _name(meter: Meter, quota: Quota) -> str:
-    return f"limit-{meter.rule.id}: {quota.span} and {meter.rule.per}"
+    told: list[Gauge] = []
+    for meter, use in zip(meters, uses, strict=True):
+        resets = _resets_in(use, at)
+        for place, number in meter.numbers:
+            quota = QUOTAS[place]
+            name = f"limit-{meter.rule.id}: {quota.span} and {meter.rule.per}"
+            told.append(Gauge(meter, quota, LimitState(name, quota.unit, number, use.used[place], resets[place])))
+    return told
 
 
 def _resets_in(use: Use, at: float) -> tuple[float, ...]:
@@ -92,12 +90,9 @@ def headers(told: Iterable[Gauge]) -> Mapping[str, str]:
             known = tightest.get(quota.unit)
             if known is None or state.remaining < known.remaining:
                 tightest[quota.unit] = state
-    return {
-        f"x-ratelimit-{name}-{unit}": value
-        for unit, state in tightest.items()
-        for name, value in (
-            ("limit", f"{state.limit:.0f}"),
-            ("remaining", f"{math.floor(state.remaining)}"),
-            ("reset", duration(state.resets_in)),
-        )
-    }
+    found: dict[str, str] = {}
+    for unit, state in tightest.items():
+        found[f"x-ratelimit-limit-{unit}"] = f"{state.limit:.0f}"
+        found[f"x-ratelimit-remaining-{unit}"] = f"{math.floor(state.remaining)}"
+        found[f"x-ratelimit-reset-{unit}"] = duration(state.resets_in)
+    return found
