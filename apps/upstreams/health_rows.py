@@ -142,6 +142,7 @@ def _together(views: Sequence[WorkersView]) -> ObservedHealth:
     return ObservedHealth(State.DEGRADED, reason, since, tuple(views))
 
 
+_NEWS = 300  # seconds that a reading is, where nobody is asked by itself
 _BADNESS = {State.UNKNOWN: 0, State.HEALTHY: 1, State.DEGRADED: 2, State.DOWN: 3}
 
 
@@ -155,7 +156,7 @@ def _unserved(upstream: Upstream) -> ObservedHealth:
     if not upstream.models_read_at:
         return ObservedHealth(State.UNKNOWN)
     now = clock.now()
-    if upstream.models_read_at >= now - timedelta(seconds=settings.GATEWAY_UPSTREAM_REFRESH):
+    if upstream.models_read_at >= now - timedelta(seconds=settings.GATEWAY_UPSTREAM_REFRESH or _NEWS):
         return ObservedHealth(State.HEALTHY, "", upstream.models_read_at)
     heard = age(upstream.models_read_at, now).replace("\xa0", " ")
     return ObservedHealth(State.UNKNOWN, f"Its models were read {heard} ago; no worker that runs has asked it since.")

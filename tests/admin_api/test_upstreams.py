@@ -106,9 +106,9 @@ def test_state_without_workers_is_what_was_read_lately(admin: Caller, settings: 
         ("long ago", "unknown", "Its models were read 5 minutes ago; no worker that runs has asked it since."),
         ("read", "healthy", ""),
     ]
-    settings.GATEWAY_UPSTREAM_REFRESH = 0  # what calls found out since then, a restart has forgotten
+    settings.GATEWAY_UPSTREAM_REFRESH = 0  # then a reading is news for five minutes
     _, answer = admin.ask("GET", "/upstreams")
-    assert [one["state"] for one in answer["data"]] == ["down", "unknown", "unknown"]
+    assert [one["state"] for one in answer["data"]] == ["down", "unknown", "healthy"]
 
 
 def test_nothing_secret_is_told(admin: Caller) -> None:
