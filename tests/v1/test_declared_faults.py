@@ -96,12 +96,12 @@ def test_refusal_keeps_a_status_of_its_own_and_its_run(
     status: int,
     body: dict[str, Any],
 ) -> None:
-    agent = f"declared/{fault}"
+    id = f"declared-refusal-{fault}"
     with pytest.raises(kind) as caught:
-        ask_streamed(client, agent, "Hi")
+        ask_streamed(client, f"declared/{fault}", "Hi", extra_headers={"x-request-id": id})
 
     assert (caught.value.status_code, caught.value.body) == (status, body)
-    assert gateway.wait_for_run(agent_id=agent)["error_code"] == body["code"]
+    assert gateway.wait_for_run(request_id=id)["error_code"] == body["code"]
 
 
 @pytest.mark.parametrize("fault", ["status-404", "rate-limited", "status-401", "text-error", "html"])
@@ -149,7 +149,10 @@ def test_answer_that_is_not_json_is_an_error(client: openai.OpenAI, ask: Ask) ->
 
 
 def test_usage_that_nobody_reports_is_estimated(client: openai.OpenAI, gateway: GatewayServer) -> None:
-    agent = "declared/no-usage"
-    client.chat.completions.create(model=agent, messages=[{"role": "user", "content": "Hi"}])
+    client.chat.completions.create(
+        model="declared/no-usage",
+        messages=[{"role": "user", "content": "Hi"}],
+        extra_headers={"x-request-id": "declared-no-usage"},
+    )
 
-    assert gateway.wait_for_run(agent_id=agent)["tokens_estimated"]
+    assert gateway.wait_for_run(request_id="declared-no-usage")["tokens_estimated"]

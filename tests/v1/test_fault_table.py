@@ -87,6 +87,8 @@ IN_WHOLE_ANSWERS = {
     "no-choices": ("", "upstream_garbage"),
     "cut-clean": ("Hello from the", ""),
 }
+# Where a stalled machine sends the pieces together with the head, that cannot be read either.
+OR_ELSE = {"bad-chunk-length": ("", "upstream_garbage")}
 TOOLS = (
     "tool-no-id",
     "tool-fragments",
@@ -177,6 +179,9 @@ def test_fault_is_answered_or_told_and_stands_in_its_run(
     with ThreadPoolExecutor(6) as pool:
         told = dict(zip(faults, pool.map(lambda fault: met(server, way, ask, fault), faults), strict=True))
 
+    for fault, other in OR_ELSE.items():
+        if told[fault] == other:
+            due[fault] = other
     assert told == due
     ours = f"table-{way}-{ask.__name__}-"
     eventually(lambda: server.operator.count_runs(request_id__startswith=ours), len(faults), within=10)
