@@ -42,7 +42,15 @@ class LoopRequest(ASGIRequest):
     """A request whose body is in memory, and which can be cancelled when its client leaves."""
 
     def __init__(self, scope: Scope, receive: Receive, body: bytes | None) -> None:
-        super().__init__(scope, BytesIO(body or b""))
+        # Django takes each header's name apart anew, of which official clients send twenty.
+        super().__init__({**scope, "headers": ()}, BytesIO(body or b""))
+        self.scope = scope
+        meta: dict[str, Any] = self.META
+        for name, value in scope["headers"]:
+            if key := _in_meta(name):
+                text = value.decode("latin-1")
+                meta[key] = f"{meta[key]},{text}" if key in meta else text
+        self._set_content_type_params(meta)  # type: ignore[attr-defined]  # of HttpRequest
         self.client_left = False
         self.answer_headers: Mapping[str, str] = {}  # that the answer carries, whether it is a result or an error
         self.document: Mapping[str, Any] = {}  # what the JSON of the body says, once that has been parsed
@@ -83,6 +91,16 @@ class LoopRequest(ASGIRequest):
     def stop_listening(self) -> None:
         if self._listener is not None:
             self._listener.cancel()
+
+
+@lru_cache(maxsize=1000)
+def _in_meta(name: bytes) -> str:
+    """Where Django has a header; empty for one with an underscore, which would pass for another one's hyphen."""
+    text = name.decode("latin-1")
+    if "_" in text:
+        return ""
+    key = text.upper().replace("-", "_")
+    return key if key in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{key}"
 
 
 class EventStream(StreamingHttpResponse):

@@ -9,13 +9,15 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.conf import settings
 from django.core.exceptions import SynchronousOnlyOperation
+from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
@@ -302,3 +304,30 @@ async def test_run_is_queued_and_not_written_on_the_loop(agents: Path) -> None:
         await Client(handler, "POST", CHAT, chat_body("[[say=Hello.]]", stream=True)).run()
 
         assert await sync_to_async(Run.objects.count)() == 0  # the writer's thread is not started here
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"host", b"h"), (b"content-type", b"application/json; charset=latin-1"), (b"content-length", b"1")],
+        [
+            (b"accept", b"a"),
+            (b"accept", b"b"),
+            (b"cookie", b"a=1"),
+            (b"cookie", b"b=2"),
+            (b"x-name", "Zoë".encode("latin-1")),
+        ],
+        [(b"x_forwarded_for", b"1.2.3.4"), (b"x-forwarded-for", b"5.6.7.8"), (b"authorization", b"Bearer x")],
+    ],
+)
+def test_request_says_what_djangos_says(headers: list[tuple[bytes, bytes]]) -> None:
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/x", "query_string": b"a=1", "headers": headers,
+        "client": ("1.2.3.4", 5), "server": ("h", 80), "root_path": "",
+    }  # fmt: skip
+    ours, theirs = loop_handler.LoopRequest(scope, cast("Any", None), b"{}"), ASGIRequest(scope, BytesIO(b"{}"))
+
+    assert ours.META == theirs.META
+    for name in ("scope", "path", "method", "content_type", "content_params", "encoding", "headers", "GET", "COOKIES"):
+        assert getattr(ours, name) == getattr(theirs, name)
