@@ -96,8 +96,8 @@ _NAMES: Final = frozenset(
     }
 )  # fmt: skip
 # Of events that have a kind: what a warning that nobody thought of says here may quote a prompt.
-_SENTENCES: Final = frozenset({"added", "changed", "error", "reason", "row", "rule", "table", "writer"})
-_FACTS: Final = _NAMES | _SENTENCES
+_OF_A_KIND: Final = frozenset({"added", "changed", "error", "reason", "row", "rule", "table", "writer"})
+_FACTS: Final = _NAMES | _OF_A_KIND
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
 _ALARMING: Final = frozenset({"warning", "error", "critical"})
 

@@ -6,6 +6,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -172,6 +174,27 @@ class GatewayServer(ServerProcess):
         eventually(lambda: self.operator.count_runs(**filters), 1)
         (row,) = self.operator.runs(**filters)
         return dict(row)
+
+
+@contextmanager
+def declared_faults(gateway: GatewayServer, faults: Sequence[str], **fields: Any) -> Iterator[None]:
+    """Inside, there is a declared agent `declared/<fault>` for each of them, with these fields."""
+    put, listed = gateway.operator, gateway.openai().models.list
+    made = [
+        put.make(
+            "catalog.DeclaredAgent",
+            namespace="declared",
+            name=fault,
+            stage="live",
+            model=f"{upstream_of(fault)}/{fault}",
+            **fields,
+        )
+        for fault in faults
+    ]
+    eventually(lambda: sum(one.id.startswith("declared/") for one in listed()), len(faults), within=20)
+    yield
+    for id in made:
+        put.remove("catalog.DeclaredAgent", id)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

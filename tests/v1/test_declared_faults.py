@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import faulty_upstream as fake
 from tests.harness import FaultyServer, GatewayServer, eventually
 from tests.harness.asking import Ask, Told, ask_streamed, ask_whole
-from tests.harness.gateway import upstream_of
+from tests.harness.gateway import declared_faults
 from tests.v1.test_upstream_faults import BROKEN_OFF, REFUSED, stream_until_error
 
 USAGE = (7, 5)
@@ -46,22 +46,8 @@ def _agents(gateway: GatewayServer, faulty: FaultyServer) -> Iterator[None]:
     tool = put.make(
         "tools.Tool", name="look", kind="http", url=f"{faulty.url}/stats", extract="active", allow_private_hosts=True
     )
-    agents = [
-        put.make(
-            "catalog.DeclaredAgent",
-            namespace="declared",
-            name=fault,
-            stage="live",
-            model=f"{upstream_of(fault)}/{fault}",
-            tools=["look"],
-        )
-        for fault in _FAULTS
-    ]
-    client = gateway.openai()
-    eventually(lambda: sum(one.id.startswith("declared/") for one in client.models.list()), len(_FAULTS))
-    yield
-    for id in agents:
-        put.remove("catalog.DeclaredAgent", id)
+    with declared_faults(gateway, _FAULTS, tools=["look"]):
+        yield
     put.remove("tools.Tool", tool)
 
 

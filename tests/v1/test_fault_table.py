@@ -15,7 +15,7 @@ import pytest
 from tests.fakes import faulty_upstream as fake
 from tests.harness import FaultyServer, GatewayServer, RawServer, eventually
 from tests.harness.asking import deltas, messages_of
-from tests.harness.gateway import upstream_of
+from tests.harness.gateway import declared_faults
 from tests.harness.upstreams import LLMServer
 
 WORDS = {
@@ -115,22 +115,8 @@ def expected(way: str, fault: str, *, is_whole: bool) -> tuple[str, str]:
 @pytest.fixture(scope="module", autouse=True)
 def _agents(gateway: GatewayServer) -> Iterator[None]:
     """A declared agent for each fault; gone afterwards."""
-    put = gateway.operator
-    made = [
-        put.make(
-            "catalog.DeclaredAgent",
-            namespace="declared",
-            name=fault,
-            stage="live",
-            model=f"{upstream_of(fault)}/{fault}",
-        )
-        for fault in FAULTS
-    ]
-    listed = gateway.openai().models.list
-    eventually(lambda: sum(one.id.startswith("declared/") for one in listed()), len(FAULTS), within=20)
-    yield
-    for id in made:
-        put.remove("catalog.DeclaredAgent", id)
+    with declared_faults(gateway, FAULTS):
+        yield
 
 
 def streamed(client: openai.OpenAI, model: str, said: list[str], headers: Any) -> None:
