@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from itertools import chain
+from typing import TypeVar
 
 import msgspec
 
@@ -86,6 +88,8 @@ class TeamState:
     suspended: str = ""
 
 
+Q = TypeVar("Q")
+A = TypeVar("A")
 _EVERYONE: Place = (Level.EVERYONE, "")
 _MOST_REMEMBERED = 50_000
 _FEW = 16  # rules that are looked through one by one
@@ -95,15 +99,17 @@ _FEW = 16  # rules that are looked through one by one
 class Policy:
     """All rules in force, indexed by whom they are for.
 
-    Which standing rules fit a target is remembered, so that the second request costs the same however many rules there
-    are. Share it between threads freely: what is remembered is the same whoever works it out.
+    Which standing rules fit is remembered, so that the second request costs the same however many rules there are: for
+    each key and target, and for each place, because what is said to everyone is looked up for every key. Share it
+    between threads freely: what is remembered is the same whoever works it out.
     """
 
     teams: Mapping[int, TeamState] = field(default_factory=dict)
     inner_agents_obey_grants: bool = False
     _rules: Mapping[tuple[Kind, Place], tuple[Rule, ...]] = field(default_factory=dict)
     _overrides: Mapping[tuple[Kind, Place], tuple[Rule, ...]] = field(default_factory=dict)
-    _remembered: dict[tuple[Kind, Place, str, str], tuple[Rule, ...]] = field(default_factory=dict)
+    _remembered: dict[tuple[Kind, str, int, int | None, str], tuple[Rule, ...]] = field(default_factory=dict)
+    _remembered_of_places: dict[tuple[Kind, Place, str, str], tuple[Rule, ...]] = field(default_factory=dict)
     _by_head: dict[tuple[Kind, Place], Mapping[str, list[Rule]]] = field(default_factory=dict)
 
     @classmethod
@@ -132,14 +138,11 @@ class Policy:
 
         `agent_id` is the agent that runs; for kind AGENT the same as `value`.
         """
-        found: list[Rule] = []
-        if self._overrides:
-            found += [rule for rule in self.overrides(kind, key_id, at) if rule.fits(value, agent_id)]
-            found.sort(key=_by_precedence, reverse=True)
-        for place in _places(key_id, team_id, agent_id):
-            if (kind, place) in self._rules:
-                found += self._standing(kind, place, value, agent_id)
-        return tuple(found)
+        standing = self._standing(kind, value, key_id, team_id, agent_id)
+        if not self._overrides:
+            return standing
+        overriding = [rule for rule in self.overrides(kind, key_id, at) if rule.fits(value, agent_id)]
+        return (*sorted(overriding, key=_by_precedence, reverse=True), *standing)
 
     def overrides(self, kind: Kind, key_id: int, at: datetime) -> list[Rule]:
         """In force at `at`, for this key or for everyone."""
@@ -170,15 +173,25 @@ class Policy:
         for group in (*self._rules.values(), *self._overrides.values()):
             yield from group
 
-    def _standing(self, kind: Kind, place: Place, value: str, agent_id: str) -> tuple[Rule, ...]:
-        question = (kind, place, value, "" if kind is Kind.AGENT else agent_id)
+    def _standing(self, kind: Kind, value: str, key_id: int, team_id: int | None, agent_id: str) -> tuple[Rule, ...]:
+        question = (kind, value, key_id, team_id, agent_id)
         answer = self._remembered.get(question)
         if answer is None:
+            of_places = [
+                self._of_place(kind, place, value, agent_id)
+                for place in _places(key_id, team_id, agent_id)
+                if (kind, place) in self._rules
+            ]
+            answer = remember(self._remembered, question, tuple(chain.from_iterable(of_places)))
+        return answer
+
+    def _of_place(self, kind: Kind, place: Place, value: str, agent_id: str) -> tuple[Rule, ...]:
+        question = (kind, place, value, "" if kind is Kind.AGENT else agent_id)
+        answer = self._remembered_of_places.get(question)
+        if answer is None:
             fitting = [rule for rule in self._candidates((kind, place), value) if rule.fits(value, agent_id)]
-            answer = tuple(sorted(fitting, key=_by_precedence, reverse=True))
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[question] = answer
+            in_order = tuple(sorted(fitting, key=_by_precedence, reverse=True))
+            answer = remember(self._remembered_of_places, question, in_order)
         return answer
 
     def _candidates(self, place: tuple[Kind, Place], value: str) -> Iterable[Rule]:
@@ -191,6 +204,14 @@ class Policy:
             by_head = self._by_head[place] = _by_head(rules)
         folded = f"{value.casefold()}."  # see Rule.fits
         return (rule for end in range(len(folded) + 1) for rule in by_head.get(folded[:end], ()))
+
+
+def remember(memory: dict[Q, A], question: Q, answer: A) -> A:
+    """The answer, which `memory` has from now on, and forgets with all others when they are too many."""
+    if len(memory) >= _MOST_REMEMBERED:
+        memory.clear()
+    memory[question] = answer
+    return answer
 
 
 def _by_head(rules: Iterable[Rule]) -> Mapping[str, list[Rule]]:

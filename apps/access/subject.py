@@ -69,8 +69,7 @@ class EndUser:
         return self.email or self.name or self.id
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """Who asks. `address` is the client's, `origin` that of the web page that calls; both may be unknown."""
 
     key: Key

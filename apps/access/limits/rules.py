@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
-from apps.access.policy import Level, Place
+from apps.access.policy import Level, Place, remember
 from apps.core import globs
 
 
@@ -85,10 +85,7 @@ class Meter:
         object.__setattr__(self, "numbers", limiting)
 
 
-Q = TypeVar("Q")
-A = TypeVar("A")
 _NO_RULES: Mapping[int, LimitRule] = {}
-_MOST_REMEMBERED = 50_000
 _EVERYONE: Place = (Level.EVERYONE, "")
 
 
@@ -118,7 +115,7 @@ class Book:
         question = (key_id, team_id, user_id, agent_id)
         answer = self._meters.get(question)
         if answer is None:
-            answer = _remember(self._meters, question, tuple(self._choose(*question)))
+            answer = remember(self._meters, question, tuple(self._choose(*question)))
         return answer
 
     def _choose(self, key_id: int, team_id: int | None, user_id: str, agent_id: str) -> Iterator[Meter]:
@@ -137,7 +134,7 @@ class Book:
         question = (per, place, agent_id)
         if question not in self._chosen:
             fitting = next((rule for rule in rules if globs.fits(agent_id, rule.agents)), None)
-            return _remember(self._chosen, question, fitting)
+            return remember(self._chosen, question, fitting)
         return self._chosen[question]
 
 
@@ -146,10 +143,3 @@ def _person(key_id: int, user_id: str) -> str:
     if not user_id:
         return ""
     return f"{key_id}/{blake2b(user_id.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
-
-
-def _remember(memory: dict[Q, A], question: Q, answer: A) -> A:
-    if len(memory) >= _MOST_REMEMBERED:
-        memory.clear()
-    memory[question] = answer
-    return answer
