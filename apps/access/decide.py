@@ -64,9 +64,12 @@ def duration(seconds: float) -> str:
     """As OpenAI writes it: `17ms`, `1s`, `6m0s`, `23h59m59s`. Rounded up, so that it is not too early then."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(math.ceil(seconds), 60)
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
 class Decision(msgspec.Struct, frozen=True):

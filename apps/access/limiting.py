@@ -62,7 +62,7 @@ class Admission:
         if not meters:
             return
         try:  # noqa: SIM105  # a suppress() is as dear as what is inside
-            await keeper.settle(meters, clock.now().timestamp(), self._lease, tokens, usd)
+            await keeper.settle(meters, clock.seconds(), self._lease, tokens, usd)
         except StoreDown:  # the keeper has counted and logged it
             pass
 
@@ -75,16 +75,16 @@ async def admit(subject: Subject, target: Target, decision: Decision) -> Admissi
     nothing and tells of that instead when a limit is used up."""
     admission = _UNLIMITED
     if meters := _meters(subject, target.agent):
-        at, lease = clock.now().timestamp(), new_lease()
+        at, lease = clock.seconds(), new_lease()
         try:
             taken, uses = await keeper.take(meters, at, lease)
         except StoreDown:  # the keeper has counted and logged it
             pass
         else:
-            told = gauges(meters, uses, at)
+            told = headers(meters, uses, at)
             if not taken:
-                raise _refusal(subject, target, decision, told)
-            admission = Admission(meters, lease, headers(told))
+                raise _refusal(subject, target, decision, _told(gauges(meters, uses, at)), told)
+            admission = Admission(meters, lease, told)
     tell(subject, Action.CHAT, target, decision)
     return admission
 
@@ -115,7 +115,7 @@ def _gauges_now(meters: Sequence[Meter]) -> list[Gauge]:
 
 
 async def _gauges(meters: Sequence[Meter]) -> list[Gauge]:
-    at = clock.now().timestamp()
+    at = clock.seconds()
     try:
         return gauges(meters, await keeper.look(meters, at), at) if meters else []
     except StoreDown:
@@ -126,7 +126,7 @@ async def _gauges_from_elsewhere(meters: Sequence[Meter]) -> list[Gauge]:
     """The keeper's connections belong to the loop that serves, so this takes one of its own."""
     if not meters or keeper.outage:
         return []
-    at, store = clock.now().timestamp(), RedisStore(settings.REDIS_URL, prefix())
+    at, store = clock.seconds(), RedisStore(settings.REDIS_URL, prefix())
     try:
         return gauges(meters, await store.look(meters, at), at)
     except StoreDown:
@@ -143,8 +143,9 @@ def _meters(subject: Subject, agent_id: str) -> Sequence[Meter]:
     return book.meters(key.id, key.team_id, subject.user.id if subject.user else "", agent_id)
 
 
-def _refusal(subject: Subject, target: Target, decision: Decision, told: Sequence[Gauge]) -> RateLimited:
-    limits = _told(told)
+def _refusal(
+    subject: Subject, target: Target, decision: Decision, limits: Sequence[LimitState], told: Mapping[str, str]
+) -> RateLimited:
     decision = within(limits, decision)
     tell(subject, Action.CHAT, target, decision)
     refused_at(target)
@@ -158,7 +159,7 @@ def _refusal(subject: Subject, target: Target, decision: Decision, told: Sequenc
         decision.reason,
         ran_out=_RAN_OUT[exhausted[0].unit],
         retry_after=retry_after,
-        headers={**headers(told), **in_vain},
+        headers={**told, **in_vain},
     )
 
 

@@ -49,6 +49,7 @@ class _Loader:
 class _State:
     snapshot: Snapshot | None = None
     checked_at: float = 0.0  # monotonic seconds of the last successful look at the version row
+    counts_until: float = 0.0  # monotonic seconds at which that look is too old to go by
     is_polled: bool = False
     loaders: dict[str, _Loader] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -126,7 +127,7 @@ def seconds_since_check() -> float:
 
 def is_stale() -> bool:
     """Whether this process should have heard of changes and has not for GATEWAY_ACCESS_MAX_AGE seconds."""
-    return _state.is_polled and seconds_since_check() > settings.GATEWAY_ACCESS_MAX_AGE
+    return _state.is_polled and monotonic() > _state.counts_until
 
 
 def refresh() -> Snapshot:
@@ -138,6 +139,7 @@ def refresh() -> Snapshot:
             snapshot = _next(snapshot)
         _state.snapshot = snapshot
         _state.checked_at = monotonic()
+        _state.counts_until = _state.checked_at + settings.GATEWAY_ACCESS_MAX_AGE  # here, because requests ask often
     return snapshot
 
 
@@ -167,7 +169,7 @@ def _load(name: str, before: Snapshot | None) -> Any:
 def forget() -> None:
     """Drop the snapshot, so that the next reader loads a new one."""
     _state.snapshot = None
-    _state.checked_at = 0.0
+    _state.checked_at = _state.counts_until = 0.0
 
 
 class Poller:

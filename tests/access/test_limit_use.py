@@ -76,7 +76,7 @@ def test_headers_tell_the_least_that_is_left_and_no_burst() -> None:
     tight = Meter("2:a", LimitRule(2, Per.AGENT, (None, 60, None, None, 80, None, None)))
     uses = [Use((0, 30, 30, 0, 10, 10, 0.5), 0, 1_800_000_000), Use((0, 30, 30, 0, 85, 85, 0.5), 0, 1_800_000_000)]
 
-    assert headers(gauges([wide, tight], uses, 1_800_000_010)) == {
+    assert headers([wide, tight], uses, 1_800_000_010) == {
         "x-ratelimit-limit-requests": "60",
         "x-ratelimit-remaining-requests": "30",
         "x-ratelimit-reset-requests": "50s",

@@ -135,7 +135,7 @@ class Keeper:
                 log.error("limits_not_kept", exc_info=error)
 
     async def _look_after(self, *, with_care: bool) -> None:
-        if (self.outage or with_care) and not await self.store.look_after(self._held, clock.now().timestamp()):
+        if (self.outage or with_care) and not await self.store.look_after(self._held, clock.seconds()):
             self._known = None  # it was emptied
         await self._learn()
         if self.outage:
@@ -158,7 +158,7 @@ class Keeper:
         before = clock.now() if self._known is None else book.loaded_at
         past = await asyncio.to_thread(self._past, book, new, before)
         ours = await self.store.claim(new)  # of several workers one gets each
-        await self.store.recall((one for one in past if one.meter.rule.id in ours), clock.now().timestamp())
+        await self.store.recall((one for one in past if one.meter.rule.id in ours), clock.seconds())
         self._known = frozenset(book.rules)
 
     def busiest(self, limits: Collection[int]) -> dict[int, Meter]:

@@ -45,6 +45,8 @@ QUOTAS = (  # in that order
     Quota("usd_per_month", "USD", "per month"),
 )
 
+_ADVERTISED = frozenset({MINUTE, DAY, TOKENS_MINUTE, TOKENS_DAY})
+
 
 class LimitRule(msgspec.Struct, frozen=True, gc=False):
     """`numbers` are those of QUOTAS; None leaves that one unlimited."""
@@ -74,15 +76,20 @@ class LimitRule(msgspec.Struct, frozen=True, gc=False):
 @dataclass(frozen=True, slots=True)
 class Meter:
     """One thing that a limit counts: the use of a key, of a person, or of an agent. `id` names it in the store.
-    `numbers` are those of its rule that limit something, each with its place in QUOTAS."""
+
+    `numbers` are those of its rule that limit something, each with its place in QUOTAS. `advertised` are those of them
+    that every answer tells: requests and tokens, but no burst.
+    """
 
     id: str
     rule: LimitRule
     numbers: tuple[tuple[int, float], ...] = field(init=False, repr=False, compare=False)
+    advertised: tuple[tuple[int, float], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         limiting = tuple((place, number) for place, number in enumerate(self.rule.numbers) if number is not None)
         object.__setattr__(self, "numbers", limiting)
+        object.__setattr__(self, "advertised", tuple(one for one in limiting if one[0] in _ADVERTISED))
 
 
 _NO_RULES: Mapping[int, LimitRule] = {}

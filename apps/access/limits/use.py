@@ -1,17 +1,22 @@
 """How far limits are used up: the windows of time, what a store counted in them, and how it is told."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 from apps.access.decide import LimitState, duration
-from apps.access.limits.rules import QUOTAS, Meter, Quota
+from apps.access.limits.rules import BURST, MINUTE, QUOTAS, RUNS, TOKENS_MINUTE, USD_MONTH, Meter, Quota
 
 MINUTE_SECONDS = 60.0
 BURST_SECONDS = 1.0
 _TRY_AGAIN = 1.0  # seconds; nobody knows when a run will end
+_HEADERS = {
+    unit: (f"x-ratelimit-limit-{unit}", f"x-ratelimit-remaining-{unit}", f"x-ratelimit-reset-{unit}")
+    for unit in ("requests", "tokens")
+}
 
 
 class Windows(NamedTuple):
@@ -39,7 +44,7 @@ def _of_minute(minute: int) -> Windows:
     )
 
 
-class Use(NamedTuple):
+class Use(msgspec.Struct, frozen=True):
     """What a meter has counted, in the order of QUOTAS, and since when (seconds since 1970; 0: nothing counted)."""
 
     used: tuple[float, ...]
@@ -62,37 +67,41 @@ def gauges(meters: Sequence[Meter], uses: Iterable[Use], at: float) -> list[Gaug
     """Every number that limits something, with how far it is used up at the instant `at`."""
     told: list[Gauge] = []
     for meter, use in zip(meters, uses, strict=True):
-        resets = _resets_in(use, at)
         for place, number in meter.numbers:
             quota = QUOTAS[place]
             name = f"limit-{meter.rule.id}: {quota.span} and {meter.rule.per}"
-            told.append(Gauge(meter, quota, LimitState(name, quota.unit, number, use.used[place], resets[place])))
+            state = LimitState(name, quota.unit, number, use.used[place], _resets_in(place, use, at))
+            told.append(Gauge(meter, quota, state))
     return told
 
 
-def _resets_in(use: Use, at: float) -> tuple[float, ...]:
-    """Seconds until there is room again, in the order of QUOTAS."""
+def _resets_in(place: int, use: Use, at: float) -> float:
+    """Seconds until there is room again in the quota at that place of QUOTAS."""
+    if place == MINUTE:
+        return max(0.0, use.minute_from + MINUTE_SECONDS - at) if use.minute_from else 0.0
+    if place == BURST:
+        return max(0.0, use.second_from + BURST_SECONDS - at) if use.second_from else 0.0
+    if place == RUNS:
+        return _TRY_AGAIN
     now = windows(at)
-    minute, day, month = now.minute_ends - at, now.day_ends - at, now.month_ends - at
-    second = max(0.0, use.second_from + BURST_SECONDS - at) if use.second_from else 0.0
-    moving_minute = max(0.0, use.minute_from + MINUTE_SECONDS - at) if use.minute_from else 0.0
-    return second, moving_minute, day, _TRY_AGAIN, minute, day, month
+    if place == TOKENS_MINUTE:
+        return now.minute_ends - at
+    return (now.month_ends if place == USD_MONTH else now.day_ends) - at
 
 
-def headers(told: Iterable[Gauge]) -> Mapping[str, str]:
+def headers(meters: Sequence[Meter], uses: Iterable[Use], at: float) -> Mapping[str, str]:
     """OpenAI's x-ratelimit-* of whatever has the least left, for requests and for tokens. A burst is not told.
 
     https://platform.openai.com/docs/guides/rate-limits
     """
-    tightest: dict[str, LimitState] = {}
-    for _, quota, state in told:
-        if quota.unit in ("requests", "tokens") and quota.name != "burst":
-            known = tightest.get(quota.unit)
-            if known is None or state.remaining < known.remaining:
-                tightest[quota.unit] = state
+    tightest: dict[str, tuple[float, float, float]] = {}  # by unit: what is left, of how much, for how many seconds
+    for meter, use in zip(meters, uses, strict=True):
+        for place, number in meter.advertised:
+            unit, left = QUOTAS[place].unit, max(0, number - use.used[place])
+            if unit not in tightest or left < tightest[unit][0]:
+                tightest[unit] = left, number, _resets_in(place, use, at)
     found: dict[str, str] = {}
-    for unit, state in tightest.items():
-        found[f"x-ratelimit-limit-{unit}"] = f"{state.limit:.0f}"
-        found[f"x-ratelimit-remaining-{unit}"] = f"{math.floor(state.remaining)}"
-        found[f"x-ratelimit-reset-{unit}"] = duration(state.resets_in)
+    for unit, (left, number, seconds) in tightest.items():
+        limit, remaining, reset = _HEADERS[unit]
+        found[limit], found[remaining], found[reset] = str(int(number)), str(int(left)), duration(seconds)
     return found
