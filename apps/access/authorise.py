@@ -59,10 +59,10 @@ def ask(subject: Subject, action: Action, target: Target) -> Decision:
 
 def tell(subject: Subject, action: Action, target: Target, decision: Decision) -> None:
     """Log and count a decision; a denial is also kept under Errors."""
-    outcome = "allowed" if decision.allowed else "denied"
-    _counters.of(action.value, outcome, decision.code)(1)
+    wanted, outcome = action.value, "allowed" if decision.allowed else "denied"
+    _counters.of(wanted, outcome, decision.code)(1)
     facts = {
-        "action": action.value,
+        "action": wanted,
         "target": str(target),
         "outcome": outcome,
         "code": decision.code,

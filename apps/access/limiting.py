@@ -61,10 +61,10 @@ class Admission:
         meters, self._meters = self._meters, ()
         if not meters:
             return
-        try:  # noqa: SIM105  # a suppress() is as dear as what is inside
+        try:
             await keeper.settle(meters, clock.seconds(), self._lease, tokens, usd)
-        except StoreDown:  # the keeper has counted and logged it
-            pass
+        except StoreDown as error:
+            keeper.missed(error)
 
 
 _UNLIMITED = Admission()
@@ -78,8 +78,8 @@ async def admit(subject: Subject, target: Target, decision: Decision) -> Admissi
         at, lease = clock.seconds(), new_lease()
         try:
             taken, uses = await keeper.take(meters, at, lease)
-        except StoreDown:  # the keeper has counted and logged it
-            pass
+        except StoreDown as error:
+            keeper.missed(error)
         else:
             told = headers(meters, uses, at)
             if not taken:
@@ -118,7 +118,8 @@ async def _gauges(meters: Sequence[Meter]) -> list[Gauge]:
     at = clock.seconds()
     try:
         return gauges(meters, await keeper.look(meters, at), at) if meters else []
-    except StoreDown:
+    except StoreDown as error:
+        keeper.missed(error)
         return []
 
 

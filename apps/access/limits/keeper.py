@@ -50,25 +50,6 @@ class PastUse(NamedTuple):
 History = Callable[[datetime], Iterable[PastUse]]
 
 
-class _Asking:
-    """Counts a store that does not answer, and does not ask again one that did not."""
-
-    __slots__ = ("_keeper",)
-
-    def __init__(self, keeper: "Keeper") -> None:
-        self._keeper = keeper
-
-    def __enter__(self) -> None:
-        if self._keeper.outage:
-            _FAILURES.inc()
-            raise StoreDown(self._keeper.outage)
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, StoreDown):
-            _FAILURES.inc()
-            self._keeper.note_outage(error)
-
-
 class Keeper:
     """Of this process. `outage` says why limits are not enforced, and is empty while they are."""
 
@@ -79,7 +60,6 @@ class Keeper:
         self._held: dict[str, Sequence[Meter]] = {}  # by lease: the runs under way
         self._history: History = _no_history
         self._keeping: asyncio.Task[None] | None = None
-        self._asking = _Asking(self)
 
     async def start(self, history: History) -> None:
         """Returns when the past is counted, so that a restart gives nobody a second day."""
@@ -100,25 +80,35 @@ class Keeper:
         self.store, self.outage = MemoryStore(), ""
 
     # --- for a request -----------------------------------------------------------------------------------------------
+    # A store that did not answer is not asked again until it does. Whoever catches StoreDown here says so to `missed`.
 
     async def take(self, meters: Sequence[Meter], at: float, lease: str) -> tuple[bool, Sequence[Use]]:
         """See Store.take. Raises StoreDown, at once while the store is known to be down."""
-        with self._asking:
-            taken, uses = await self.store.take(meters, at, lease)
+        self._refuse_while_down()
+        taken, uses = await self.store.take(meters, at, lease)
         if taken:
             self._held[lease] = meters
         return taken, uses
 
     async def look(self, meters: Sequence[Meter], at: float) -> Sequence[Use]:
         """See Store.look. Raises StoreDown."""
-        with self._asking:
-            return await self.store.look(meters, at)
+        self._refuse_while_down()
+        return await self.store.look(meters, at)
 
     async def settle(self, meters: Sequence[Meter], at: float, lease: str, tokens: int, usd: float) -> None:
         """See Store.settle. Raises StoreDown; the lease ends then for want of renewal."""
         self._held.pop(lease, None)
-        with self._asking:
-            await self.store.settle(meters, at, lease, tokens, usd)
+        self._refuse_while_down()
+        await self.store.settle(meters, at, lease, tokens, usd)
+
+    def missed(self, error: StoreDown) -> None:
+        """Something went on unlimited: count it, and log an outage that begins."""
+        _FAILURES.inc()
+        self.note_outage(error)
+
+    def _refuse_while_down(self) -> None:
+        if self.outage:
+            raise StoreDown(self.outage)
 
     # --- beside the requests -----------------------------------------------------------------------------------------
 
