@@ -23,8 +23,7 @@ class _Tally:
 
     def advance(self, rule: LimitRule, now: Windows, at: float) -> None:
         """Drop what counts no more at the instant `at`, which lies in the windows `now`."""
-        if now is not self.window:
-            self.roll(now)
+        self.roll(now)
         moments, burst = self.moments, rule.numbers[BURST]
         while moments and moments[0] <= at - MINUTE_SECONDS:
             moments.popleft()
