@@ -9,10 +9,10 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
+import msgspec
 import structlog
 from agents import Agent, RunResultStreaming, RunState
 from django.conf import settings
@@ -32,8 +32,7 @@ log = structlog.get_logger(__name__)
 _database = ThreadPoolExecutor(max_workers=1, thread_name_prefix="approvals")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What a person said about the calls that a run wants to make: `only` numbers the approved ones, from 1.
 
     `only` None approves all, `()` rejects all, and the model is told `reason`.
@@ -47,8 +46,7 @@ class Decision:
         return self.only is None or number in self.only
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     """Whose run it is: a reference is good for nobody and nothing else."""
 
     key_id: int
@@ -62,8 +60,7 @@ def asker(subject: Subject | None, agent_id: str, digest: str) -> Asker:
     return Asker(subject.key.id if subject else 0, user.id if user else "", agent_id, digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Resumption:
+class Resumption(msgspec.Struct, frozen=True):
     """A stored run and what was decided about it."""
 
     state: str

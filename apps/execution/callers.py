@@ -4,11 +4,12 @@ A ContextVar reaches tasks and the threads of asyncio. A thread that a module st
 such a thread does is judged for everyone who may have started it.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from apps.access.subject import Key, Subject
@@ -26,7 +27,7 @@ class Caller:
     package: str
     run_id: str = ""
     refused: dict[str, str] = field(default_factory=dict)  # what the model was not offered, and the sentence why
-    tool_calls: Counter[str] = field(default_factory=Counter)  # of the gateway's tools, in the whole run
+    tool_calls: defaultdict[str, int] = field(default_factory=partial(defaultdict, int))  # in the run, of the gateway's
 
     @property
     def namespace(self) -> str:

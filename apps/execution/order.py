@@ -1,8 +1,10 @@
 """What to run, in one value: a module's agent, a declared agent, or a model as it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
+from msgspec import field
 
 from apps.access.subject import Subject
 from apps.catalog.declared import Declared
@@ -14,8 +16,7 @@ from apps.execution.steps import StepLog
 from apps.upstreams.calls import CallLog
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What every kind has. `run_id` is the Run's, and the answer's for the client; `digest` is the version's, `subject`
     None for a run without a gateway."""
 
@@ -34,8 +35,7 @@ class Order:
         return {"agent": self.agent_id}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleOrder(Order):
+class ModuleOrder(Order, frozen=True, kw_only=True):
     """`input` is the SDK's (text or items); `prompt` is the last user text, all that a workflow takes.
 
     `model_settings` holds only what the request set; `extra_body` is what the SDK has no field for.
@@ -51,8 +51,7 @@ class ModuleOrder(Order):
         return {"agent": self.agent_id, "module_path": self.generation.module_path}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredOrder(Order):
+class DeclaredOrder(Order, frozen=True, kw_only=True):
     """`messages` and `parameters` are the client's, in OpenAI's words; `client_tools` are those that it runs itself."""
 
     declared: Declared
@@ -63,8 +62,7 @@ class DeclaredOrder(Order):
     streamed: bool = True  # somebody waits for the first event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassOrder(Order):
+class PassOrder(Order, frozen=True, kw_only=True):
     """`body` is the client's own, which goes to `model` of `upstream` as it is; `path` such as /chat/completions."""
 
     upstream: str

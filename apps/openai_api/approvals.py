@@ -17,8 +17,8 @@ _ASKED = re.compile(r"\(reference (apr_[0-9a-f]{16})\)")
 # An approval is nothing but an approval: "yes, but only for Oslo" is not one.
 _APPROVES = re.compile(r"(?:yes|y|ok|okay|approved?)(?:[\s,]+all)?((?:\s|,|and\b|#|\d)*)[.!]*", re.IGNORECASE)
 _REJECTS = re.compile(r"(?:no|n|reject(?:ed)?|deny|denied)(?:[\s,]+all)?\b[\s,.:;!-]*(.*)", re.IGNORECASE | re.DOTALL)
-# Every message is asked whether it decides: most are done with here.
-_MAY_DECIDE = re.compile(r"\b(?:yes|y|ok|okay|approved?|no|n|reject(?:ed)?|deny|denied)", re.IGNORECASE)
+# Every message is asked whether it decides: most are done with here, by how they begin.
+_MAY_DECIDE = re.compile(r"[\s*`\"']*(?:yes|y|ok|okay|approved?|no|n|reject(?:ed)?|deny|denied)", re.IGNORECASE)
 
 
 def request_text(event: ApprovalWanted) -> str:
@@ -52,7 +52,7 @@ def decision_in(messages: Sequence[Message]) -> Decision | None:
     if not messages or not isinstance(messages[-1], UserMessage):
         return None
     text = _text(messages[-1])
-    if len(text) > _LONGEST_ANSWER or not _MAY_DECIDE.search(text):
+    if len(text) > _LONGEST_ANSWER or not ("apr_" in text or _MAY_DECIDE.match(text)):
         return None
     named = _REFERENCE.search(text)
     words = _REFERENCE.sub("", text).replace("(reference )", "").strip().strip("*`\"'").strip()

@@ -46,8 +46,6 @@ def input_items(messages: list[Message]) -> list[Item]:
     answered = _answered_calls(messages)
     for place, message in enumerate(messages):
         match message:
-            case SystemMessage() | DeveloperMessage():
-                items.append({"role": message.role, "content": text_of(message.content)})
             case UserMessage():
                 items.append({"role": "user", "content": _user_content(message)})
             case AssistantMessage():
@@ -60,6 +58,8 @@ def input_items(messages: list[Message]) -> list[Item]:
             case ToolMessage():
                 call_id = _answered_by(message, place, open_calls)
                 items.append({"type": "function_call_output", "call_id": call_id, "output": text_of(message.content)})
+            case SystemMessage() | DeveloperMessage():
+                items.append({"role": message.role, "content": text_of(message.content)})
     return items
 
 
@@ -75,8 +75,6 @@ def chat_messages(messages: list[Message]) -> list[Item]:
     used: set[str] = set()
     for place, message in enumerate(messages):
         match message:
-            case SystemMessage() | DeveloperMessage():
-                mended.append({"role": message.role, "content": text_of(message.content)})
             case UserMessage():
                 mended.append({"role": "user", "content": _content(message)})
             case AssistantMessage():
@@ -87,6 +85,8 @@ def chat_messages(messages: list[Message]) -> list[Item]:
             case ToolMessage():
                 call_id = _answered_by(message, place, open_calls)
                 mended.append({"role": "tool", "tool_call_id": call_id, "content": text_of(message.content)})
+            case SystemMessage() | DeveloperMessage():
+                mended.append({"role": message.role, "content": text_of(message.content)})
     return mended
 
 

@@ -52,7 +52,8 @@ class ForwardedWhole:
     """The one object of a whole answer. Lists of embeddings have neither id nor time."""
 
     def __init__(self, *, id: str, model: str, object: str, is_list: bool = False) -> None:
-        self._stamp = _stamp(object=object, model=model) if is_list else _stamp(id=id, object=object, model=model)
+        own = {"object": object, "model": model}
+        self._own = own if is_list else {"id": id, **own}
         self._is_list = is_list
         self._answer: dict[str, Any] = {}
 
@@ -61,7 +62,7 @@ class ForwardedWhole:
             (self._answer,) = event.objects
 
     def encoded(self) -> bytes:
-        answer = {**self._answer, **self._stamp}
+        answer = {**self._answer, **self._own}
         if not self._is_list:
             answer.setdefault("created", int(time()))
         return encode(answer)

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import structlog
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 
 from apps.access.authorise import permit
 from apps.access.decide import Action, Decision, Target, decide
@@ -24,7 +24,7 @@ from apps.catalog.pass_through import PassThrough
 from apps.catalog.registry import Entry, Generation
 from apps.core.clock import now
 from apps.core.errors import AgentUnavailable, GatewayError
-from apps.core.loop_handler import EventStream, LoopRequest
+from apps.core.loop_handler import Answer, EventStream, LoopRequest
 from apps.execution import keeping, run_metrics
 from apps.execution.events import ApprovalWanted, Finished, RunEvent, UnderWay
 from apps.execution.execute import execute
@@ -102,10 +102,11 @@ def permitted(subject: Subject, model: str) -> tuple[Entry, Decision]:
 
 def resolve(subject: Subject, model: str) -> Entry:
     """The agent that a model name means to this caller. Raises ModelNotFound."""
-    policy, at = policy_in_force(), now()
-    return registry.resolve(
-        model, visible=lambda agent_id: decide(policy, subject, Action.LIST, Target(agent_id), at=at).allowed
-    )
+
+    def visible(agent_id: str) -> bool:  # asked of names that may mean several
+        return decide(policy_in_force(), subject, Action.LIST, Target(agent_id), at=now()).allowed
+
+    return registry.resolve(model, visible=visible)
 
 
 def serving(entry: Entry) -> Generation | Declared | PassThrough:
@@ -173,12 +174,12 @@ async def _frames(first: bytes, events: AsyncGenerator[RunEvent, None], writer: 
         yield writer.failure(GatewayError(_CRASHED))
 
 
-async def whole(events: AsyncGenerator[RunEvent, None], fold: Whole) -> HttpResponse:
+async def whole(events: AsyncGenerator[RunEvent, None], fold: Whole) -> Answer:
     async with contextlib.aclosing(events):
         async for event in events:
             fold.add(event)
     leave_unlogged()  # its line is run_finished
-    return HttpResponse(fold.encoded(), content_type="application/json")
+    return Answer(fold.encoded())
 
 
 async def record(

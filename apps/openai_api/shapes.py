@@ -1,9 +1,8 @@
 """How the answers of each endpoint are written: as frames of a stream, or as one object."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from apps.core.errors import GatewayError
 from apps.execution.events import RunEvent
@@ -22,8 +21,7 @@ class Whole(Protocol):
     def encoded(self) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """`writer` and `whole` take the `id` of the answer and the `model` that was asked for."""
 
     writer: Callable[..., Writer]
@@ -31,13 +29,14 @@ class Shape:
 
 
 def of_agents(*, with_usage: bool) -> Shape:
-    return Shape(partial(ChunkWriter, with_usage=with_usage), Fold)
+    return _WITH_USAGE if with_usage else _WITHOUT
 
 
 def _forwarded(chunk: str, whole: str) -> Shape:
     return Shape(partial(ForwardingWriter, object=chunk), partial(ForwardedWhole, object=whole))
 
 
+_WITH_USAGE, _WITHOUT = (Shape(partial(ChunkWriter, with_usage=with_usage), Fold) for with_usage in (True, False))
 CHAT = _forwarded("chat.completion.chunk", "chat.completion")
 COMPLETION = _forwarded("text_completion", "text_completion")
 EMBEDDINGS = Shape(partial(ForwardingWriter, object="list"), partial(ForwardedWhole, object="list", is_list=True))

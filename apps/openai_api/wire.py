@@ -94,6 +94,9 @@ class ChunkWriter:
         return frames + DONE
 
 
+_NOT_YET = Finished("stop", Usage())
+
+
 class Fold:
     """Collects the events of one answer into a `chat.completion`."""
 
@@ -104,7 +107,7 @@ class Fold:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, tuple[ClientToolCall, list[str]]] = {}  # the first piece, all arguments
-        self._finished = Finished("stop", Usage())
+        self._finished = _NOT_YET
 
     def add(self, event: RunEvent) -> None:
         match event:

@@ -6,10 +6,10 @@ carries it. Until an answer has begun another candidate may take over; a stream 
 
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any
 
+import msgspec
 from django.conf import settings
 
 from apps.core import ids
@@ -24,8 +24,7 @@ from apps.upstreams.whole import asked_in, read_whole
 Adapt = Callable[[dict[str, Any], Target], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """An answer that has begun. Whoever has it must `aclose()` the source. `body` is what was sent."""
 
     target: Target
@@ -40,8 +39,7 @@ class Opened:
         return error
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """A whole answer, as the server sent it: a JSON object that is no error. Its usage has been counted."""
 
     target: Target

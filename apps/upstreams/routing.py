@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import structlog
 from django.conf import settings
+from msgspec.structs import replace
 
 from apps.core import globs, live_config
 from apps.core.errors import Unavailable
@@ -52,8 +54,7 @@ class Target:
         return self.default_model or min(self.models, default="")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """One choice of a route. Those of the lowest order come first; among them weights draw lots."""
 
     target: Target
@@ -62,8 +63,7 @@ class Candidate:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """Where a name leads: to `model` of `target`, else to the `others`, which only a ModelRoute brings.
 
     `is_substitute` when the module asked for a model by name and gets another one.

@@ -155,12 +155,14 @@ async def ask(
         async with asyncio.timeout(patience):
             response = await _post(session, target, path, body, headers, query)
             await _accept(target, response)
-            answer = await all_of(target, response)
-    except TimeoutError as error:
-        raise UpstreamTimeout(f"Upstream '{target.slug}' did not answer within {patience:.3g} s.") from error
-    finally:
+            answer = await all_of(target, response)  # to its end, with which the connection goes back
+    except BaseException as error:
         if response is not None:
-            response.close()  # of an answer that was read to its end, the connection has gone back already
+            response.close()
+        if isinstance(error, TimeoutError):
+            raise UpstreamTimeout(f"Upstream '{target.slug}' did not answer within {patience:.3g} s.") from error
+        raise
+    finally:
         if own_session:
             await own_session.close()
     answer = answer.removeprefix(BYTE_ORDER_MARK)
