@@ -10,10 +10,9 @@ from typing import Any, Final
 from django.db import connection
 
 _PARAMETERS: Final = 999  # of a statement: SQLite's limit, where it was built with the lowest
-_PLACES: Final = {"qmark": "?", "pyformat": "%s"}  # of the drivers, by their `paramstyle`
 
-# For what is neither text nor number, Python's sqlite3 looks in three places for somebody who makes one of it, and takes
-# it as it is when it has found nobody: at five times the cost of being told so.
+# For what is neither text nor number, Python's sqlite3 looks in three places for somebody who makes one of it, and only
+# when it has found nobody, at five times the cost of being told so, takes it as it is.
 sqlite3.register_adapter(bool, int)
 sqlite3.register_adapter(type(None), lambda none: none)
 
@@ -36,7 +35,7 @@ def insert(table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], 
 
 @lru_cache(maxsize=256)
 def _statement(table: str, columns: tuple[str, ...], rows: int, ending: str) -> str:
-    place = _PLACES[connection.Database.paramstyle]
+    place = "?" if connection.vendor == "sqlite" else "%s"
     row = f"({', '.join([place] * len(columns))})"
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)} {ending}"  # noqa: S608  # names of the models' own
 
