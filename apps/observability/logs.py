@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from time import time_ns
 from typing import Any, Final
 
@@ -116,7 +116,24 @@ class _Line:
     debug = info = warning = error = critical = fatal = log = msg
 
 
-_classes: dict[int, Callable[..., Any]] = {}
+@cache
+def _class_of(level: int) -> Callable[..., Any]:
+    """structlog's, but that it copies a line's facts once instead of four times."""
+
+    class Bound(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]  # a class that is made
+        def _proxy_to_logger(self, method: str, event: str | None = None, /, **facts: Any) -> Any:
+            line: Any = {**self._context, **facts, "event": event}
+            try:
+                for processor in self._processors:
+                    line = processor(self._logger, method, line)
+            except structlog.DropEvent:
+                return None
+            write = getattr(self._logger, method)
+            if isinstance(line, dict):  # of a module that sets structlog up for itself, as the next
+                return write(**line)
+            return write(*line[0], **line[1]) if isinstance(line, tuple) else write(line)
+
+    return Bound
 
 
 def _of_level(levels: Levels) -> Callable[..., Any]:
@@ -124,8 +141,7 @@ def _of_level(levels: Levels) -> Callable[..., Any]:
 
     def bound(logger: Any, processors: Any, context: Any) -> Any:
         level = levels.of(logger.name)
-        kind = _classes.setdefault(level, structlog.make_filtering_bound_logger(level))
-        return kind(logger, processors, context)
+        return _class_of(level)(logger, processors, context)
 
     return bound
 
