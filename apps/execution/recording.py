@@ -1,22 +1,23 @@
 """Runs as rows."""
 
-from collections.abc import Collection
-from operator import attrgetter
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any, Final
 
-from django.db import IntegrityError, connection, transaction
-from django.db.models import CharField, DateTimeField, TextField
+from django.db import IntegrityError, transaction
+from django.db.models import CharField, DateTimeField, Field, TextField
 
-from apps.core.rows import insert
+from apps.core.rows import insert, moments
 from apps.execution import bucket_rows
 from apps.execution.models import Run
 
-_FIELDS = Run._meta.concrete_fields  # noqa: SLF001  # Django documents it
-_VALUES = attrgetter(*(field.attname for field in _FIELDS))
-_TEXTS = [(at, field.max_length) for at, field in enumerate(_FIELDS) if isinstance(field, CharField | TextField)]
-_MOMENTS = [at for at, field in enumerate(_FIELDS) if isinstance(field, DateTimeField)]
-_TABLE = Run._meta.db_table  # noqa: SLF001
-_COLUMNS = [str(field.column) for field in _FIELDS]
+_FIELDS: Final = Run._meta.concrete_fields  # noqa: SLF001  # Django documents it
+_VALUES: Final = itemgetter(*(field.attname for field in _FIELDS))
+_TABLE: Final = Run._meta.db_table  # noqa: SLF001
+_COLUMNS: Final = tuple(str(field.column) for field in _FIELDS)
+
+Column = Sequence[Any]
 
 
 def write_runs(runs: Collection[Run]) -> None:
@@ -29,23 +30,42 @@ def write_runs(runs: Collection[Run]) -> None:
         known = set(Run.objects.filter(pk__in=[run.pk for run in runs]).values_list("pk", flat=True))
         if not known:
             raise
-        _write([run for run in runs if run.pk not in known])
+        if others := [run for run in runs if run.pk not in known]:
+            _write(others)
 
 
 def _write(runs: Collection[Run]) -> None:
     """As `bulk_create` does, without its preparing every value at thrice the cost."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        insert(cursor, _TABLE, _COLUMNS, [_row(run) for run in runs])
-        bucket_rows.add(cursor, runs)
+    with transaction.atomic():
+        insert(_TABLE, _COLUMNS, list(_rows(runs)))
+        bucket_rows.add(runs)
 
 
-def _row(run: Run) -> list[Any]:
-    row = list(_VALUES(run))
-    for at, limit in _TEXTS:
-        row[at] = fitting(row[at], limit)
-    for at in _MOMENTS:
-        row[at] = connection.ops.adapt_datetimefield_value(row[at])
-    return row
+def _rows(runs: Collection[Run]) -> Iterator[tuple[Any, ...]]:
+    """A column at a time: what is asked of each value singly costs more than all else."""
+    columns = zip(*map(_VALUES, map(vars, runs)), strict=True)
+    return zip(*(prepared(column) for prepared, column in zip(_PREPARED, columns, strict=True)), strict=True)
+
+
+def _prepared(field: "Field[Any, Any]") -> Callable[[Column], Column]:
+    """What makes of a column's values those that the database takes."""
+    if isinstance(field, CharField | TextField):
+        return partial(_all_fitting, limit=field.max_length)
+    return moments if isinstance(field, DateTimeField) else _as_they_are
+
+
+def _all_fitting(texts: Column, limit: int | None) -> Column:
+    together = "".join(texts)
+    if together.isascii() and "\0" not in together:  # the rule, at a tenth of the cost
+        return [text[:limit] for text in texts]
+    return [fitting(text, limit) for text in texts]
+
+
+def _as_they_are(values: Column) -> Column:
+    return values
+
+
+_PREPARED: Final = [_prepared(field) for field in _FIELDS]
 
 
 def fitting(text: str, limit: int | None) -> str:

@@ -61,8 +61,8 @@ def write_steps(recorded: Sequence[Recorded]) -> None:
     keeper = Keeper(most) if most else None
     rows = (row for one in recorded for row in rows_of(one, keeper))
     while batch := list(islice(rows, _IN_A_TRANSACTION)):
-        with transaction.atomic(), connection.cursor() as cursor:
-            insert(cursor, _TABLE, _COLUMNS, batch, ending="ON CONFLICT DO NOTHING")
+        with transaction.atomic():
+            insert(_TABLE, _COLUMNS, batch, ending="ON CONFLICT DO NOTHING")
 
 
 # --- runs that need no step ------------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ class Feed:
 feed = Feed()
 
 
-def tell(name: str, **facts: Any) -> None:
+def tell(name: str, /, **facts: Any) -> None:
     """Of a run's start or end, whatever the log's level is. Where no page could read it: a test of a boolean."""
     if feed.is_on:
         level = "error" if facts.get("error_code") else "info"

@@ -46,14 +46,17 @@ def adder(metric: Counter | Gauge, *labels: str) -> Add:
 
 
 def observer(metric: Histogram, *labels: str) -> Add:
-    """The same for `observe`, which moreover tries one bucket after the other."""
+    """The same for `observe`, which moreover tries one bucket after the other, and takes a lock for each of its two
+    numbers: here the sum's is both's. Nobody else may add to these labels."""
     child = metric.labels(*labels)
-    add: Add = child._sum.inc  # noqa: SLF001
-    bounds, buckets = child._upper_bounds, [bucket.inc for bucket in child._buckets]  # noqa: SLF001
+    bounds, buckets, total = child._upper_bounds, child._buckets, child._sum  # noqa: SLF001
+    lock = total._lock  # noqa: SLF001
 
     def observe(value: float) -> None:
-        add(value)
-        buckets[bisect_left(bounds, value)](1)
+        bucket = buckets[bisect_left(bounds, value)]
+        with lock:
+            total._value += value  # noqa: SLF001
+            bucket._value += 1  # noqa: SLF001
 
     return observe
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache, lru_cache
+from time import time_ns
 from typing import Any, Final
 
 import msgspec
@@ -54,8 +56,17 @@ def _json(_logger: Any, _method: str, event: EventDict) -> bytes:
 def surrounded(_logger: Any, method: str, event: EventDict) -> EventDict:
     """What the line says, before it the facts that hold here, after it level and time (ISO 8601 in UTC). One processor
     for what structlog has three of: it runs twice a request."""
-    at = f"{datetime.now(UTC).isoformat()[:-6]}Z"
-    return {**context.current(), **event, "level": _LEVELS.get(method, method), "timestamp": at}
+    return {**context.current(), **event, "level": _LEVELS.get(method, method), "timestamp": _timestamp()}
+
+
+def _timestamp() -> str:
+    second, microsecond = divmod(time_ns() // 1000, 1_000_000)
+    return f"{_text_of(second)}.{microsecond:06}Z"
+
+
+@lru_cache(maxsize=1)  # lines come many to a second
+def _text_of(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[: -len("+00:00")]
 
 
 _LEVELS: Final = {"exception": "error", "warn": "warning"}  # of methods that are named otherwise
@@ -105,7 +116,24 @@ class _Line:
     debug = info = warning = error = critical = fatal = log = msg
 
 
-_classes: dict[int, Callable[..., Any]] = {}
+@cache
+def _class_of(level: int) -> Callable[..., Any]:
+    """structlog's, but that it copies a line's facts once instead of four times."""
+
+    class Bound(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]  # a class that is made
+        def _proxy_to_logger(self, method: str, event: str | None = None, /, **facts: Any) -> Any:
+            line: Any = {**self._context, **facts, "event": event}
+            try:
+                for processor in self._processors:
+                    line = processor(self._logger, method, line)
+            except structlog.DropEvent:
+                return None
+            write = getattr(self._logger, method)
+            if isinstance(line, dict):  # of a module that sets structlog up for itself, as the next
+                return write(**line)
+            return write(*line[0], **line[1]) if isinstance(line, tuple) else write(line)
+
+    return Bound
 
 
 def _of_level(levels: Levels) -> Callable[..., Any]:
@@ -113,8 +141,7 @@ def _of_level(levels: Levels) -> Callable[..., Any]:
 
     def bound(logger: Any, processors: Any, context: Any) -> Any:
         level = levels.of(logger.name)
-        kind = _classes.setdefault(level, structlog.make_filtering_bound_logger(level))
-        return kind(logger, processors, context)
+        return _class_of(level)(logger, processors, context)
 
     return bound
 

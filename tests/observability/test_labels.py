@@ -1,4 +1,6 @@
-from apps.observability.labels import OTHERS, Series, Values
+from prometheus_client import Histogram
+
+from apps.observability.labels import OTHERS, Series, Values, observer
 
 
 def test_first_values_have_a_series_of_their_own() -> None:
@@ -26,3 +28,21 @@ def test_of_too_many_series_the_rest_share_one_for_each_closed_value() -> None:
 
     assert found == [("a", "ok"), ("b", "ok"), (OTHERS, "ok"), (OTHERS, "ok"), (OTHERS, "error")]
     assert series.of("a", "ok") == ("a", "ok")
+
+
+def test_observer_counts_as_the_histogram_does() -> None:
+    observed, told = (
+        Histogram(name, "Of a test.", ["who"], buckets=(1, 2, 5), registry=None) for name in ("one", "other")
+    )
+
+    observe = observer(observed, "me")
+    for value in (0, 1, 1.5, 2, 5, 5.1, 100):
+        observe(value)
+        told.labels("me").observe(value)
+
+    assert values(observed) == values(told)
+
+
+def values(histogram: Histogram) -> list[tuple[str, str, float]]:
+    (family,) = histogram.collect()
+    return [(sample.name.rpartition("_")[2], sample.labels.get("le", ""), sample.value) for sample in family.samples]

@@ -1,14 +1,18 @@
 """Each line is one line of JSON, whatever it holds and whatever the modules in the process do."""
 
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from apps.observability import logs
 from apps.observability.plain import plain
@@ -184,3 +188,43 @@ def test_terminal_is_not_moved_by_what_callers_send() -> None:
 )
 def test_plain_value(value: Any, shown: Any) -> None:
     assert plain(value) == shown
+
+
+class Heard:
+    """What structlog writes to, of a module that sets it up for itself."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def info(self, *args: Any, **facts: Any) -> None:
+        self.told.append((args, facts))
+
+
+def drop(_logger: Any, _method: str, _line: Any) -> Any:
+    raise structlog.DropEvent
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (lambda _logger, _method, line: repr(line), [(("{'at': 1, 'what': 2, 'event': 'done'}",), {})]),
+        (lambda _logger, _method, line: line, [((), {"at": 1, "what": 2, "event": "done"})]),
+        (lambda _logger, _method, line: ((line["event"],), {"extra": line["at"]}), [(("done",), {"extra": 1})]),
+        (drop, []),
+    ],
+)
+def test_line_arrives_in_each_form_that_structlog_knows(last: Any, told: list[Any]) -> None:
+    heard = Heard()
+
+    logs._class_of(logging.INFO)(heard, [last], {}).bind(at=1).info("done", what=2)
+
+    assert heard.told == told
+
+
+def test_time_of_a_line_is_now_in_utc() -> None:
+    before = datetime.now(UTC)
+    line = logs.surrounded(None, "warn", {"event": "x"})
+    after = datetime.now(UTC)
+
+    assert before <= datetime.fromisoformat(line["timestamp"]) <= after
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
