@@ -90,9 +90,11 @@ class Run(models.Model):
 
         What Django's constructor does for each row costs more than all else that is recorded of a run.
         """
+        row = _defaults(cls).copy()
+        row.update(known)
+        row["_state"] = ModelState()  # as Model.__init__ does
         run = cls.__new__(cls)
-        run._state = ModelState()  # noqa: SLF001  # as Model.__init__ does
-        run.__dict__.update(_defaults(cls), **known)
+        run.__dict__ = row
         return run
 
     @property
@@ -196,7 +198,7 @@ class Recording(ConfigRow):
 
 
 @cache
-def _defaults(model: type[Run]) -> Mapping[str, Any]:
+def _defaults(model: type[Run]) -> dict[str, Any]:
     """Shared by all rows: none may be one that changes."""
     return {field.attname: field.get_default() for field in model._meta.concrete_fields}  # noqa: SLF001
 
