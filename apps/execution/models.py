@@ -1,6 +1,6 @@
 """What was run: one row per request that reached an agent, and the runs that wait for a person or a client."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, ClassVar, Self
