@@ -330,7 +330,6 @@ class ModuleRule(ConfigModel):
     class Meta:
         ordering = ["pattern"]
         verbose_name = "module rule"
-        verbose_name_plural = "modules"
 
     def __str__(self) -> str:
         return f"{self.effect} {self.pattern}"
