@@ -413,8 +413,15 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(write: Writer, tex
         (
             "mcp_servers: {a: {url: 'http://x/mcp', oauth: {client_id: a}}}",
             (
-                "1: mcp_servers: a: oauth: It needs client_id and client_secret, and token_url or issuer where the "
-                "server does not tell."
+                "1: mcp_servers: a: oauth: It needs client_id, client_secret, and token_url or issuer, which says who "
+                "gets the secret."
+            ),
+        ),
+        (
+            "mcp_servers: {a: {url: 'http://x/mcp', oauth: {client_id: a, client_secret: b, scope: c}}}",
+            (
+                "1: mcp_servers: a: oauth: It needs client_id, client_secret, and token_url or issuer, which says who "
+                "gets the secret."
             ),
         ),
         (
