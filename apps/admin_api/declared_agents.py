@@ -16,7 +16,7 @@ from apps.admin_api.authentication import OperatorAuth
 from apps.catalog import declared_checks, declared_trial, declared_versions
 from apps.catalog.declared_trial import Remark
 from apps.catalog.diagnostics import Problem
-from apps.catalog.models import DeclaredAgent, DeclaredVersion
+from apps.catalog.models import LONGEST_RUN, DeclaredAgent, DeclaredVersion
 from apps.core.errors import InvalidRequest, NotFound
 from apps.upstreams.models import Upstream
 
@@ -76,7 +76,7 @@ class DeclaredFields(Body):
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     max_turns: Number | None = Field(None, description="Model calls of a run at most.")
-    run_timeout: float | None = Field(None, ge=1, le=86_400, description="Seconds for a whole run.")
+    run_timeout: float | None = Field(None, ge=1, le=LONGEST_RUN, description="Seconds for a whole run.")
     on_disconnect: Literal["cancel", "drain"] = Field("cancel", description="When the client leaves.")
     listed: bool = True
     greeting: LongText = ""

@@ -4,11 +4,11 @@ from typing import Any
 
 import structlog
 from celery import shared_task
-from celery.exceptions import SoftTimeLimitExceeded
 
 from apps.audits import claims
 from apps.audits.alerts.deliver import deliver_due
 from apps.audits.auditing import AlreadyRunning, audit
+from apps.audits.time_limit import TookTooLong
 from apps.audits.works import WORKS, do
 
 log = structlog.get_logger(__name__)
@@ -24,8 +24,8 @@ def _task(name: str) -> Any:
         except claims.Taken:
             log.debug("work_left_to_another", work=name)
             return "Another process did it."
-        except SoftTimeLimitExceeded:
-            log.error("work_took_too_long", work=name, limit=work.limit)
+        except TookTooLong as error:
+            log.error("work_took_too_long", work=name, limit=error.seconds)
             raise
 
     limits = {"soft_time_limit": work.limit, "time_limit": work.limit + _GRACE}

@@ -17,6 +17,7 @@ from apps.audits import auditing, claims
 from apps.audits.alerts.deliver import deliver_due
 from apps.audits.alerts.outbox import forget_old
 from apps.audits.broken_agents import tell_of_broken
+from apps.audits.time_limit import within_limit
 from apps.core import clock
 from apps.execution import purging
 from apps.upstreams import refreshing
@@ -28,13 +29,15 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Work:
     """`do` returns one line about what came of it. `at_least` are the seconds between two beginnings: a schedule that
-    two beats keep fires twice within a few. `limit`: seconds that it may take."""
+    two beats keep fires twice within a few. `limit`: seconds that a worker gives it; `slow` says what to do when
+    they are not enough."""
 
     name: str
     title: str
     do: Callable[[], str]
     at_least: float
     limit: float
+    slow: str
 
 
 def _audit() -> str:
@@ -81,20 +84,31 @@ def _counted(count: int, noun: str, plural: str = "") -> str:
 
 
 _MINUTE = 40.0  # of what is due every minute
+_SLOW_UPSTREAM = (
+    "Look under Upstreams which of them hangs, and mend or disable it; `manage.py scheduled {}` has no limit."
+)
 WORKS: Final = {
     work.name: work
     for work in (
-        Work("audit", "Audit of all rules", _audit, at_least=600, limit=1800),
-        Work("repeat", "Audits that were cut off are made again", _repeat, _MINUTE, limit=1800),
-        Work("alerts", "Newly broken agents, and alerts that wait", _alerts, _MINUTE, limit=600),
-        Work("probes", "Health of the upstreams", _probe, _MINUTE, limit=120),
-        Work("models", "Model lists of the upstreams", _models, at_least=600, limit=300),
+        Work("audit", "Audit of all rules", _audit, at_least=600, limit=1800, slow=auditing.SLOW),
+        Work("repeat", "Audits that were cut off are made again", _repeat, _MINUTE, limit=1800, slow=auditing.SLOW),
+        Work(
+            "alerts",
+            "Newly broken agents, and alerts that wait",
+            _alerts,
+            _MINUTE,
+            limit=600,
+            slow="Look under Alerts which channel hangs, and mend or disable it; the next time tells the others.",
+        ),
+        Work("probes", "Health of the upstreams", _probe, _MINUTE, limit=120, slow=_SLOW_UPSTREAM.format("probes")),
+        Work("models", "Model lists of the upstreams", _models, 600, limit=300, slow=_SLOW_UPSTREAM.format("models")),
         Work(
             "purge",
             "What was kept long enough is deleted",
             _purge,
             at_least=600,
             limit=1800,
+            slow="The next time goes on where this one ended; `manage.py purge_runs` has no limit.",
         ),
     )
 }
@@ -104,7 +118,7 @@ def do(name: str) -> str:
     """What came of it, in one line. Raises claims.Taken when another process does it or has just done so."""
     work = WORKS[name]
     try:
-        with claims.held(f"work {name}", at_least=work.at_least) as said:
+        with claims.held(f"work {name}", at_least=work.at_least) as said, within_limit(work.slow):
             said.append(work.do())
     except auditing.AlreadyRunning as error:
         raise claims.Taken(str(error)) from error

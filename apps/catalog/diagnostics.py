@@ -263,7 +263,7 @@ def denied_import(one: Denied) -> Problem:
     return problem(
         "denied_import",
         f"It imports {one.name}, which the import policy denies{by}.",
-        "Remove the import; or take the name off the list in the admin under Modules, or off "
+        "Remove the import; or take the name off the list in the admin under Module rules, or off "
         "GATEWAY_AGENT_DENIED_IMPORTS where it stands there.",
         one.file,
         one.line,

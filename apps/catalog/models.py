@@ -5,7 +5,7 @@ ApprovedVersion)."""
 from typing import Any
 
 from django.conf import settings
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models, transaction
 from django.db.models import F
 
@@ -14,6 +14,7 @@ from apps.core.models import ConfigModel, ConfigRow
 from apps.upstreams.models import Upstream
 
 SHORT = 12  # hexadecimal digits of a digest that people are shown
+LONGEST_RUN = 86_400  # seconds that an agent may be given for one
 
 # Of agent ids: as scan.agent_id makes them of folders.
 _WORD = RegexValidator(r"^[a-z0-9][a-z0-9._-]*$", "Lower-case letters, digits, dots, dashes; no spaces.")
@@ -91,8 +92,11 @@ class RunSettings(models.Model):
     run_timeout = models.FloatField(
         null=True,
         blank=True,
-        validators=[MinValueValidator(1)],
-        help_text="Seconds for a whole run. Empty: GATEWAY_RUN_TIMEOUT.",
+        validators=[
+            MinValueValidator(1),
+            MaxValueValidator(LONGEST_RUN, f"A run has {LONGEST_RUN:,} seconds at most, a day."),
+        ],
+        help_text=f"Seconds for a whole run, {LONGEST_RUN:,} at most. Empty: GATEWAY_RUN_TIMEOUT.",
     )
     on_disconnect = models.CharField(
         "when the client leaves", max_length=6, choices=Disconnect, default=Disconnect.CANCEL
@@ -330,7 +334,6 @@ class ModuleRule(ConfigModel):
     class Meta:
         ordering = ["pattern"]
         verbose_name = "module rule"
-        verbose_name_plural = "modules"
 
     def __str__(self) -> str:
         return f"{self.effect} {self.pattern}"

@@ -51,7 +51,7 @@ class Policy:
         if rule is None or rule.effect != Effect.DENY:
             return None
         because = f" ({rule.reason.rstrip('.')})" if rule.reason else ""
-        remedy = "Delete that rule in the admin under Modules, or add a more specific one that allows it."
+        remedy = "Delete that rule in the admin under Module rules, or add a more specific one that allows it."
         return scan.denied(agent_id, path, f"the rule that denies “{rule.pattern}” decides{because}", remedy)
 
 

@@ -199,8 +199,8 @@ class ApprovedVersionAdmin(ModelAdmin):
     readonly_fields = fields = ["folder_id", "digest", "approved_by", "approved_at", "note"]
     empty_title = "Nothing is approved"
     empty_text = (
-        "Open an agent to review and approve what lies in its folder, or approve all that serves under Modules, Lock "
-        "and imports."
+        "Open an agent to review and approve what lies in its folder, or approve all that serves under Module rules, "
+        "Lock and imports."
     )
 
     def has_add_permission(self, _request: HttpRequest, _obj: Any = None) -> bool:

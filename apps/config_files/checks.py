@@ -13,6 +13,7 @@ from apps.audits.models import AlertChannel
 from apps.catalog.models import ModuleRule
 from apps.core.globs import AGENT_GLOB
 from apps.core.secrets import SecretUnreadable
+from apps.tools.checking import problems_with_oauth
 from apps.tools.models import McpServer
 from apps.upstreams.base_url import mistake, tidied
 from apps.upstreams.models import ModelRoute, Upstream
@@ -57,8 +58,8 @@ def mcp_server(row: McpServer) -> Iterator[tuple[str, str]]:
         oauth = row.oauth
     except SecretUnreadable:  # another secret key stored it, and the file does not name it
         return
-    if oauth and not (oauth.get("client_id") and oauth.get("client_secret")):
-        yield "oauth", "It needs client_id and client_secret, and token_url or issuer where the server does not tell."
+    if oauth and problems_with_oauth(oauth):
+        yield "oauth", "It needs client_id, client_secret, and token_url or issuer, which says who gets the secret."
 
 
 @_check

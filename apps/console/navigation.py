@@ -43,7 +43,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _list(request, "Limits", "speed", "access", "limit"),
                 _page(request, "Explain", "help", "console:explain", "access.view_apikey", "access.view_grant"),
                 _list(request, "Denials", "block", "access", "denial"),
-                _list(request, "Modules", "shield", "catalog", "modulerule"),
+                _list(request, "Module rules", "shield", "catalog", "modulerule"),
                 _list(request, "Changes", "difference", "auditlog", "logentry"),
                 _list(request, "Users", "person", "auth", "user"),
                 _list(request, "Groups", "group", "auth", "group"),

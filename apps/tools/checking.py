@@ -1,4 +1,5 @@
-"""What a tool has to be before it is stored, and what it gets without being asked: the same for form and import."""
+"""What a tool, or the OAuth of an MCP server, has to be before it is stored, and what a tool gets without being asked:
+the same for form and import."""
 
 import re
 from collections.abc import Mapping
@@ -96,6 +97,22 @@ def problem_with_headers(headers: Any) -> str:
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             return f"The value of {name} has to be one line of text."
     return ""
+
+
+def problems_with_oauth(oauth: Mapping[str, str]) -> dict[str, str]:
+    """Of client credentials as McpServer.oauth has them, by the member that is to be mended."""
+    found = {
+        name: "OAuth needs both the client's id and its secret."
+        for name in ("client_id", "client_secret")
+        if not oauth.get(name)
+    }
+    if not names_who_gets_the_secret(oauth):
+        found |= {"token_url": "Name it, or the issuer: else the MCP server would say who gets the client's secret."}
+    return found
+
+
+def names_who_gets_the_secret(oauth: Mapping[str, str]) -> bool:
+    return bool(oauth.get("token_url") or oauth.get("issuer"))
 
 
 def _open_secret(headers: Mapping[str, Any]) -> str:

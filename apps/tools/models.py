@@ -121,7 +121,7 @@ class McpServer(_WithSecrets, ConfigModel):
 
     @property
     def oauth(self) -> dict[str, str]:
-        """client_id, client_secret, and token_url or issuer, scope where set; in the clear. Raises SecretUnreadable."""
+        """client_id, client_secret, token_url or issuer, and scope where set; in the clear. Raises SecretUnreadable."""
         return secrets.decrypt_json(self.encrypted_oauth) if self.encrypted_oauth else {}
 
     @oauth.setter

@@ -96,12 +96,21 @@ def test_what_the_form_refuses_is_refused_in_its_words(
 
 def test_what_a_form_or_a_file_made_is_shown_even_where_it_is_beyond_what_is_taken_here(admin: Caller) -> None:
     made = DeclaredAgentFactory.create(name="desk", run_timeout=1e5, instructions="x" * 100_001, aliases=["a" * 201])
-    made.full_clean()
+    made.full_clean(exclude={"run_timeout"})  # which had no upper bound in former days
     declared_checks.check(made)
 
     one = admin.ask("GET", DESK)
     assert (one[0], one[1]["run_timeout"], len(one[1]["instructions"])) == (200, 1e5, 100_001)
     assert admin.ask("GET", ROOT) == (200, {"data": [one[1]], "total": 1})
+
+
+def test_seconds_of_a_run_have_the_bounds_of_the_form(admin: Caller) -> None:
+    (field,) = (one for one in DeclaredAgent._meta.fields if one.name == "run_timeout")
+    shortest, longest = (one.limit_value for one in field.validators)
+    for seconds, status in [(shortest, 201), (longest, 201), (shortest - 0.5, 400), (longest + 0.5, 400)]:
+        asked = admin.ask("POST", ROOT, {"name": f"for-{seconds}", "run_timeout": seconds})
+        assert asked[0] == status
+        assert status == 201 or asked[1]["error"]["param"] == "run_timeout"
 
 
 def test_unknown_member_is_refused(admin: Caller) -> None:

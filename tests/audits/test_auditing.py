@@ -5,13 +5,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 
 from apps.audits import claims, findings, works
-from apps.audits.auditing import CLAIM, AlreadyRunning, audit, repeat_cut_off
+from apps.audits.auditing import CLAIM, AlreadyRunning, Progress, audit, repeat_cut_off
 from apps.audits.checking import check
 from apps.audits.models import AlertChannel, AlertDelivery, AuditRun, Claim, Finding, RuleResult
 from apps.audits.rule import Found, NotChecked, Rule, Severity
+from apps.audits.time_limit import TookTooLong
 from apps.core import clock
 from apps.observability import context
 from tests.audits.conftest import FINDS, Subjects
@@ -115,6 +118,24 @@ def test_second_audit_at_once_is_refused_in_words(subjects: Subjects) -> None:
     run = audit(by="ann", rules={"outer": Rule("outer", "", Severity.LOW, "", check)})
 
     assert (run.outcome, run.found, AuditRun.objects.count()) == (Outcome.COMPLETED, 1, 1)
+
+
+def test_audit_that_takes_too_long_for_celery_says_how_long_it_had_and_what_to_do(subjects: Subjects) -> None:
+    def told_to_end(_progress: Progress) -> None:
+        raise SoftTimeLimitExceeded
+
+    @shared_task(name="tests.slow_audit", soft_time_limit=1800)  # type: ignore[untyped-decorator]
+    def slow() -> None:
+        audit(by="ann", rules=subjects.rules, progress=told_to_end)
+
+    sentence = (
+        "It took longer than 1800 s and was stopped. The audit's page tells the seconds of each rule; "
+        "`manage.py audit` has no limit."
+    )
+    failed = slow.apply()
+    assert (type(failed.result), str(failed.result)) == (TookTooLong, sentence)
+    run = AuditRun.objects.get()
+    assert (run.outcome, run.error) == (Outcome.FAILED, f"It did not come to its end: {sentence}")
 
 
 def test_lines_of_a_rule_carry_what_those_of_its_audit_do() -> None:

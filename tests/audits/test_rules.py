@@ -116,6 +116,48 @@ def test_keys_over_broad_by_the_grants_of_their_team() -> None:
     ]
 
 
+def test_keys_over_broad_by_the_grants_of_everyone() -> None:
+    closed, suspended = Team.objects.create(name="Closed"), Team.objects.create(name="Off", suspended=True)
+    GrantFactory.create(key=None, team=closed, agents="*", effect=Effects.DENY)
+    GrantFactory.create(key=None, agents="default/*")
+    GrantFactory.create(key=None, namespace="labs", agents="*")
+    ApiKeyFactory.create(agents=["default/*"])
+    assert found("keys-over-broad") == []
+
+    broad = GrantFactory.create(key=None, agents="*")
+    ApiKeyFactory.create(agents=[])
+    ApiKeyFactory.create(agents=[], team=closed)
+    ApiKeyFactory.create(agents=[], team=suspended)
+    ApiKeyFactory.create(agents=[], revoked_at=clock.now())
+    ApiKeyFactory.create(agents=[], may_chat=False)
+    denied = ApiKeyFactory.create(agents=[])
+    GrantFactory.create(key=denied, agents="*", effect=Effects.DENY)
+    (told,) = found("keys-over-broad")
+    assert (told.subject, told.link) == ("grants of everyone", f"/admin/access/grant/{broad.pk}/change/")
+    assert told.message == (
+        "Keys may use every agent by it, those that are still to come included, whatever they are granted "
+        "themselves: 2 now."
+    )
+    assert told.remedy == (
+        "Grant everyone what every key may have: namespaces such as default/* in place of *. Where every key is meant "
+        "to use everything, as on a machine for development, accept this finding with that reason."
+    )
+
+    ApiKey.objects.exclude(pk=denied.pk).delete()
+    assert found("keys-over-broad") == [], "nobody has anything by it"
+
+
+@pytest.mark.parametrize("whose", ["key", "team", "everyone"])
+def test_keys_are_not_over_broad_where_the_same_subject_is_denied_all(whose: str) -> None:
+    team = Team.objects.create(name="Red")
+    key = ApiKeyFactory.create(team=team, agents=[])
+    subject = {"key": {"key": key}, "team": {"key": None, "team": team}, "everyone": {"key": None}}[whose]
+    GrantFactory.create(**subject, agents="*")
+    assert len(found("keys-over-broad")) == 1
+    GrantFactory.create(**subject, agents="*", effect=Effects.DENY)
+    assert found("keys-over-broad") == []
+
+
 def test_rules_of_access_that_do_nothing() -> None:
     DropInFactory.create(agent_id="default/weather")
     ended = ApiKeyFactory.create(agents=["default/*"], revoked_at=clock.now())

@@ -341,6 +341,10 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(write: Writer, tex
                 "one slash."
             ),
         ),
+        (
+            "agents:\n  a/b:\n    run_timeout: 86401",
+            "3: agents: a/b: run_timeout: A run has 86,400 seconds at most, a day.",
+        ),
         ("agents:\n  default/b: {}\n  b: {}", "3: agents: b: is another name of an entry above. Keep one."),
         (
             "agents:\n  a/b: {parameters: {extra_body: {x: .nan}}}",
@@ -353,6 +357,10 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(write: Writer, tex
                 "1: agent_settings: a/b: aliases: “Bad One” is no model name: lower-case letters, digits, dots, "
                 "dashes, at most one slash."
             ),
+        ),
+        (
+            "agent_settings: {a/b: {run_timeout: 1.0e+6}}",
+            "1: agent_settings: a/b: run_timeout: A run has 86,400 seconds at most, a day.",
         ),
         (
             "routes: {x: {}}",
@@ -405,8 +413,15 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(write: Writer, tex
         (
             "mcp_servers: {a: {url: 'http://x/mcp', oauth: {client_id: a}}}",
             (
-                "1: mcp_servers: a: oauth: It needs client_id and client_secret, and token_url or issuer where the "
-                "server does not tell."
+                "1: mcp_servers: a: oauth: It needs client_id, client_secret, and token_url or issuer, which says who "
+                "gets the secret."
+            ),
+        ),
+        (
+            "mcp_servers: {a: {url: 'http://x/mcp', oauth: {client_id: a, client_secret: b, scope: c}}}",
+            (
+                "1: mcp_servers: a: oauth: It needs client_id, client_secret, and token_url or issuer, which says who "
+                "gets the secret."
             ),
         ),
         (

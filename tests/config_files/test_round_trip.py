@@ -110,7 +110,7 @@ def unusual() -> None:
             route=route, upstream=Upstream.objects.get(slug="0123"), model=f"1.10:{weight}", weight=weight
         )
     oauth = McpServer(slug="no", url="https://mcp.example.com/x?y={z}#", allowed_tools=["*", "größe_*"], enabled=False)
-    oauth.oauth = {"client_id": "1", "client_secret": "hidden", "scope": "a b"}
+    oauth.oauth = {"client_id": "1", "client_secret": "hidden", "issuer": "https://login.example.com", "scope": "a b"}
     oauth.save()
     McpServer.objects.create(slug="ms", transport=Transport.GATEWAY, url="https://gw.example.com", headers={"X-A": "ü"})
     Tool.objects.create(

@@ -473,7 +473,7 @@ def test_access_is_in_the_sidebar(admin_client: Client) -> None:
     groups = {group.get("title"): group["items"] for group in admin_client.get("/admin/").context["sidebar_navigation"]}
     items = {item["title"]: item["link"] for item in groups["Access"]}
     assert list(items) == [
-        "API keys", "Teams", "Grants", "Tool rules", "Overrides", "Limits", "Explain", "Denials", "Modules",
+        "API keys", "Teams", "Grants", "Tool rules", "Overrides", "Limits", "Explain", "Denials", "Module rules",
         "Changes", "Users", "Groups",
     ]  # fmt: skip
     for link in items.values():

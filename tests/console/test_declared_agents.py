@@ -174,6 +174,7 @@ class TestAdding:
             ({"name": "taken"}, "name", "default/taken is taken: it is the id of an agent in a folder."),
             ({"namespace": "labs", "name": "other"}, "__all__", "There is a declared agent of this id already."),
             ({"max_turns": "0"}, "max_turns", "Ensure this value is greater than or equal to 1."),
+            ({"run_timeout": "86400.5"}, "run_timeout", "A run has 86,400 seconds at most, a day."),
         ],
     )
     def test_what_is_wrong_is_said_at_its_field(
@@ -380,3 +381,10 @@ class TestSettingsOfDropIns:
         assert inline.formset.errors == [
             {"parameters": ["'heat' is no parameter of OpenAI's. What only your server knows goes into extra_body."]}
         ]
+
+    def test_run_has_a_day_at_most(self, admin_client: Client) -> None:
+        row = DropInFactory.create()
+        posted = settings_form(row) | {"settings-0-run_timeout": "86401", "settings-0-on_disconnect": "cancel"}
+        response = admin_client.post(f"/admin/catalog/dropin/{row.pk}/change/", posted)
+        (inline,) = response.context["inline_admin_formsets"]
+        assert inline.formset.errors == [{"run_timeout": ["A run has 86,400 seconds at most, a day."]}]

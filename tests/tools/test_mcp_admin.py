@@ -88,6 +88,7 @@ class TestAdding:
             ({"secret_lines": "no header"}, "secret_lines"),
             ({"headers": '{"A": 1}'}, "headers"),
             ({"client_id": "only"}, "client_secret"),
+            ({"client_id": "gw", "client_secret": "s"}, "token_url"),
             ({"transport": "stdio"}, "command_line"),
             ({"transport": "stdio", "command_line": '"open'}, "command_line"),
             ({"timeout": "0"}, "timeout"),
@@ -110,14 +111,14 @@ class TestSecrets:
         assert "http://127.0.0.1:9/token" in page
 
     def test_blank_keeps_them(self, admin_client: Client) -> None:
-        admin_client.post(ADD, form(token="one", client_id="gw", client_secret="two"))
+        admin_client.post(ADD, form(token="one", client_id="gw", client_secret="two", issuer="http://127.0.0.1:9"))
         server = McpServer.objects.get()
-        change(admin_client, server, timeout="7", client_id="gw")
+        change(admin_client, server, timeout="7", client_id="gw", issuer="http://127.0.0.1:9")
         after = McpServer.objects.get()
         assert (after.timeout, after.secret_headers, after.oauth) == (7, server.secret_headers, server.oauth)
 
     def test_are_removed_when_asked(self, admin_client: Client) -> None:
-        admin_client.post(ADD, form(token="one", client_id="gw", client_secret="two"))
+        admin_client.post(ADD, form(token="one", client_id="gw", client_secret="two", issuer="http://127.0.0.1:9"))
         change(admin_client, McpServer.objects.get(), clear_secrets="on")
         after = McpServer.objects.get()
         assert (after.encrypted_headers, after.encrypted_oauth) == ("", "")
@@ -129,11 +130,35 @@ class TestSecrets:
         admin_client.post(f"{LIST}{server.pk}/read_tools/", CONFIRM)
         assert McpServer.objects.get().reason.startswith("A stored secret cannot be read")
 
-        change(admin_client, server, token="new", client_id="gw", client_secret="new")
+        oauth = {"client_id": "gw", "client_secret": "new", "token_url": "http://127.0.0.1:9/token"}
+        change(admin_client, server, token="new", **oauth)
 
         after = McpServer.objects.get()
         assert after.secret_headers == {"Authorization": "Bearer new"}
-        assert after.oauth == {"client_id": "gw", "client_secret": "new"}
+        assert after.oauth == oauth
+
+    def test_of_a_former_version_that_name_nobody_who_gets_them_are_kept_and_not_sent(
+        self, admin_client: Client
+    ) -> None:
+        former = {"client_id": "gw", "client_secret": "s3cret"}
+        server = row(oauth=former)
+        admin_client.post(f"{LIST}{server.pk}/read_tools/", CONFIRM)
+        after = McpServer.objects.get()
+        assert (after.state, after.oauth) == ("down", former)
+        assert after.reason == (
+            "Its OAuth names neither a token URL nor an issuer, and the server may not choose who gets the client's "
+            "secret. Name one of them in the admin under MCP servers."
+        )
+
+        assert errors(change(admin_client, server, client_id="gw")) == {
+            "token_url": ["Name it, or the issuer: else the MCP server would say who gets the client's secret."]
+        }
+        change(admin_client, server, client_id="gw", issuer="http://127.0.0.1:9")
+        assert McpServer.objects.get().oauth == {**former, "issuer": "http://127.0.0.1:9"}
+
+        row("other", oauth=former)
+        change(admin_client, McpServer.objects.get(slug="other"), slug="other", client_id="gw", clear_secrets="on")
+        assert McpServer.objects.get(slug="other").oauth == {}
 
 
 class TestProcesses:

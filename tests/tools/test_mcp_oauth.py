@@ -9,8 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 from aiohttp import web
+from mcp.client.auth import OAuthFlowError
 
-from apps.tools.mcp.failures import Observed, reason
+from apps.tools.mcp.failures import Observed, ServerDown, reason
 from apps.tools.mcp.transports import http_client
 from tests.tools.mcp_parts import server
 
@@ -123,5 +124,19 @@ async def test_refused_client_is_told_without_its_secret(issuer: Issuer) -> None
         with pytest.raises(Exception, match="the token URL answered 401") as caught:
             await client.get(value.url)
     assert reason(caught.value, value, Observed()) == (
-        "OAuth failed: the token URL answered 401. Check the client's id, secret and token URL."
+        "OAuth failed: the token URL answered 401. Check the client's id, secret, and token URL or issuer."
     )
+
+
+async def test_secret_goes_to_no_authorization_server_but_the_issuer(issuer: Issuer) -> None:
+    value = server(url=f"{issuer.url}/mcp", oauth={**CLIENT, "issuer": "https://login.example.com"})
+    async with http_client(value, Observed()) as client:
+        with pytest.raises(OAuthFlowError, match="issuer"):
+            await client.get(value.url)
+    assert issuer.asked == []
+
+
+def test_without_token_url_and_issuer_nobody_is_asked() -> None:
+    value = server(url="http://127.0.0.1:9/mcp", oauth={**CLIENT, "scope": "tools"})
+    with pytest.raises(ServerDown, match="names neither a token URL nor an issuer"):
+        http_client(value, Observed())

@@ -13,7 +13,7 @@ def _check() -> Iterator[Found]:
     """In the files as they lie there, whether they serve or not."""
     patterns = load_policy().denied_imports
     if not patterns:
-        raise NotChecked("No imports are denied. Name some under Modules, such as subprocess or socket.")
+        raise NotChecked("No imports are denied. Name some under Module rules, Lock and imports, such as subprocess.")
     rows = DropIn.objects.exclude(state=State.GONE).exclude(folder="").order_by("folder_id", "agent_id")
     for row in rows:
         for denied in denied_in_folder(Path(row.folder), patterns):

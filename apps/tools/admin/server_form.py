@@ -18,6 +18,7 @@ from unfold.widgets import (
 
 from apps.core.forms import LinesField
 from apps.core.secrets import SecretUnreadable
+from apps.tools.checking import problems_with_oauth
 from apps.tools.mcp.server import may_start
 from apps.tools.models import McpServer, Transport
 
@@ -72,9 +73,13 @@ class McpServerForm(forms.ModelForm):
     client_secret = _password(label="Client secret", help_text="Stored encrypted.")
     token_url = _text(
         label="Token URL",
-        help_text="Where tokens are had: https://login.example.com/oauth2/token. Empty: as the server says.",
+        help_text="Where tokens are had: https://login.example.com/oauth2/token. This, or the issuer.",
     )
-    issuer = _text(label="Issuer", help_text="Without a token URL: the only authorization server that gets the secret.")
+    issuer = _text(
+        label="Issuer",
+        help_text="Without a token URL: the only authorization server that gets the secret. The MCP server has to name "
+        "it.",
+    )
     scope = _text(label="Scope", help_text="Empty: none, or what the server says.")
     clear_secrets = forms.BooleanField(
         label="Remove what is stored encrypted", required=False, widget=UnfoldBooleanSwitchWidget()
@@ -128,10 +133,11 @@ class McpServerForm(forms.ModelForm):
         is_process = cleaned.get("transport") == Transport.STDIO
         if is_process and self.instance.command and not may_start(self.instance.command):
             self.add_error("command_line", "GATEWAY_MCP_STDIO, which whoever runs the gateway sets, does not allow it.")
-        if any(cleaned.get(name) for name in _OAUTH):
-            for name in ("client_id", "client_secret"):
-                if not (cleaned.get(name) or self._oauth.get(name)):
-                    self.add_error(name, "OAuth needs both the client's id and its secret.")
+        oauth = {name: cleaned.get(name) or "" for name in _OAUTH}
+        if any(oauth.values()) and not cleaned.get("clear_secrets"):
+            kept = {name: self._oauth.get(name, "") for name in ("client_id", "client_secret") if not oauth[name]}
+            for name, sentence in problems_with_oauth(oauth | kept).items():
+                self.add_error(name, sentence)
         return cleaned
 
     def _update_errors(self, errors: Any) -> None:

@@ -47,7 +47,7 @@ def reason(error: BaseException, server: Server, observed: Observed) -> str:
         case TimeoutError() | httpx2.TimeoutException():
             text = f"It did not answer within {patience}. Is it overloaded, or no MCP server?"
         case OAuthFlowError() as refused:
-            text = f"OAuth failed: {_cut(str(refused))}. Check the client's id, secret and token URL."
+            text = f"OAuth failed: {_cut(str(refused))}. Check the client's id, secret, and token URL or issuer."
         case httpx2.HTTPError() | httpx2.InvalidURL() as failed:
             text = _of_http(failed, server)
         case OSError() as failed if server.transport == Transport.STDIO:

@@ -14,6 +14,9 @@ from mcp.client.auth import OAuthFlowError, TokenStorage
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
+from apps.tools.checking import names_who_gets_the_secret
+from apps.tools.mcp.failures import ServerDown
+
 _MARGIN = 30.0  # seconds before its end that a token counts as expired
 _USUAL_LIFE = 300.0  # seconds, of a token that does not say
 
@@ -21,9 +24,15 @@ Flow = AsyncGenerator[httpx2.Request, httpx2.Response]
 
 
 def authentication(url: str, credentials: Mapping[str, str]) -> httpx2.Auth | None:
-    """For McpServer.oauth; with a `token_url` nothing is discovered, which Entra ID and most others need."""
+    """For McpServer.oauth; with a `token_url` nothing is discovered, which Entra ID and most others need. Raises
+    ServerDown without that and `issuer`, as rows of former versions may be."""
     if not credentials:
         return None
+    if not names_who_gets_the_secret(credentials):
+        raise ServerDown(
+            "Its OAuth names neither a token URL nor an issuer, and the server may not choose who gets the client's "
+            "secret. Name one of them in the admin under MCP servers."
+        )
     return TokenUrlAuth(credentials) if credentials.get("token_url") else DiscoveringAuth(url, credentials)
 
 
@@ -70,7 +79,7 @@ class TokenUrlAuth(httpx2.Auth):
 
 
 class DiscoveringAuth(ClientCredentialsOAuthProvider):
-    """The authorization server is found by what the MCP server says, and must be the `issuer` where one is given."""
+    """The authorization server is found by what the MCP server says, and must be the `issuer`."""
 
     def __init__(self, url: str, credentials: Mapping[str, str]) -> None:
         self._configured_scope = credentials.get("scope") or None
@@ -80,7 +89,7 @@ class DiscoveringAuth(ClientCredentialsOAuthProvider):
             credentials["client_id"],
             credentials["client_secret"],
             scope=self._configured_scope,
-            issuer=credentials.get("issuer") or None,
+            issuer=credentials["issuer"],
         )
 
     async def async_auth_flow(self, request: httpx2.Request) -> Flow:
