@@ -104,7 +104,7 @@ def _in_meta(name: bytes) -> str:
 
 
 class Answer(HttpResponseBase):
-    """A whole answer: its bytes, and headers of which it is asked for none by another spelling.
+    """A whole answer of this road, and of no other: Django's own handler asks more of a response.
 
     Without Django's constructor, whose cookies, charset and reason phrase nobody on this road asks for: made and sent,
     such a response costs a fortieth of all that a request does.

@@ -14,7 +14,7 @@ from apps.access.decide import Action, Target
 from apps.access.subject import Subject
 from apps.core.errors import NotFound, Unauthenticated
 from apps.core.json import encode
-from apps.core.loop_handler import Answer, LoopRequest
+from apps.core.loop_handler import LoopRequest
 from apps.openai_api import completions, pipeline
 from apps.openai_api.completion_schemas import Completion, CompletionRequest, EmbeddingList, EmbeddingRequest
 from apps.openai_api.models_list import model_list, model_object
@@ -61,20 +61,20 @@ async def create_embeddings(request: LoopRequest, body: EmbeddingRequest) -> Htt
 
 
 @router.get("/models", response={200: ModelList, **REFUSALS}, summary="List the agents this key may use")
-async def list_models(request: HttpRequest) -> Answer:
+async def list_models(request: HttpRequest) -> HttpResponse:
     subject = pipeline.caller(request)
     authorise(subject, Action.LIST, Target())
-    return Answer(model_list(subject))
+    return HttpResponse(model_list(subject), content_type="application/json")
 
 
 @router.get("/models/{path:model}", response={200: Model, **REFUSALS}, summary="One agent")
-async def retrieve_model(request: HttpRequest, model: str) -> Answer:
+async def retrieve_model(request: HttpRequest, model: str) -> HttpResponse:
     """Agent ids contain a slash: `/v1/models/default/sampleagent`."""
     subject = pipeline.caller(request)
     entry = pipeline.resolve(subject, model)
     authorise(subject, Action.LIST, Target(entry.agent_id))
     pipeline.serving(entry)
-    return Answer(encode(model_object(entry)))
+    return HttpResponse(encode(model_object(entry)), content_type="application/json")
 
 
 @router.api_operation(

@@ -86,6 +86,7 @@ def test_answer_that_is_cut_says_so(server: GatewayServer, ask: Ask) -> None:
 
 
 def test_prompt_that_is_too_long_is_the_callers_fault_and_tells_the_sizes(server: GatewayServer) -> None:
+    ask_whole(server.openai(), "default/weather", "Hello?")
     with pytest.raises(openai.BadRequestError) as refused:
         ask_whole(server.openai(), "default/weather", "x" * 2 * CONTEXT)
 
