@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from itertools import chain
-from typing import TypeVar
 
 import msgspec
 
 from apps.core import globs
+from apps.core.remember import remember
 
 
 class Effect(StrEnum):
@@ -88,10 +88,7 @@ class TeamState:
     suspended: str = ""
 
 
-Q = TypeVar("Q")
-A = TypeVar("A")
 _EVERYONE: Place = (Level.EVERYONE, "")
-_MOST_REMEMBERED = 50_000
 _FEW = 16  # rules that are looked through one by one
 
 
@@ -204,14 +201,6 @@ class Policy:
             by_head = self._by_head[place] = _by_head(rules)
         folded = f"{value.casefold()}."  # see Rule.fits
         return (rule for end in range(len(folded) + 1) for rule in by_head.get(folded[:end], ()))
-
-
-def remember(memory: dict[Q, A], question: Q, answer: A) -> A:
-    """The answer, which `memory` has from now on, and forgets with all others when they are too many."""
-    if len(memory) >= _MOST_REMEMBERED:
-        memory.clear()
-    memory[question] = answer
-    return answer
 
 
 def _by_head(rules: Iterable[Rule]) -> Mapping[str, list[Rule]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from apps.core import globs, live_config
+from apps.core.remember import remember
 from apps.upstreams.calls import ModelCall
 from apps.upstreams.models import ModelPrice, Upstream
 
@@ -47,9 +48,7 @@ class PriceList:
     def price(self, upstream: str, model: str) -> Price | None:
         question = (upstream, model)
         if question not in self._found:
-            if len(self._found) >= _MOST_REMEMBERED:
-                self._found.clear()
-            self._found[question] = next(self._fitting(upstream, model), None)
+            return remember(self._found, question, next(self._fitting(upstream, model), None), most=_MOST_REMEMBERED)
         return self._found[question]
 
     def _fitting(self, upstream: str, model: str) -> Iterator[Price]:

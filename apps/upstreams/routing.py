@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from apps.core import globs, live_config
 from apps.core.errors import Unavailable
+from apps.core.remember import remember
 from apps.core.secrets import SecretUnreadable
 from apps.upstreams import health
 from apps.upstreams.models import ModelRoute, RouteTarget, Upstream, UpstreamModel
 
 log = structlog.get_logger(__name__)
 
-_REMEMBERED: Final = 1000  # names that a table was asked for
+_MOST_REMEMBERED: Final = 1000  # names that a table was asked for: modules may make them up
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,7 @@ class Table:
         asked = (model, responses, prefer)
         found = self._found.get(asked)
         if found is None:
-            found = self._find(model, responses, prefer)
-            if len(self._found) > _REMEMBERED:  # modules may make names up
-                self._found.clear()
-            self._found[asked] = found
+            found = remember(self._found, asked, self._find(model, responses, prefer), most=_MOST_REMEMBERED)
         return found
 
     def _find(self, model: str | None, responses: bool, prefer: Preference) -> Route:

@@ -55,7 +55,7 @@ def page(open_context: Callable[..., BrowserContext]) -> Page:
     return open_context(viewport=NARROW, color_scheme="dark").new_page()
 
 
-@pytest.mark.timeout(400)  # some hundred and fifty pages, each in a real browser
+@pytest.mark.timeout(400)  # a hundred pages, each in a real browser at two widths
 def test_every_page_of_the_sidebar_with_its_form_and_first_row(page: Page) -> None:
     page.goto("/admin/")
     assert page.evaluate("() => document.documentElement.classList.contains('dark')")

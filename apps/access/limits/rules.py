@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from apps.access.policy import Level, Place, remember
+from apps.access.policy import Level, Place
 from apps.core import globs
+from apps.core.remember import remember
 
 
 class Per(StrEnum):
