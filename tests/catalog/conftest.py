@@ -42,7 +42,7 @@ def folder(tmp_path: Path, settings: LazySettings) -> DiscoveryFolder:
     root = tmp_path / "agents"
     root.mkdir()
     settings.GATEWAY_AGENT_DISCOVERY_PATH = [root]
-    settings.GATEWAY_AGENT_IMPORT_TIMEOUT = 20
+    settings.GATEWAY_AGENT_IMPORT_TIMEOUT = 90
     return DiscoveryFolder(root)
 
 

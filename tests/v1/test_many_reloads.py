@@ -80,7 +80,7 @@ def test_many_reloads_leave_nothing_behind(start_gateway: Callable[..., GatewayS
     source = STDIO.format(name="Own", command="python", args=["-S", "server.py"], options="")
     gateway = start_gateway(
         {"Own": f"import logging\n{source}\nlog = logging.getLogger(__name__)\n", "Census": CENSUS},
-        GATEWAY_MCP_CONNECT_TIMEOUT="10",
+        GATEWAY_MCP_CONNECT_TIMEOUT="60",
     )
     for number in range(WARM):
         reload(gateway, number)

@@ -70,7 +70,7 @@ def gateway(
     shutil.copy(SCRIPT, folder / "agents" / "McpStdio" / "server.py")
     urls = {"MCP_HTTP_URL": remotes["mcphttp"].url, "MCP_SSE_URL": remotes["mcpsse"].url}
     with GatewayServer(
-        folder / "data", agents=folder / "agents", template=template, GATEWAY_MCP_CONNECT_TIMEOUT="5", **urls
+        folder / "data", agents=folder / "agents", template=template, GATEWAY_MCP_CONNECT_TIMEOUT="60", **urls
     ) as server:
         write_source(server.agents / "Plain", PLAIN)
         eventually(lambda: "default/plain" in [one.id for one in server.openai().models.list()], True)
@@ -319,11 +319,10 @@ def test_server_that_does_not_start_fails_the_run_before_its_first_event(
     assert server_processes(gateway, "no_such_file.py") == set()
 
 
-def test_server_that_never_answers_is_given_up_in_time(gateway: GatewayServer) -> None:
+def test_server_that_never_answers_is_given_up_in_time(start_gateway: Callable[..., GatewayServer]) -> None:
     source = STDIO.format(name="Mute", command="python", args=["-c", "import time; time.sleep(99)"], options="")
-    write_source(gateway.agents / "Mute", source)
+    gateway = start_gateway({"Mute": source, "Plain": PLAIN}, GATEWAY_MCP_CONNECT_TIMEOUT="8")
     client = gateway.openai()
-    eventually(lambda: "default/mute" in [one.id for one in client.models.list()], True)
 
     with ThreadPoolExecutor(1) as pool:
         began = time.monotonic()
@@ -332,7 +331,7 @@ def test_server_that_never_answers_is_given_up_in_time(gateway: GatewayServer) -
         assert ask_whole(client, "default/plain", "[[say=Fine.]]").content == "Fine."
         assert not waiting.done()
         assert waiting.result()[:2] == (503, unavailable("Mute"))
-        assert time.monotonic() - began < 20  # the limit is 5 s here
+        assert time.monotonic() - began < 20  # the limit is 8 s here
     eventually(lambda: server_processes(gateway, "sleep(99)"), set(), within=10)
 
 
@@ -361,7 +360,7 @@ def version_of(gateway: GatewayServer, agent: str) -> str:
 @pytest.fixture
 def reloading(start_gateway: Callable[..., GatewayServer]) -> GatewayServer:
     source = STDIO.format(name="Own", command="python", args=["server.py"], options="")
-    gateway = start_gateway({"Own": source, "Plain": PLAIN}, GATEWAY_MCP_CONNECT_TIMEOUT="10")
+    gateway = start_gateway({"Own": source, "Plain": PLAIN}, GATEWAY_MCP_CONNECT_TIMEOUT="60")
     write_source(gateway.agents / "Own", versioned("one"), name="server.py")
     eventually(lambda: version_of(gateway, "default/own"), "one", within=20)
     return gateway
