@@ -16,7 +16,6 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _BATCH = 500
-_IDLE_LOOK = 0.2  # seconds between two looks at an empty queue
 _COMPANY = 0.5  # seconds that a first item waits for others
 _PAUSE_WHEN_FULL = 0.02  # seconds
 _LONGEST_BACKOFF = 5.0  # seconds
@@ -46,7 +45,8 @@ class BatchWriter(Generic[T]):
         self.disk_is_full = False  # as the last attempt to write says
         self.lost = 0  # items that could not be written at all, or not before the end
         self._write = write
-        self._queue: queue.SimpleQueue[T] = queue.SimpleQueue()  # which is C; bounded by who puts something in
+        # Which is C, and bounded by who puts something in. None wakes the thread that waits for an item, and is none.
+        self._queue: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._capacity = capacity
         self._stopping = threading.Event()
         self._deadline = float("inf")
@@ -107,14 +107,22 @@ class BatchWriter(Generic[T]):
         self._deadline = monotonic() + patience
         self._stopping.set()
         if self._thread:
+            self._queue.put(None)
             self._thread.join(patience + 1)
         if self.dropped > self._told_of:
             self._tell_of_dropped()
-        lost = self.backlog + self._refused
-        self.lost = lost
+        self.lost = lost = self._unwritten + self._left() + self._refused
         if lost:
             log.error("rows_lost", writer=self.name, count=lost)
         return lost
+
+    def _left(self) -> int:
+        """Takes out what was not taken in time; how many items that were."""
+        left = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                left += self._queue.get_nowait() is not None
+        return left
 
     def _work(self) -> None:
         try:
@@ -126,14 +134,13 @@ class BatchWriter(Generic[T]):
 
     def _next_batch(self) -> list[T]:
         """Waits for a first item, then a moment for company: a transaction costs more than a row."""
-        batch: list[T] = []
+        taken = [self._queue.get()]
+        if self._queue.qsize() < _BATCH:  # else there is company, and who waits longer loses more in a crash
+            self._stopping.wait(_COMPANY)
         with contextlib.suppress(queue.Empty):
-            batch.append(self._queue.get(timeout=_IDLE_LOOK))
-            if self._queue.qsize() < _BATCH:  # else there is company, and who waits longer loses more in a crash
-                self._stopping.wait(_COMPANY)
-            while len(batch) < _BATCH:
-                batch.append(self._queue.get_nowait())
-        return batch
+            while len(taken) < _BATCH:
+                taken.append(self._queue.get_nowait())
+        return [item for item in taken if item is not None]
 
     def _write_until_done(self, batch: list[T]) -> None:
         backoff = 0.1

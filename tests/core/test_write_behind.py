@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +198,17 @@ def test_full_disk_keeps_nobody_waiting_and_is_written_to_again_when_there_is_ro
     assert database.execute("SELECT count(*) FROM items").fetchone() == (4,)
     assert writer.stop() == 0
     database.close()
+
+
+def test_writer_at_rest_ends_at_once_and_may_begin_again() -> None:
+    table = Table()
+    writer = BatchWriter("tests", table.write)
+    for number in range(2):
+        writer.start()
+        writer.offer(number)
+        eventually(lambda number=number: table.rows, list(range(number + 1)))
+        began = time.monotonic()
+        assert writer.stop(patience=60) == 0
+        assert time.monotonic() - began < 30
+    assert writer.stop() == 0  # once more than it was started
+    assert writer.backlog == 0
