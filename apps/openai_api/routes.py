@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable
 from functools import partial
+from typing import Annotated
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja import Router
@@ -17,6 +18,7 @@ from apps.core.json import encode
 from apps.core.loop_handler import LoopRequest
 from apps.openai_api import completions, pipeline
 from apps.openai_api.completion_schemas import Completion, CompletionRequest, EmbeddingList, EmbeddingRequest
+from apps.openai_api.json_body import JsonBody
 from apps.openai_api.models_list import model_list, model_object
 from apps.openai_api.schemas import ChatCompletion, ChatCompletionRequest, ErrorBody, Model, ModelList
 
@@ -43,19 +45,23 @@ router = Router(tags=["OpenAI-compatible API"], auth=ApiKeyAuth(_subject))
 
 
 @router.post("/chat/completions", response={200: ChatCompletion, **REFUSALS}, summary="Chat with an agent")
-async def create_chat_completion(request: LoopRequest, body: ChatCompletionRequest) -> HttpResponseBase:
+async def create_chat_completion(
+    request: LoopRequest, body: Annotated[ChatCompletionRequest, JsonBody(...)]
+) -> HttpResponseBase:
     """Whole, or with `stream: true` as server-sent `chat.completion.chunk` events that end with `data: [DONE]`."""
     return await pipeline.chat(request, pipeline.caller(request), body)
 
 
 @router.post("/completions", response={200: Completion, **REFUSALS}, summary="Go on with a text")
-async def create_completion(request: LoopRequest, body: CompletionRequest) -> HttpResponseBase:
+async def create_completion(
+    request: LoopRequest, body: Annotated[CompletionRequest, JsonBody(...)]
+) -> HttpResponseBase:
     """OpenAI's former endpoint, for models of upstreams that are offered as they are: `upstream/model`."""
     return await completions.complete(request, pipeline.caller(request), body)
 
 
 @router.post("/embeddings", response={200: EmbeddingList, **REFUSALS}, summary="Turn texts into vectors")
-async def create_embeddings(request: LoopRequest, body: EmbeddingRequest) -> HttpResponseBase:
+async def create_embeddings(request: LoopRequest, body: Annotated[EmbeddingRequest, JsonBody(...)]) -> HttpResponseBase:
     """For models of upstreams that are offered as they are: `upstream/model`."""
     return await completions.embed(request, pipeline.caller(request), body)
 
