@@ -152,10 +152,9 @@ async def ask(
     session, own_session = _session()
     response = None
     try:
-        async with asyncio.timeout(patience):
-            response = await _post(session, target, path, body, headers, query)
-            await _accept(target, response)
-            answer = await all_of(target, response)  # to its end, with which the connection goes back
+        response = await _post(session, target, path, body, headers, query, patience)
+        await _accept(target, response)
+        answer = await all_of(target, response)  # to its end, with which the connection goes back
     except BaseException as error:
         if response is not None:
             response.close()
@@ -199,7 +198,9 @@ async def _post(
     body: dict[str, Any],
     headers: Mapping[str, str],
     query: Mapping[str, Any],
+    patience: float | None = None,
 ) -> aiohttp.ClientResponse:
+    """The head of the answer. Raises UpstreamError; TimeoutError, here or later, when not all of it came in time."""
     own = {"Content-Type": "application/json"}
     if target.secret:
         own["Authorization"] = f"Bearer {target.secret}"
@@ -207,11 +208,11 @@ async def _post(
     try:
         return await session.post(
             _url(target.base_url, path),
-            data=encode(body),
+            data=aiohttp.BytesPayload(encode(body)),  # what aiohttp would make of it, after a look at each of its kinds
             headers={**headers, **own} if headers else own,
             params=query or None,
             allow_redirects=False,
-            timeout=_timeout(target.connect_timeout),
+            timeout=_until_the_head(target.connect_timeout) if patience is None else _over_all(target, patience),
         )
     except aiohttp.ServerTimeoutError as error:
         raise _unreached(
@@ -228,6 +229,8 @@ async def _post(
         raise UpstreamError(
             f"Upstream '{target.slug}' sent something that is not HTTP: {said}", code="upstream_garbage"
         ) from error
+    except TimeoutError:
+        raise
     except (aiohttp.ClientError, OSError) as error:
         raise UpstreamUnreachable(
             f"Upstream '{target.slug}' closed the connection without an answer ({type(error).__name__})."
@@ -246,8 +249,15 @@ def _url(base_url: str, path: str) -> URL:
 
 
 @lru_cache(maxsize=1000)
-def _timeout(connect: float) -> aiohttp.ClientTimeout:
+def _until_the_head(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=connect)
+
+
+def _over_all(target: Target, patience: float) -> aiohttp.ClientTimeout:
+    """As `asyncio.timeout` does it around all, at half the cost. aiohttp takes what is not above 0 for no limit, and
+    would round up to whole seconds."""
+    patience = max(patience, 0.001)
+    return aiohttp.ClientTimeout(total=patience, sock_connect=target.connect_timeout, ceil_threshold=patience + 1)
 
 
 def _why_unreached(error: aiohttp.ClientConnectorError) -> str:
