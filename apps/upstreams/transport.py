@@ -6,6 +6,7 @@ loops, and a drop-in may run its own loop in a tool's thread.
 
 import asyncio
 import errno
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import lru_cache, partial
@@ -212,7 +213,7 @@ async def _post(
             headers={**headers, **own} if headers else own,
             params=query or None,
             allow_redirects=False,
-            timeout=_until_the_head(target.connect_timeout) if patience is None else _over_all(target, patience),
+            timeout=_timeout(target.connect_timeout, None if patience is None else _in_hundredths(patience)),
         )
     except aiohttp.ServerTimeoutError as error:
         raise _unreached(
@@ -249,15 +250,15 @@ def _url(base_url: str, path: str) -> URL:
 
 
 @lru_cache(maxsize=1000)
-def _until_the_head(connect: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=connect)
+def _timeout(connect: float, over_all: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=over_all, sock_connect=connect, ceil_threshold=math.inf
+    )  # no rounding to seconds
 
 
-def _over_all(target: Target, patience: float) -> aiohttp.ClientTimeout:
-    """As `asyncio.timeout` does it around all, at half the cost. aiohttp takes what is not above 0 for no limit, and
-    would round up to whole seconds."""
-    patience = max(patience, 0.001)
-    return aiohttp.ClientTimeout(total=patience, sock_connect=target.connect_timeout, ceil_threshold=patience + 1)
+def _in_hundredths(patience: float) -> float:
+    """So that those of most calls are the same. Never 0, which aiohttp takes for no limit."""
+    return max(round(patience, 2), 0.01)
 
 
 def _why_unreached(error: aiohttp.ClientConnectorError) -> str:
