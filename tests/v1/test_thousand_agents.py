@@ -21,7 +21,9 @@ SIMPLE = (
 )
 
 # From the save to the first answer of the new version, as docs/operation.md promises; and what a busy machine may take.
+# Both where Python counts to a million in USUAL_COUNT seconds; a slower machine has as much more time.
 LIVE_WITHIN, LIVE_ON_A_BUSY_MACHINE = 0.3, 1.5
+USUAL_COUNT = 0.02
 EDITS = 9
 LIST_CPU_MS = 3.0
 LISTS = 200
@@ -93,6 +95,18 @@ def wait_until_quiet(gateway: GatewayServer) -> None:
     eventually(lambda: busy_ms() < 100, True, within=60)
 
 
+def how_slow_it_is() -> float:
+    """Beside the machine that the promises were measured on; 1 for one that is faster."""
+
+    def count() -> float:
+        began = time.perf_counter()
+        for _ in range(1_000_000):
+            pass
+        return time.perf_counter() - began
+
+    return max(1.0, min(count() for _ in range(5)) / USUAL_COUNT)
+
+
 def version_of(gateway: GatewayServer, agent: str) -> Any:
     return gateway.with_key("GET", f"/v1/models/default/{agent}").json()["info"]["meta"]["version"]
 
@@ -108,8 +122,9 @@ def seconds_until_live(gateway: GatewayServer, version: int) -> float:
 def test_edit_is_live_within_the_promised_time(thousand: GatewayServer) -> None:
     seconds = [seconds_until_live(thousand, number + 1) for number in range(EDITS)]
 
-    assert min(seconds) < LIVE_WITHIN
-    assert median(seconds) < LIVE_ON_A_BUSY_MACHINE
+    slowness = how_slow_it_is()
+    assert min(seconds) < LIVE_WITHIN * slowness
+    assert median(seconds) < LIVE_ON_A_BUSY_MACHINE * slowness
     assert thousand.log(event="agents_refreshed")[-1]["loaded"] == ["default/agent0500"]
 
 
