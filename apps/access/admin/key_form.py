@@ -46,8 +46,8 @@ class ApiKeyForm(forms.ModelForm):
         required=False,
         strip=True,
         widget=UnfoldAdminPasswordToggleWidget(attrs={"autocomplete": "new-password"}),
-        help_text="The same text as FORWARD_USER_INFO_HEADER_JWT_SECRET of Open WebUI; `openssl rand -hex 32` makes "
-        "one. With it only signed persons count, and headers alone never do. Stored encrypted.",
+        help_text="The same text as FORWARD_USER_INFO_HEADER_JWT_SECRET of Open WebUI; the command openssl rand "
+        "-hex 32 makes one. With it only signed persons count, and headers alone never do. Stored encrypted.",
     )
     clear_identity_secret = forms.BooleanField(
         label="Remove the stored secret", required=False, widget=UnfoldBooleanSwitchWidget()

@@ -45,7 +45,9 @@ def _unseen_lines(**kwargs: Any) -> LinesField:
 
 
 class McpServerForm(forms.ModelForm):
-    token = _password(label="Bearer token", help_text="Sent as `Authorization: Bearer …`. Stored encrypted.")
+    token = _password(
+        label="Bearer token", help_text="Sent in the header Authorization, after the word Bearer. Stored encrypted."
+    )
     secret_lines = _unseen_lines(
         label="Other secret headers",
         pattern=_HEADER,
