@@ -230,7 +230,7 @@ async def _post(
         raise UpstreamError(
             f"Upstream '{target.slug}' sent something that is not HTTP: {said}", code="upstream_garbage"
         ) from error
-    except TimeoutError:
+    except TimeoutError:  # an OSError, which the next would take it for
         raise
     except (aiohttp.ClientError, OSError) as error:
         raise UpstreamUnreachable(
@@ -251,9 +251,8 @@ def _url(base_url: str, path: str) -> URL:
 
 @lru_cache(maxsize=1000)
 def _timeout(connect: float, over_all: float | None) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(
-        total=over_all, sock_connect=connect, ceil_threshold=math.inf
-    )  # no rounding to seconds
+    """To the moment: aiohttp would round what is over five seconds up to whole ones."""
+    return aiohttp.ClientTimeout(total=over_all, sock_connect=connect, ceil_threshold=math.inf)
 
 
 def _in_hundredths(patience: float) -> float:
